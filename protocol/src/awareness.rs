@@ -1,0 +1,1 @@
+//! Awareness updates: who is here and where their cursor is.

@@ -1,0 +1,1 @@
+//! The document machine: what is admitted, when it is shown, and to whom.

@@ -1,0 +1,1 @@
+//! Frontiers: per stream, the last entry held without gaps.

@@ -1,0 +1,1 @@
+//! Hocuspocus framing: many documents on one socket.

@@ -1,0 +1,1 @@
+//! Yjs updates: the strict decoder, what is new in them, and joining them.

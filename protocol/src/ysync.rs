@@ -1,0 +1,1 @@
+//! The y-protocols messages: sync, awareness, auth.

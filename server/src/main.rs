@@ -1,0 +1,3 @@
+//! One region of Quire: parses, wires, runs, exits.
+
+fn main() {}
