@@ -30,7 +30,6 @@ impl StreamId {
 
     /// The stream that `to_u32` gave.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "each half is masked to 16 bits")]
     pub const fn from_u32(raw: u32) -> Self {
         Self { replica: ReplicaId((raw >> 16) as u16), incarnation: Incarnation((raw & 0xffff) as u16) }
     }

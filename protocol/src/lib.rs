@@ -11,5 +11,6 @@ pub mod hlc;
 pub mod hocuspocus;
 pub mod ids;
 pub mod lib0;
+pub mod time;
 pub mod update;
 pub mod ysync;
