@@ -1,0 +1,90 @@
+# What can be done with this tree. `make` lists it.
+#
+# Everything builds into one target directory, and tests run in cargo's dev profile, so that no step
+# builds again what another has built.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+LISTEN ?= 127.0.0.1:8080
+DATA ?= ./quire-data
+FUZZ_SECONDS ?= 60
+WEB := web-client
+
+export QUIRE_BIN ?= $(abspath $(TARGET)/debug/quire)
+
+.PHONY: help run test test-rust test-page test-clients test-browser page fmt fmt-check lint docs boundaries fuzz bench audit dist
+
+help: ## list these targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: page ## build everything and serve the editor page on http://127.0.0.1:8080
+	cargo build --release --locked -p quire-server --bin quire
+	@echo "Starting Quire. Open http://$(LISTEN)/ in two tabs; Ctrl-C stops it."
+	@exec $(TARGET)/release/quire serve --listen $(LISTEN) --data $(DATA)
+
+test: test-rust test-page ## every test there is, installing what they need
+
+# The page comes first in each of these: the binary embeds it.
+test-rust: page
+	cargo build --locked --workspace --bins --tests
+	if cargo nextest --version >/dev/null 2>&1; then \
+	  cargo nextest run --locked --workspace --no-fail-fast --no-tests=pass; \
+	else \
+	  cargo test --locked --workspace --bins --lib --tests --no-fail-fast; \
+	fi
+	cargo test --locked --workspace --doc
+
+test-page: $(WEB)/node_modules/.installed
+	cd $(WEB) && npm run --silent test:unit
+
+test-clients: page
+	cargo build --locked --workspace --bins --tests
+	cd $(WEB) && npm run --silent test:clients
+
+test-browser: page
+	scripts/need-chromium
+	cargo build --locked --workspace --bins --tests
+	cd $(WEB) && npm run --silent test:browser
+
+page: $(WEB)/dist/index.html ## build the editor page
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.installed $(WEB)/index.html $(WEB)/vite.config.js $(WEB)/tsconfig.json $(wildcard $(WEB)/src/*)
+	cd $(WEB) && npm run --silent build
+
+$(WEB)/node_modules/.installed: $(WEB)/package-lock.json $(WEB)/package.json
+	scripts/need-node
+	cd $(WEB) && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+fmt: ## format the Rust code
+	cargo fmt --all
+
+fmt-check:
+	cargo fmt --all --check
+
+lint: page ## clippy and the TypeScript compiler, warnings denied
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cd $(WEB) && npm run --silent check
+
+docs: page ## build the API docs, warnings denied
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+boundaries: ## which crate may depend on what, and how long a file may be
+	scripts/boundaries
+
+fuzz: ## run every fuzz target for FUZZ_SECONDS (60) each
+	scripts/fuzz $(FUZZ_SECONDS)
+
+bench: page ## the benchmarks, with the optimisations that are shipped
+	cargo bench --locked --workspace --benches --profile dist
+
+audit: ## dependencies: bans, licences, sources
+	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	cargo deny --all-features check bans licenses sources
+
+dist: page ## the binary as it is shipped, packed for this platform
+	cargo build --locked --profile dist -p quire-server --bin quire
+	scripts/pack $(TARGET)
