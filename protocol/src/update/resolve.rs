@@ -1,0 +1,285 @@
+//! Which blocks of an update a document can take, and where they come to stand.
+//!
+//! A block can be taken when the clocks before it and the items it names are known, in the document or in a
+//! part of the update that can itself be taken. Sections may rest on each other in any order: like yrs and
+//! Yjs, we put a client aside and go on with the one it waits for, so every block is looked at once, and
+//! once more for each item it had to wait for.
+
+use super::block::{Anchor, Block, ClientId, Content, ItemId, Parent, Parts};
+use super::limits::NESTING_MAX;
+use super::marks::{Mark, Role};
+use super::{Refusal, Shape};
+use smallvec::{SmallVec, smallvec};
+
+/// What becomes of one block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) mark: Mark,
+    pub(super) take: Take,
+}
+
+/// How much of a block is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Take {
+    /// Nothing: it is known, out of reach, or a skip.
+    #[default]
+    Nothing,
+    /// All from this unit on.
+    From(u32),
+    /// All from this unit on, as a collected block: what it is attached to has been collected.
+    Collected(u32),
+}
+
+/// One client's blocks on the way in.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// The index of the next block to look at.
+    next: usize,
+    end: usize,
+    /// The first clock of the client that is not known.
+    clock: u32,
+    /// The first clock that the document did not know.
+    known: u32,
+    /// It waits for another client.
+    aside: bool,
+    /// What follows rests on something unknown.
+    stuck: bool,
+}
+
+/// What can be taken of an update.
+pub(super) struct Resolution<'a> {
+    shape: &'a Shape,
+    parts: &'a Parts,
+    sections: SmallVec<[Progress; 1]>,
+    /// One for each block of the update.
+    pub(super) verdicts: SmallVec<[Verdict; 2]>,
+    /// Something rests on what is not known.
+    pub(super) missing: bool,
+    strict: bool,
+    lookups_left: u64,
+}
+
+/// What the next block of a section meets.
+enum Step {
+    Done,
+    Taken,
+    Waits(ItemId),
+}
+
+impl<'a> Resolution<'a> {
+    /// Finds out what can be taken.
+    ///
+    /// # Errors
+    /// When a block would harm a document.
+    pub(super) fn of(shape: &'a Shape, parts: &'a Parts, lookups: u64) -> Result<Self, Refusal> {
+        let mut resolution = Self::new(shape, parts, true, lookups);
+        resolution.run()?;
+        Ok(resolution)
+    }
+
+    /// Finds out where the blocks of an update stand that was admitted before.
+    pub(super) fn of_admitted(shape: &'a Shape, parts: &'a Parts) -> Self {
+        let mut resolution = Self::new(shape, parts, false, u64::MAX);
+        resolution.run().expect("only strict resolution refuses");
+        resolution
+    }
+
+    fn new(shape: &'a Shape, parts: &'a Parts, strict: bool, lookups_left: u64) -> Self {
+        let sections = parts.sections.iter().map(|section| {
+            let known = shape.next_clock(section.client);
+            let (next, end) = (section.first as usize, section.end as usize);
+            Progress { next, end, clock: known, known, aside: false, stuck: false }
+        });
+        Self {
+            shape,
+            parts,
+            sections: sections.collect(),
+            verdicts: smallvec![Verdict::default(); parts.blocks.len()],
+            missing: false,
+            strict,
+            lookups_left,
+        }
+    }
+
+    /// The first clock of a client that is known neither here nor in what can be taken.
+    pub(super) fn clock(&self, client: ClientId) -> u32 {
+        match self.parts.section_of(client) {
+            Some(at) => self.sections[at].clock,
+            None => self.shape.next_clock(client),
+        }
+    }
+
+    /// The first clock of a section's client that the document did not know.
+    pub(super) fn known(&self, section: usize) -> u32 {
+        self.sections[section].known
+    }
+
+    fn run(&mut self) -> Result<(), Refusal> {
+        // Sections that wait, and up to which clock the one before needs them.
+        let mut waiting: SmallVec<[(usize, u32); 4]> = SmallVec::new();
+        for first in 0..self.sections.len() {
+            waiting.push((first, u32::MAX));
+            while let Some(&(section, until)) = waiting.last() {
+                let progress = &mut self.sections[section];
+                progress.aside = true;
+                let step =
+                    if progress.stuck || progress.clock >= until { Step::Done } else { self.step(section)? };
+                match step {
+                    Step::Done => {
+                        self.sections[section].aside = false;
+                        waiting.pop();
+                    }
+                    Step::Taken => self.count_lookups(waiting.len() as u64 - 1)?,
+                    Step::Waits(id) => match self.section_that_brings(id) {
+                        Some(other) => waiting.push((other, id.clock + 1)),
+                        None => self.get_stuck(section),
+                    },
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// yrs looks through all it has put aside for each block that something waits for.
+    fn count_lookups(&mut self, lookups: u64) -> Result<(), Refusal> {
+        self.lookups_left = self.lookups_left.checked_sub(lookups).ok_or(Refusal::Tangled)?;
+        Ok(())
+    }
+
+    /// The section that may bring an item if it goes on. One that was put aside waits for us: a circle.
+    fn section_that_brings(&self, id: ItemId) -> Option<usize> {
+        let at = self.parts.section_of(id.client)?;
+        let progress = &self.sections[at];
+        (!progress.aside && !progress.stuck && progress.next < progress.end).then_some(at)
+    }
+
+    fn get_stuck(&mut self, section: usize) {
+        self.sections[section].stuck = true;
+        self.missing = true;
+    }
+
+    fn step(&mut self, section: usize) -> Result<Step, Refusal> {
+        let progress = self.sections[section];
+        if progress.next == progress.end {
+            return Ok(Step::Done);
+        }
+        let block = &self.parts.blocks[progress.next];
+        if block.content == Content::Skip || block.end() <= progress.clock {
+            self.sections[section].next += 1;
+            return Ok(Step::Taken);
+        }
+        if block.clock > progress.clock {
+            self.get_stuck(section);
+            return Ok(Step::Done);
+        }
+        if let Some(id) = self.missing_reference(block) {
+            return Ok(Step::Waits(id));
+        }
+        let client = self.parts.sections[section].client;
+        let verdict = self.judge(client, block, progress.clock)?;
+        self.verdicts[progress.next] = verdict;
+        let progress = &mut self.sections[section];
+        progress.clock = block.end();
+        progress.next += 1;
+        Ok(Step::Taken)
+    }
+
+    /// The first item that a block names and that is not known yet.
+    fn missing_reference(&self, block: &Block) -> Option<ItemId> {
+        let named = match block.anchor {
+            Anchor::Nowhere | Anchor::In { parent: Parent::Root(_), .. } => [None, None],
+            Anchor::Beside { left, right } => [left, right],
+            Anchor::In { parent: Parent::Item(id), .. } => [Some(id), None],
+        };
+        named.into_iter().flatten().find(|id| id.clock >= self.clock(id.client))
+    }
+
+    /// Where a block comes to stand whose references are all known, and how much of it is new.
+    fn judge(&self, client: ClientId, block: &Block, known: u32) -> Result<Verdict, Refusal> {
+        let (anchor, from) = if known > block.clock {
+            // Cut: what is left follows the last known unit.
+            let right = match block.anchor {
+                Anchor::Beside { right, .. } => right,
+                _ => None,
+            };
+            let left = Some(ItemId { client, clock: known - 1 });
+            let anchor = if block.anchor == Anchor::Nowhere {
+                Anchor::Nowhere
+            } else {
+                Anchor::Beside { left, right }
+            };
+            (anchor, known - block.clock)
+        } else {
+            (block.anchor, 0)
+        };
+        match self.place(&anchor)? {
+            Some(place) => {
+                let role = if let Content::Type(_) = block.content { Role::Container } else { Role::Leaf };
+                if self.strict && role == Role::Container && place.depth >= NESTING_MAX {
+                    return Err(Refusal::Nesting);
+                }
+                Ok(Verdict { mark: Mark { role, ..place }, take: Take::From(from) })
+            }
+            None => {
+                let mark = Mark { role: Role::Gone, ..Mark::default() };
+                let collected = block.content != Content::Gc;
+                let take = if collected { Take::Collected(from) } else { Take::From(from) };
+                Ok(Verdict { mark, take })
+            }
+        }
+    }
+
+    /// The mark of a leaf at an anchor; none when what it is attached to has been collected, as in Yjs.
+    fn place(&self, anchor: &Anchor) -> Result<Option<Mark>, Refusal> {
+        match *anchor {
+            Anchor::Nowhere => Ok(None),
+            Anchor::In { parent: Parent::Root(_), key } => {
+                Ok(Some(Mark { depth: 0, keyed: key.is_some(), role: Role::Leaf }))
+            }
+            Anchor::In { parent: Parent::Item(id), key } => {
+                let (mark, deleted) = self.look_up(id);
+                let depth = mark.depth.saturating_add(1);
+                match mark.role {
+                    Role::Container => Ok(Some(Mark { depth, keyed: key.is_some(), role: Role::Leaf })),
+                    // Only a shared type has ever had children: this one was deleted before we saw it.
+                    _ if deleted => Ok(None),
+                    Role::Gone => Ok(None),
+                    // yrs would stop in the middle of the update.
+                    Role::Leaf if self.strict => Err(Refusal::Parent(id)),
+                    Role::Leaf => Ok(None),
+                }
+            }
+            Anchor::Beside { left, right } => {
+                let left = left.map(|id| self.look_up(id).0);
+                let beside = right.map(|id| (id, self.look_up(id).0));
+                if let Some((id, mark)) = beside
+                    && mark.keyed
+                    && self.strict
+                {
+                    return Err(Refusal::RightOfEntry(id));
+                }
+                let right = beside.map(|(_, mark)| mark);
+                let gone = |mark: Option<Mark>| mark.is_some_and(|mark| mark.role == Role::Gone);
+                if gone(left) || gone(right) {
+                    return Ok(None);
+                }
+                let place = left.or(right).unwrap_or_default();
+                Ok(Some(Mark { role: Role::Leaf, ..place }))
+            }
+        }
+    }
+
+    /// The mark of a known item, and whether it is known to be deleted.
+    fn look_up(&self, id: ItemId) -> (Mark, bool) {
+        if let Some(at) = self.parts.section_of(id.client)
+            && id.clock >= self.sections[at].known
+        {
+            let first = self.parts.sections[at].first as usize;
+            let seen = &self.parts.blocks[first..self.sections[at].next];
+            let index = seen.partition_point(|block| block.end() <= id.clock);
+            let deleted = seen.get(index).is_some_and(|block| block.content == Content::Deleted);
+            return (self.verdicts.get(first + index).map_or_else(Mark::default, |v| v.mark), deleted);
+        }
+        self.shape.look_up(id)
+    }
+}
