@@ -5,6 +5,7 @@
 
 pub mod awareness;
 pub mod batch;
+pub mod close;
 pub mod document;
 pub mod frontier;
 pub mod hlc;

@@ -33,6 +33,19 @@ pub enum Message {
     QueryAwareness,
 }
 
+impl Message {
+    /// How many bytes the message holds beside its type.
+    #[must_use]
+    pub const fn body_len(&self) -> usize {
+        match self {
+            Self::SyncStep1(body) | Self::SyncStep2(body) | Self::Update(body) | Self::Awareness(body) => {
+                body.len()
+            }
+            Self::QueryAwareness => 0,
+        }
+    }
+}
+
 /// Why a frame is not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {

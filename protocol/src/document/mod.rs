@@ -1,1 +1,19 @@
 //! The document machine: what is admitted, when it is shown, and to whom.
+//!
+//! One machine per open document. Messages, commits and the passing of time go in; writes to the log
+//! and frames to sessions come out, in an order that *is* the durability contract.
+
+mod admission;
+mod event;
+mod fan_out;
+mod hear;
+mod machine;
+mod replica;
+mod request;
+mod session;
+mod tell;
+mod timers;
+
+pub use event::{Answer, Input, Limits, Opened, Output, Refused, Request, Splice, Ticket, Urgency, Write};
+pub use machine::{AWARENESS_TICK_MS, Document, KEEP_ALIVE_MS, LoadError, Stored};
+pub use session::{Access, Dialect};

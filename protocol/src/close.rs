@@ -1,0 +1,140 @@
+//! Why a session ends: the WebSocket close code and the sentence that goes with it.
+//!
+//! Codes 4400–4499 stop a y-websocket client for good, so they stand only where trying again cannot
+//! help; everything else invites it to come back.
+
+use std::fmt;
+
+use crate::update::{ItemId, Refusal};
+use crate::{awareness::AwarenessError, ysync::FrameError};
+
+/// The longest reason a close frame can carry, in bytes of UTF-8 (RFC 6455 §5.5).
+pub const REASON_BYTES_MAX: usize = 123;
+
+/// Why the server ends a session or a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// A frame that is no message.
+    Frame(FrameError),
+    /// An update that the strict decoder refuses.
+    Update(Refusal),
+    /// An awareness update with something wrong.
+    Awareness(AwarenessError),
+    /// A state vector that cannot be read.
+    StateVector,
+    /// A text frame, or Hocuspocus bytes that are no frame.
+    NotBinary,
+    /// A frame over the limit.
+    FrameTooLarge,
+    /// The document's name in the address is not a valid one.
+    BadName,
+    /// The document would outgrow its limit.
+    DocumentTooLarge,
+    /// Two editors use one Yjs client id: this block came again with other content.
+    ClientReused(ItemId),
+    /// No token, or one that does not verify.
+    Unauthorized(&'static str),
+    /// The token's time is over.
+    Expired,
+    /// The token does not cover this document.
+    Forbidden,
+    /// The document has been deleted.
+    Deleted,
+    /// More messages or bytes than a session may send.
+    RateExceeded,
+    /// A limit on sessions has been reached.
+    SessionsFull(&'static str),
+    /// Nothing was said, or no token came, in the time allowed.
+    TimedOut,
+    /// The server is about to stop.
+    Draining,
+    /// The disk takes no writes.
+    Disk,
+    /// The document cannot be opened; what is stored stays as it is.
+    LoadFailed,
+}
+
+impl CloseReason {
+    /// The WebSocket close code.
+    #[must_use]
+    pub const fn code(&self) -> u16 {
+        match self {
+            Self::NotBinary => 1003,
+            Self::Draining => 1012,
+            Self::RateExceeded | Self::SessionsFull(_) | Self::Disk | Self::LoadFailed => 1013,
+            Self::Frame(_) | Self::Awareness(_) | Self::StateVector | Self::BadName => 4400,
+            Self::Update(Refusal::TooLarge) | Self::FrameTooLarge | Self::DocumentTooLarge => 4413,
+            Self::Update(_) => 4400,
+            Self::Unauthorized(_) | Self::Expired => 4401,
+            Self::Forbidden => 4403,
+            Self::Deleted => 4404,
+            Self::ClientReused(_) => 4409,
+            Self::TimedOut => 4508,
+        }
+    }
+
+    /// A stable word for metrics and logs.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Frame(_) => "frame",
+            Self::Update(refusal) => refusal.reason(),
+            Self::Awareness(_) => "awareness",
+            Self::StateVector => "state_vector",
+            Self::NotBinary => "not_binary",
+            Self::FrameTooLarge => "frame_too_large",
+            Self::BadName => "bad_name",
+            Self::DocumentTooLarge => "document_too_large",
+            Self::ClientReused(_) => "client_reused",
+            Self::Unauthorized(_) => "unauthorized",
+            Self::Expired => "expired",
+            Self::Forbidden => "forbidden",
+            Self::Deleted => "deleted",
+            Self::RateExceeded => "rate_exceeded",
+            Self::SessionsFull(_) => "sessions_full",
+            Self::TimedOut => "timed_out",
+            Self::Draining => "draining",
+            Self::Disk => "disk",
+            Self::LoadFailed => "load_failed",
+        }
+    }
+
+    /// The sentence for the close frame, cut to what one can carry.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = self.to_string();
+        if text.len() > REASON_BYTES_MAX {
+            let end = (0..=REASON_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            text.truncate(end);
+        }
+        text
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frame(error) => write!(f, "{error}"),
+            Self::Update(refusal) => write!(f, "{refusal}"),
+            Self::Awareness(error) => write!(f, "{error}"),
+            Self::StateVector => f.write_str("the state vector is malformed"),
+            Self::NotBinary => f.write_str("only binary frames are understood here"),
+            Self::FrameTooLarge => f.write_str("the frame is larger than the server takes"),
+            Self::BadName => f.write_str("the document's name is not valid"),
+            Self::DocumentTooLarge => f.write_str("the document has reached its size limit"),
+            Self::ClientReused(item) => {
+                write!(f, "two editors use one client id (seen at {item}): reload the page")
+            }
+            Self::Unauthorized(why) => write!(f, "not authorized: {why}"),
+            Self::Expired => f.write_str("the token has expired"),
+            Self::Forbidden => f.write_str("the token does not cover this document"),
+            Self::Deleted => f.write_str("the document has been deleted"),
+            Self::RateExceeded => f.write_str("too many messages: slow down"),
+            Self::SessionsFull(limit) => write!(f, "too many sessions {limit}"),
+            Self::TimedOut => f.write_str("nothing was heard in time"),
+            Self::Draining => f.write_str("the server is restarting"),
+            Self::Disk => f.write_str("the server's disk takes no writes"),
+            Self::LoadFailed => f.write_str("the document cannot be opened; what is stored is untouched"),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! From a message to a write: what of an update is new, and who waits for it.
+//!
+//! The shape runs one step ahead of the committed content: it holds what was admitted. What was
+//! admitted leaves here twice, as a write when the burst ends and as news when its commit returns.
+//!
+//! Invariant: writes are committed in the order they were admitted.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::event::{Limits, Ticket, Write};
+use super::machine::Phase;
+use super::replica::{Broken, Replica};
+use crate::close::CloseReason;
+use crate::ids::SessionId;
+use crate::update::{Limits as UpdateLimits, Overlap, Refusal, Shape, StateVector, Update, reused};
+
+/// The encoded state is measured again after so many bytes of updates, when the limit seems near.
+const MEASURE_EVERY_BYTES: usize = 64 << 10;
+
+/// A write that was admitted.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// The update it carries, if it is one.
+    pub(super) update: Option<Update>,
+    /// The session it came from, if it came from one.
+    pub(super) author: Option<SessionId>,
+    pub(super) deletes_document: bool,
+}
+
+/// Somebody who is told when everything admitted so far is on disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Waiter {
+    /// A Hocuspocus session, for so many updates.
+    Statuses(SessionId, u32),
+    /// A request; whether it changed anything.
+    Request(Ticket, bool),
+}
+
+/// What became of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Offered {
+    /// Something in it was new and will be written.
+    pub(super) changed: bool,
+    /// Something in it rests on what is not known here.
+    pub(super) missing: bool,
+}
+
+/// What has been admitted and is not yet told.
+#[derive(Debug, Default)]
+pub(super) struct Pipeline {
+    unsent: Vec<Write>,
+    admitted: VecDeque<Admitted>,
+    committed: Vec<Admitted>,
+    admitted_total: u64,
+    committed_total: u64,
+    waiters: VecDeque<(u64, Waiter)>,
+}
+
+impl Pipeline {
+    /// Queues a write for the end of the burst.
+    pub(super) fn push(&mut self, write: Write, author: Option<SessionId>, update: Option<Update>) {
+        let deletes_document = write == Write::Delete;
+        self.unsent.push(write);
+        self.admitted.push_back(Admitted { update, author, deletes_document });
+        self.admitted_total += 1;
+    }
+
+    /// Waits until all that was admitted so far is on disk.
+    pub(super) fn wait(&mut self, waiter: Waiter) {
+        self.waiters.push_back((self.admitted_total, waiter));
+    }
+
+    /// Takes the burst's writes.
+    pub(super) fn take_unsent(&mut self) -> Vec<Write> {
+        std::mem::take(&mut self.unsent)
+    }
+
+    /// Marks the oldest so many writes as being on disk.
+    ///
+    /// # Panics
+    /// When the driver confirms more than it was given.
+    pub(super) fn commit(&mut self, writes: usize) {
+        assert!(writes + self.unsent.len() <= self.admitted.len(), "the driver confirms what it was given");
+        self.committed.extend(self.admitted.drain(..writes));
+        self.committed_total += writes as u64;
+    }
+
+    /// Takes what has come on disk in this burst.
+    pub(super) fn take_committed(&mut self) -> Vec<Admitted> {
+        std::mem::take(&mut self.committed)
+    }
+
+    /// Takes the next waiter for whom the time has come.
+    pub(super) fn next_waiter(&mut self) -> Option<Waiter> {
+        let (after, _) = self.waiters.front()?;
+        if *after > self.committed_total {
+            return None;
+        }
+        self.waiters.pop_front().map(|(_, waiter)| waiter)
+    }
+
+    /// Gives up on everything not on disk and returns who waited for it.
+    pub(super) fn fail(&mut self) -> Vec<Waiter> {
+        self.unsent.clear();
+        self.admitted.clear();
+        self.committed_total = self.admitted_total;
+        self.waiters.drain(..).map(|(_, waiter)| waiter).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.admitted.is_empty() && self.committed.is_empty() && self.waiters.is_empty()
+    }
+
+    fn in_flight(&self) -> impl Iterator<Item = &Update> {
+        self.committed.iter().chain(&self.admitted).filter_map(|admitted| admitted.update.as_ref())
+    }
+}
+
+/// How large the document is, nearly.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Size {
+    pub(super) measured: usize,
+    pub(super) since: usize,
+}
+
+/// Everything admission looks at.
+pub(super) struct Gate<'a> {
+    pub(super) phase: &'a mut Phase,
+    pub(super) shape: &'a mut Shape,
+    pub(super) replica: &'a mut Replica,
+    pub(super) pipeline: &'a mut Pipeline,
+    pub(super) size: &'a mut Size,
+    pub(super) limits: &'a Limits,
+}
+
+/// Why an update was not admitted.
+pub(super) enum Refusing {
+    /// Its author's fault.
+    Reason(CloseReason),
+    /// The live document failed.
+    Broken(Broken),
+}
+
+impl From<Broken> for Refusing {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+impl From<CloseReason> for Refusing {
+    fn from(reason: CloseReason) -> Self {
+        Self::Reason(reason)
+    }
+}
+
+impl From<Refusal> for Refusing {
+    fn from(refusal: Refusal) -> Self {
+        Self::Reason(CloseReason::Update(refusal))
+    }
+}
+
+impl Gate<'_> {
+    /// Checks an update from outside.
+    pub(super) fn decode(&self, bytes: Bytes) -> Result<Update, Refusing> {
+        if bytes.len() > self.limits.update_bytes_max {
+            return Err(Refusal::TooLarge.into());
+        }
+        Ok(Update::decode(bytes)?)
+    }
+
+    /// Admits what is new in an update and queues it to be written.
+    pub(super) fn offer(&mut self, update: Update, author: Option<SessionId>) -> Result<Offered, Refusing> {
+        let incoming = update.clone();
+        let admission = self.shape.admit(update)?;
+        if !admission.overlap.is_empty() {
+            self.check_reuse(&incoming, &admission.overlap)?;
+        }
+        let missing = admission.missing;
+        let Some(fresh) = admission.fresh else { return Ok(Offered { changed: false, missing }) };
+        self.check_size(fresh.encoded().len())?;
+        self.create();
+        self.shape.record(&fresh);
+        self.pipeline.push(Write::Update(fresh.encoded().clone()), author, Some(fresh));
+        Ok(Offered { changed: true, missing })
+    }
+
+    /// The first write says that the document exists.
+    pub(super) fn create(&mut self) {
+        if *self.phase == Phase::New {
+            *self.phase = Phase::Live;
+            self.pipeline.push(Write::Create, None, None);
+        }
+    }
+
+    /// A block that is known must come with the content that is known: two editors with one client id
+    /// would otherwise each lose what the other typed.
+    fn check_reuse(&mut self, incoming: &Update, overlap: &[Overlap]) -> Result<(), Refusing> {
+        let clash = self.pipeline.in_flight().find_map(|known| reused(known, incoming));
+        let clash = match clash {
+            Some(clash) => Some(clash),
+            None => {
+                let from = self.just_before(overlap);
+                let known = self.replica.diff(&from)?;
+                reused(&Update::decode_within(known, &UpdateLimits::STORED)?, incoming)
+            }
+        };
+        match clash {
+            Some(item) => Err(CloseReason::ClientReused(item).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// What the document holds, but for the overlapping clocks and what follows them.
+    fn just_before(&self, overlap: &[Overlap]) -> StateVector {
+        let mut from = self.shape.state_vector();
+        for range in overlap {
+            let clock = from.get(range.client).min(range.clocks.start);
+            from.set(range.client, clock);
+        }
+        from
+    }
+
+    fn check_size(&mut self, more: usize) -> Result<(), Refusing> {
+        let max = self.limits.document_bytes_max;
+        if self.size.measured + self.size.since + more > max && self.size.since >= MEASURE_EVERY_BYTES {
+            *self.size = Size { measured: self.replica.state()?.len(), since: 0 };
+        }
+        if self.size.measured + self.size.since + more > max {
+            return Err(CloseReason::DocumentTooLarge.into());
+        }
+        self.size.since += more;
+        Ok(())
+    }
+}

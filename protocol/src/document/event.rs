@@ -1,0 +1,209 @@
+//! What goes into a document machine and what comes out of it.
+
+use bytes::Bytes;
+
+use super::session::{Access, Dialect};
+use crate::close::CloseReason;
+use crate::ids::SessionId;
+use crate::time::Time;
+use crate::update::StateVector;
+use crate::ysync::Message;
+
+/// The bounds of one document.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest update one message may carry, in bytes.
+    pub update_bytes_max: usize,
+    /// The largest state a document may grow to, in bytes of its encoded form.
+    pub document_bytes_max: usize,
+    /// The most sessions on one document.
+    pub sessions_max: usize,
+    /// How long a document without sessions stays open, in milliseconds.
+    pub unload_after_ms: u64,
+    /// How many bytes of log make a document worth a new snapshot.
+    pub snapshot_after_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            update_bytes_max: 8 << 20,
+            document_bytes_max: 64 << 20,
+            sessions_max: 2_000,
+            unload_after_ms: 30_000,
+            snapshot_after_bytes: 256 << 10,
+        }
+    }
+}
+
+/// Names a request, so that its answer finds the asker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// A session that has been authenticated and now opens the document.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Its number.
+    pub session: SessionId,
+    /// How it speaks.
+    pub dialect: Dialect,
+    /// What it may do.
+    pub access: Access,
+    /// When its token's time is over.
+    pub expires: Option<Time>,
+}
+
+/// What happens to a document.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A session opens the document.
+    Opened(Opened),
+    /// A session's token was renewed in place.
+    Renewed(Opened),
+    /// A session's connection is gone.
+    Closed(SessionId),
+    /// A session says something.
+    Message(SessionId, Message),
+    /// Somebody without a session asks for something.
+    Request(Ticket, Request),
+    /// The oldest so many writes are on disk, at this position of the log.
+    Committed {
+        /// How many writes.
+        writes: usize,
+        /// Where the last of them stands in the log.
+        position: u64,
+    },
+    /// The disk refused an append: what was admitted since will never be on disk.
+    AppendFailed,
+    /// A session's outbox had no room for a fan-out frame, which was not queued.
+    Lagging(SessionId),
+    /// A lagging session's outbox has been written to its socket.
+    Drained(SessionId),
+    /// The moment asked for by [`Output::WakeAt`] has come.
+    Tick,
+    /// No more input is waiting: what was gathered goes out together.
+    Quiet,
+}
+
+/// What somebody without a session may ask for.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// The whole state.
+    State,
+    /// What this state vector lacks.
+    Diff(StateVector),
+    /// One root text.
+    Text(String),
+    /// Who is here and how large it is.
+    Info,
+    /// Apply an update.
+    Update(Bytes),
+    /// Change one root text, as the editor with this Yjs client id.
+    Splice {
+        /// The root text's name.
+        root: String,
+        /// The changes, each on the text that the one before it left.
+        splices: Vec<Splice>,
+        /// A client id no editor of this document uses: random.
+        client: u32,
+    },
+    /// Make the document, with this first content; does nothing where it exists.
+    Create(Option<Bytes>),
+    /// Delete the document.
+    Delete,
+    /// Bring a deleted document back.
+    Restore,
+}
+
+/// One change of a text, in UTF-16 code units as Yjs counts them; positions past the end mean the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Splice {
+    /// Where.
+    pub at: u32,
+    /// How many units go.
+    pub delete: u32,
+    /// What comes.
+    pub insert: String,
+}
+
+/// The answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A Yjs update.
+    Update(Bytes),
+    /// A text; `None` where the document has no such root.
+    Text(Option<String>),
+    /// Who is here and how large it is.
+    Info {
+        /// Sessions at this moment.
+        sessions: usize,
+        /// Bytes of the encoded state.
+        bytes: usize,
+        /// What it holds.
+        state_vector: StateVector,
+    },
+    /// The write is on disk; `false` where nothing had to be written.
+    Saved {
+        /// Whether the request changed anything.
+        changed: bool,
+    },
+}
+
+/// Why a [`Request`] was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The same reasons that end a session.
+    #[error("{0}")]
+    Reason(CloseReason),
+    /// The update rests on changes that this document does not have.
+    #[error("the update rests on changes this document does not have: send the whole state")]
+    Missing,
+}
+
+/// One write to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// The document now exists.
+    Create,
+    /// An admitted update.
+    Update(Bytes),
+    /// The document is deleted.
+    Delete,
+    /// The document is back.
+    Restore,
+}
+
+/// How badly a session needs a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// It asked for it: always queued. The driver reads no further from a session whose outbox is full.
+    Answer,
+    /// News: when the outbox is full, the machine is told that the session is lagging.
+    FanOut,
+    /// Awareness: dropped when the outbox is full.
+    Awareness,
+}
+
+/// What the driver must now do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Append these writes to the log, in this order, and say when they are on disk.
+    Append(Vec<Write>),
+    /// Queue a frame for a session.
+    Send(SessionId, Bytes, Urgency),
+    /// End a session.
+    Close(SessionId, CloseReason),
+    /// Answer a request.
+    Reply(Ticket, Result<Answer, Refused>),
+    /// Store the whole state as of this position of the log.
+    Snapshot {
+        /// The position the state holds.
+        position: u64,
+        /// The encoded state.
+        state: Bytes,
+    },
+    /// Come back at this time; an earlier time replaces a later one.
+    WakeAt(Time),
+    /// Nobody needs the document: close it, unless somebody has just asked for it.
+    Unload,
+}

@@ -1,0 +1,260 @@
+//! One open document: its sessions, what they say, and what they are told.
+//!
+//! Messages and commits are gathered until the driver says [`Input::Quiet`]: then the burst's writes
+//! leave as one append, and what has been committed leaves as one frame for everybody.
+//!
+//! Invariant: nothing is shown, acknowledged or encoded for a joiner before its commit.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::admission::{Gate, Pipeline, Size, Waiter};
+use super::event::{Input, Limits, Opened, Output, Refused};
+use super::replica::{Broken, EMPTY_UPDATE, Replica};
+use super::session::{Access, Dialect, Session};
+use crate::awareness::Awareness;
+use crate::close::CloseReason;
+use crate::ids::SessionId;
+use crate::time::Time;
+use crate::update::{ClientId, Limits as UpdateLimits, Refusal, Shape, StateVector, Update};
+
+/// Awareness gathered for this long goes out as one message.
+pub const AWARENESS_TICK_MS: u64 = 20;
+/// A session that was sent nothing for this long is sent an empty awareness message: stock clients
+/// give a connection up after 30 seconds without a message.
+pub const KEEP_ALIVE_MS: u64 = 15_000;
+
+/// What the log holds of a document.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// Whether the log has ever heard of it.
+    pub exists: bool,
+    /// Whether it has been deleted since.
+    pub deleted: bool,
+    /// The newest snapshot.
+    pub snapshot: Option<Bytes>,
+    /// The updates since.
+    pub tail: Vec<Bytes>,
+    /// The log's position they reach.
+    pub position: u64,
+}
+
+/// Why what is stored cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// A stored update does not decode.
+    #[error("a stored update does not decode: {0}")]
+    Undecodable(#[from] Refusal),
+}
+
+/// The life of the document as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nobody has written to it yet.
+    New,
+    Live,
+    /// A deletion is on its way to the disk, or there.
+    Deleted,
+    /// The disk or the live document failed; the driver is to let go of this machine.
+    Failed,
+}
+
+/// One open document.
+#[derive(Debug)]
+pub struct Document {
+    pub(super) limits: Limits,
+    pub(super) phase: Phase,
+    pub(super) shape: Shape,
+    pub(super) replica: Replica,
+    pub(super) pipeline: Pipeline,
+    pub(super) size: Size,
+    pub(super) sessions: BTreeMap<SessionId, Session>,
+    pub(super) awareness: Awareness,
+    pub(super) awareness_due: Option<Time>,
+    pub(super) committed: StateVector,
+    /// Where the clients of the last fan-out stood before it.
+    pub(super) before_fan_out: Vec<(ClientId, u32)>,
+    pub(super) position: u64,
+    pub(super) unsnapshotted_bytes: usize,
+    pub(super) idle_since: Time,
+    pub(super) wake: Option<Time>,
+}
+
+impl Document {
+    /// Opens a document from what the log holds of it.
+    ///
+    /// # Errors
+    /// When something stored does not decode. Nothing is changed then.
+    pub fn load(now: Time, limits: Limits, stored: Stored, out: &mut Vec<Output>) -> Result<Self, LoadError> {
+        let mut shape = Shape::new();
+        let snapshot = stored.snapshot.unwrap_or_else(|| Bytes::from_static(EMPTY_UPDATE));
+        let mut size = Size { measured: snapshot.len(), since: 0 };
+        shape.record(&Update::decode_within(snapshot.clone(), &UpdateLimits::STORED)?);
+        for update in &stored.tail {
+            shape.record(&Update::decode_within(update.clone(), &UpdateLimits::STORED)?);
+            size.since += update.len();
+        }
+        let phase = match (stored.exists, stored.deleted) {
+            (_, true) => Phase::Deleted,
+            (true, false) => Phase::Live,
+            (false, false) => Phase::New,
+        };
+        let mut document = Self {
+            limits,
+            phase,
+            committed: shape.state_vector(),
+            shape,
+            replica: Replica::new(snapshot),
+            pipeline: Pipeline::default(),
+            size,
+            sessions: BTreeMap::new(),
+            awareness: Awareness::default(),
+            awareness_due: None,
+            before_fan_out: Vec::new(),
+            position: stored.position,
+            unsnapshotted_bytes: size.since,
+            idle_since: now,
+            wake: None,
+        };
+        for update in stored.tail {
+            if let Err(broken) = document.replica.push(update) {
+                document.fail(&broken, out);
+            }
+        }
+        document.wake_by(now.after(limits.unload_after_ms), out);
+        Ok(document)
+    }
+
+    /// Takes one event and appends what the driver must now do, in order.
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Opened(opened) => self.open(now, opened, out),
+            Input::Renewed(opened) => self.renew(now, opened, out),
+            Input::Closed(session) => self.end(now, session, out),
+            Input::Message(session, message) => self.message(now, session, message, out),
+            Input::Request(ticket, request) => self.request(ticket, request, out),
+            Input::Committed { writes, position } => {
+                self.pipeline.commit(writes);
+                self.position = position;
+            }
+            Input::AppendFailed => self.disk_failed(out),
+            Input::Lagging(session) => self.lagging(session),
+            Input::Drained(session) => self.drained(now, session, out),
+            Input::Tick => self.tick(now, out),
+            Input::Quiet => self.quiet(now, out),
+        }
+    }
+
+    /// Whether the disk or the live document has failed: nothing more is admitted, and the driver is to
+    /// let go of this machine once the log has answered what it was given.
+    #[must_use]
+    pub const fn has_failed(&self) -> bool {
+        matches!(self.phase, Phase::Failed)
+    }
+
+    /// How many sessions the document has.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub(super) fn open(&mut self, now: Time, opened: Opened, out: &mut Vec<Output>) {
+        let refusal = match self.phase {
+            Phase::Deleted => Some(CloseReason::Deleted),
+            Phase::Failed => Some(CloseReason::LoadFailed),
+            Phase::New | Phase::Live if self.sessions.len() >= self.limits.sessions_max => {
+                Some(CloseReason::SessionsFull("on this document"))
+            }
+            Phase::New | Phase::Live => None,
+        };
+        if let Some(reason) = refusal {
+            return out.push(Output::Close(opened.session, reason));
+        }
+        let mut session = Session::new(opened.dialect, opened.access, opened.expires, now);
+        if session.dialect == Dialect::YWebsocket && session.access == Access::Write {
+            self.ask(now, opened.session, &mut session, out);
+        }
+        self.sessions.insert(opened.session, session);
+        self.wake_by(now.after(KEEP_ALIVE_MS), out);
+        if let Some(expires) = opened.expires {
+            self.wake_by(expires, out);
+        }
+    }
+
+    pub(super) fn renew(&mut self, now: Time, opened: Opened, out: &mut Vec<Output>) {
+        let Some(session) = self.sessions.get_mut(&opened.session) else {
+            return self.open(now, opened, out);
+        };
+        session.access = opened.access;
+        session.expires = opened.expires;
+        if let Some(expires) = opened.expires {
+            self.wake_by(expires, out);
+        }
+    }
+
+    pub(super) fn end(&mut self, now: Time, id: SessionId, out: &mut Vec<Output>) {
+        if self.sessions.remove(&id).is_none() {
+            return;
+        }
+        self.awareness.end_session(now, id);
+        self.awareness_changed(now, out);
+        if self.sessions.is_empty() {
+            self.idle_since = now;
+            self.wake_by(now.after(self.limits.unload_after_ms), out);
+        }
+    }
+
+    pub(super) fn close(&mut self, now: Time, id: SessionId, reason: CloseReason, out: &mut Vec<Output>) {
+        if self.sessions.contains_key(&id) {
+            out.push(Output::Close(id, reason));
+            self.end(now, id, out);
+        }
+    }
+
+    pub(super) fn wake_by(&mut self, time: Time, out: &mut Vec<Output>) {
+        if self.wake.is_none_or(|wake| time < wake) {
+            self.wake = Some(time);
+            out.push(Output::WakeAt(time));
+        }
+    }
+
+    pub(super) fn gate(&mut self) -> Gate<'_> {
+        Gate {
+            phase: &mut self.phase,
+            shape: &mut self.shape,
+            replica: &mut self.replica,
+            pipeline: &mut self.pipeline,
+            size: &mut self.size,
+            limits: &self.limits,
+        }
+    }
+
+    pub(super) fn session_ids(&self) -> Vec<SessionId> {
+        self.sessions.keys().copied().collect()
+    }
+
+    pub(super) fn disk_failed(&mut self, out: &mut Vec<Output>) {
+        self.give_up(&CloseReason::Disk, out);
+    }
+
+    pub(super) fn fail(&mut self, _broken: &Broken, out: &mut Vec<Output>) {
+        self.give_up(&CloseReason::LoadFailed, out);
+    }
+
+    /// The machine is ahead of the log, or without its content: everybody is sent away, and the
+    /// driver lets go of it. Whoever comes back gets what the log holds.
+    pub(super) fn give_up(&mut self, reason: &CloseReason, out: &mut Vec<Output>) {
+        self.phase = Phase::Failed;
+        for waiter in self.pipeline.fail() {
+            if let Waiter::Request(ticket, _) = waiter {
+                out.push(Output::Reply(ticket, Err(Refused::Reason(reason.clone()))));
+            }
+        }
+        for id in self.session_ids() {
+            out.push(Output::Close(id, reason.clone()));
+        }
+        self.sessions.clear();
+        out.push(Output::Unload);
+    }
+}

@@ -1,0 +1,141 @@
+//! Requests without a session: HTTP's reads and writes.
+//!
+//! Reads answer from what is committed; writes are answered when their commit returns.
+
+use bytes::Bytes;
+
+use super::admission::{Refusing, Waiter};
+use super::event::{Answer, Output, Refused, Request, Ticket, Write};
+use super::machine::{Document, Phase};
+use super::replica::Broken;
+use crate::close::CloseReason;
+
+impl Document {
+    pub(super) fn request(&mut self, ticket: Ticket, request: Request, out: &mut Vec<Output>) {
+        let answered = match (self.phase, request) {
+            (Phase::Failed, _) => Err(Refused::Reason(CloseReason::LoadFailed).into()),
+            (Phase::Deleted, Request::Restore) => Ok(self.restore(ticket)),
+            (Phase::Deleted, _) => Err(Refused::Reason(CloseReason::Deleted).into()),
+            (_, request) => self.serve(ticket, request),
+        };
+        match answered {
+            Ok(Some(answer)) => out.push(Output::Reply(ticket, Ok(answer))),
+            // The answer comes with the commit.
+            Ok(None) => {}
+            Err(Stopped::Refused(refused)) => out.push(Output::Reply(ticket, Err(refused))),
+            Err(Stopped::Broken(broken)) => {
+                out.push(Output::Reply(ticket, Err(Refused::Reason(CloseReason::LoadFailed))));
+                self.fail(&broken, out);
+            }
+        }
+    }
+
+    fn serve(&mut self, ticket: Ticket, request: Request) -> Result<Option<Answer>, Stopped> {
+        Ok(match request {
+            Request::State => Some(Answer::Update(self.replica.state()?)),
+            Request::Diff(from) => Some(Answer::Update(self.replica.diff(&from)?)),
+            Request::Text(root) => Some(Answer::Text(self.replica.text(&root)?)),
+            Request::Info => Some(self.info()),
+            Request::Update(bytes) => {
+                self.write_update(ticket, bytes)?;
+                None
+            }
+            Request::Splice { root, splices, client } => {
+                let bytes = self.replica.splice(&root, &splices, client)?;
+                self.write_update(ticket, bytes)?;
+                None
+            }
+            Request::Create(seed) => {
+                self.create(ticket, seed)?;
+                None
+            }
+            Request::Delete => {
+                self.delete(ticket);
+                None
+            }
+            Request::Restore => Some(Answer::Saved { changed: false }),
+        })
+    }
+
+    fn info(&self) -> Answer {
+        Answer::Info {
+            sessions: self.sessions.len(),
+            bytes: self.size.measured + self.size.since,
+            state_vector: self.shape.state_vector(),
+        }
+    }
+
+    fn write_update(&mut self, ticket: Ticket, bytes: Bytes) -> Result<(), Stopped> {
+        let mut gate = self.gate();
+        let update = gate.decode(bytes)?;
+        let offered = gate.offer(update, None)?;
+        // What could be admitted stays admitted: a caller that sends the rest loses nothing.
+        if offered.missing {
+            return Err(Refused::Missing.into());
+        }
+        self.pipeline.wait(Waiter::Request(ticket, offered.changed));
+        Ok(())
+    }
+
+    fn create(&mut self, ticket: Ticket, seed: Option<Bytes>) -> Result<(), Stopped> {
+        if self.phase == Phase::New {
+            // A seed that is refused must not leave an empty document behind.
+            let mut gate = self.gate();
+            match seed {
+                Some(seed) => {
+                    let seed = gate.decode(seed)?;
+                    gate.offer(seed, None)?;
+                    gate.create();
+                }
+                None => gate.create(),
+            }
+            self.pipeline.wait(Waiter::Request(ticket, true));
+        } else {
+            self.pipeline.wait(Waiter::Request(ticket, false));
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, ticket: Ticket) {
+        let existed = self.phase == Phase::Live;
+        if existed {
+            self.phase = Phase::Deleted;
+            self.pipeline.push(Write::Delete, None, None);
+        }
+        self.pipeline.wait(Waiter::Request(ticket, existed));
+    }
+
+    fn restore(&mut self, ticket: Ticket) -> Option<Answer> {
+        self.phase = Phase::Live;
+        self.pipeline.push(Write::Restore, None, None);
+        self.pipeline.wait(Waiter::Request(ticket, true));
+        None
+    }
+}
+
+/// Why a request gets no answer of its own kind.
+enum Stopped {
+    Refused(Refused),
+    Broken(Broken),
+}
+
+impl From<Refused> for Stopped {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<Broken> for Stopped {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+impl From<Refusing> for Stopped {
+    fn from(refusing: Refusing) -> Self {
+        match refusing {
+            Refusing::Reason(reason) => Self::Refused(Refused::Reason(reason)),
+            Refusing::Broken(broken) => Self::Broken(broken),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What is told when a commit returns: news to everybody, acks to those who wait.
+//!
+//! Several updates of one commit leave as one merged update, framed once for all who share a dialect.
+//!
+//! Invariant: everything told here is on disk.
+
+use bytes::Bytes;
+
+use super::admission::{Admitted, Waiter};
+use super::event::{Answer, Output, Urgency};
+use super::fan_out::{Framed, framed};
+use super::machine::Document;
+use super::session::{Dialect, Lag, Session};
+use crate::close::CloseReason;
+use crate::hocuspocus::put_sync_status;
+use crate::ids::SessionId;
+use crate::time::Time;
+use crate::update::{Update, merge};
+use crate::ysync::Reply;
+
+impl Document {
+    /// The burst is over: what it admitted goes to the log, what the log confirmed goes to everybody.
+    pub(super) fn quiet(&mut self, now: Time, out: &mut Vec<Output>) {
+        let writes = self.pipeline.take_unsent();
+        if !writes.is_empty() {
+            out.push(Output::Append(writes));
+        }
+        let committed = self.pipeline.take_committed();
+        if !committed.is_empty() {
+            self.tell_committed(now, &committed, out);
+        }
+        while let Some(waiter) = self.pipeline.next_waiter() {
+            self.tell_waiter(now, waiter, out);
+        }
+        self.snapshot_if_long(self.limits.snapshot_after_bytes, out);
+    }
+
+    pub(super) fn tell_committed(&mut self, now: Time, committed: &[Admitted], out: &mut Vec<Output>) {
+        let updates: Vec<&Update> =
+            committed.iter().filter_map(|admitted| admitted.update.as_ref()).collect();
+        if !updates.is_empty() {
+            self.fan_out(now, committed, &updates, out);
+        }
+        for update in updates {
+            self.unsnapshotted_bytes += update.encoded().len();
+            if let Err(broken) = self.replica.push(update.encoded().clone()) {
+                return self.fail(&broken, out);
+            }
+        }
+        if committed.iter().any(|admitted| admitted.deletes_document) {
+            for id in self.session_ids() {
+                self.close(now, id, CloseReason::Deleted, out);
+            }
+        }
+    }
+
+    pub(super) fn fan_out(
+        &mut self,
+        now: Time,
+        committed: &[Admitted],
+        updates: &[&Update],
+        out: &mut Vec<Output>,
+    ) {
+        self.before_fan_out.clear();
+        for update in updates {
+            for (client, clocks) in update.clients() {
+                if !self.before_fan_out.iter().any(|(known, _)| *known == client) {
+                    self.before_fan_out.push((client, self.committed.get(client)));
+                }
+                let end = clocks.end.max(self.committed.get(client));
+                self.committed.set(client, end);
+            }
+        }
+        let merged = match updates {
+            [one] => (*one).clone(),
+            many => merge(many.iter().copied()),
+        };
+        let sole_author = sole_author(committed);
+        let mut frames = Framed::new(Reply::Update(merged.encoded()));
+        for (id, session) in &mut self.sessions {
+            // y-websocket takes the echo of its own updates for the ack; Hocuspocus has a status.
+            let own = sole_author == Some(*id) && session.is_hocuspocus();
+            if session.follows() && !own {
+                let frame = frames.frame(&session.dialect);
+                send(now, *id, session, frame, Urgency::FanOut, out);
+            }
+        }
+    }
+
+    pub(super) fn tell_waiter(&mut self, now: Time, waiter: Waiter, out: &mut Vec<Output>) {
+        match waiter {
+            Waiter::Request(ticket, changed) => {
+                out.push(Output::Reply(ticket, Ok(Answer::Saved { changed })));
+            }
+            Waiter::Statuses(id, statuses) => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    for _ in 0..statuses {
+                        status(now, id, session, true, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The session keeps what is queued for it; from where that ends, it is sent one difference later.
+    pub(super) fn lagging(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.lag.is_none() {
+            let mut from = self.committed.clone();
+            for (client, clock) in &self.before_fan_out {
+                from.set(*client, *clock);
+            }
+            session.lag = Some(Box::new(Lag { from, statuses: Vec::new() }));
+        }
+    }
+
+    pub(super) fn drained(&mut self, now: Time, id: SessionId, out: &mut Vec<Output>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(lag) = session.lag.take() else { return };
+        match self.replica.diff(&lag.from) {
+            Ok(missed) => answer(now, id, session, Reply::Update(&missed), out),
+            Err(broken) => return self.fail(&broken, out),
+        }
+        for saved in lag.statuses {
+            status(now, id, session, saved, out);
+        }
+        if let Some(everybody) = self.awareness.everybody() {
+            answer(now, id, session, Reply::Awareness(&everybody), out);
+        }
+    }
+}
+
+/// The session that all of a commit came from, if it is one.
+pub(super) fn sole_author(committed: &[Admitted]) -> Option<SessionId> {
+    let mut authors = committed.iter().filter(|admitted| admitted.update.is_some()).map(|a| a.author);
+    let first = authors.next()?;
+    authors.all(|author| author == first).then_some(first)?
+}
+
+pub(super) fn answer(
+    now: Time,
+    id: SessionId,
+    session: &mut Session,
+    reply: Reply<'_>,
+    out: &mut Vec<Output>,
+) {
+    let frame = framed(&session.dialect, reply);
+    send(now, id, session, frame, Urgency::Answer, out);
+}
+
+pub(super) fn send(
+    now: Time,
+    id: SessionId,
+    session: &mut Session,
+    frame: Bytes,
+    urgency: Urgency,
+    out: &mut Vec<Output>,
+) {
+    session.last_sent = now;
+    out.push(Output::Send(id, frame, urgency));
+}
+
+/// Tells a Hocuspocus session that one of its updates is saved, or was refused.
+pub(super) fn status(now: Time, id: SessionId, session: &mut Session, saved: bool, out: &mut Vec<Output>) {
+    if let Some(lag) = &mut session.lag {
+        return lag.statuses.push(saved);
+    }
+    if let Dialect::Hocuspocus(address) = &session.dialect {
+        let mut frame = Vec::new();
+        address.put(&mut frame);
+        put_sync_status(&mut frame, saved);
+        send(now, id, session, frame.into(), Urgency::Answer, out);
+    }
+}

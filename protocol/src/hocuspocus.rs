@@ -1,1 +1,0 @@
-//! Hocuspocus framing: many documents on one socket.
