@@ -1,1 +1,34 @@
 //! The durable log and document store. Stores bytes; never looks inside an update.
+//!
+//! `log` says what a log is; `redb_log` keeps one in a directory, `memory` one for tests and
+//! simulations; `committer` is the thread through which a server writes to either. `docs/storage.md`
+//! describes the files.
+
+mod committer;
+mod document;
+mod error;
+mod log;
+mod memory;
+mod sequencer;
+
+pub use committer::{Appender, Commit, CommitObserver, Committer, CommitterLimits, Unobserved};
+pub use document::{Lifecycle, StoredDoc, TailEntry};
+pub use error::{
+    AppendError, CheckpointError, Failure, FailureKind, LoadError, ReadBatchesError, SnapshotError,
+};
+pub use log::{DocInfo, Health, Log, LogStats, NewEntry, Position, Receipt, Retention};
+pub use memory::{AppendFault, MemoryLog};
+
+/// How many seqs, positions and entries fit a number is no concern: 64 bits of them outlast disks.
+/// What bounds memory is named here.
+pub mod limits {
+    /// The longest snapshot of a document. redb holds a value in memory while it is written.
+    pub const SNAPSHOT_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+    /// Snapshots that wait for the next checkpoint, in bytes; further ones are refused until it is
+    /// done. Large enough for one of the largest.
+    pub const PENDING_SNAPSHOT_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+    /// The most documents that one call lists.
+    pub const LIST_LEN_MAX: usize = 1000;
+}

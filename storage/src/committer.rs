@@ -1,0 +1,346 @@
+//! The one thread that writes to a log, and the handles through which others give it entries.
+//!
+//! Adaptive group commit: when it is idle an append is committed at once; while a commit is on its
+//! way to the disk, what arrives is collected and makes the next one. Never waits in the hope of
+//! more.
+//!
+//! The queue has no bound of its own, since an appender must not block an async task. Its callers
+//! hold it in bounds: each has a permit for the bytes it has not been answered for.
+//!
+//! Invariant: every append is answered exactly once, in the order of the queue, with the log's
+//! receipt or the reason why there is none.
+
+use crate::error::AppendError;
+use crate::log::{Log, NewEntry, Receipt};
+use crate::sequencer::check_group;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What one commit may hold. What is beyond waits for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitterLimits {
+    /// Appended groups.
+    pub groups_max: usize,
+    /// Bytes of payload; a commit holds at least one group, however large.
+    pub bytes_max: usize,
+}
+
+impl Default for CommitterLimits {
+    /// Large enough that 2,000 waiting writers make one commit, small enough that a commit's own
+    /// writing does not hold the next one up for longer than an fsync does.
+    fn default() -> Self {
+        Self { groups_max: 16_384, bytes_max: 4 * 1024 * 1024 }
+    }
+}
+
+/// One commit, as it is told to observers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// From handing the entries to the log until they were durable.
+    pub duration: Duration,
+    /// How many appends it answered.
+    pub groups: usize,
+    /// How many entries it held.
+    pub entries: usize,
+    /// How many bytes of payload they had.
+    pub bytes: usize,
+}
+
+/// Is told of commits, on the committer's thread: quick work only.
+pub trait CommitObserver: Send + 'static {
+    /// A commit is durable; its callers are answered next.
+    fn committed(&mut self, commit: Commit);
+
+    /// A commit failed; its callers are told next.
+    fn failed(&mut self, error: &AppendError);
+}
+
+/// An observer that looks away.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl CommitObserver for Unobserved {
+    fn committed(&mut self, _: Commit) {}
+    fn failed(&mut self, _: &AppendError) {}
+}
+
+type Done = Box<dyn FnOnce(Result<Receipt, AppendError>) + Send>;
+
+struct Waiting {
+    entries: Vec<NewEntry>,
+    done: Done,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    /// The committer sleeps: whoever puts something in wakes it. Spares a wake per append under load.
+    asleep: bool,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Every change under the lock is one step; a panic elsewhere leaves a whole queue behind.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread that writes to a log.
+pub struct Committer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A handle for giving entries to the committer.
+#[derive(Clone)]
+pub struct Appender {
+    shared: Arc<Shared>,
+}
+
+impl Appender {
+    /// Queues entries that belong together, and calls `done` once they are durable or refused: on
+    /// the committer's thread, so it must be quick, or at once when the entries break a rule or the
+    /// committer has stopped. Never blocks on the disk.
+    pub fn append(
+        &self,
+        entries: Vec<NewEntry>,
+        done: impl FnOnce(Result<Receipt, AppendError>) + Send + 'static,
+    ) {
+        // Checked here so that a bad group is refused alone and does not fail its whole commit.
+        if let Err(error) = check_group(&entries) {
+            return done(Err(error));
+        }
+        let mut queue = self.shared.queue();
+        if queue.closed {
+            drop(queue);
+            return done(Err(AppendError::Closed));
+        }
+        queue.waiting.push_back(Waiting { entries, done: Box::new(done) });
+        if std::mem::take(&mut queue.asleep) {
+            drop(queue);
+            self.shared.wake.notify_one();
+        }
+    }
+}
+
+impl Committer {
+    /// Starts the thread. `clock` gives the wall clock's milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
+        log: Arc<dyn Log>,
+        clock: impl Fn() -> u64 + Send + 'static,
+        limits: CommitterLimits,
+        observer: impl CommitObserver,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let mut work = Work {
+            shared: Arc::clone(&shared),
+            log,
+            clock,
+            limits,
+            observer,
+            groups: Vec::new(),
+            answers: Vec::new(),
+        };
+        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+            let closing = CloseAtEnd(Arc::clone(&work.shared));
+            while work.collect() {
+                work.commit();
+            }
+            drop(closing);
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// A handle for giving entries.
+    #[must_use]
+    pub fn appender(&self) -> Appender {
+        Appender { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Commits what is queued, answers everyone and ends the thread.
+    pub fn stop(mut self) {
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.shared.queue().closed = true;
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic on that thread has been reported by the panic hook, and `CloseAtEnd` has
+            // answered whoever waited.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Answers whoever waits when the thread ends, by a panic too: nobody waits for a dead thread.
+struct CloseAtEnd(Arc<Shared>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue();
+        queue.closed = true;
+        let waiting = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        for waiting in waiting {
+            (waiting.done)(Err(AppendError::Closed));
+        }
+    }
+}
+
+struct Work<C, O> {
+    shared: Arc<Shared>,
+    log: Arc<dyn Log>,
+    clock: C,
+    limits: CommitterLimits,
+    observer: O,
+    /// The next commit's entries and whom to answer, kept between commits for their capacity.
+    groups: Vec<Vec<NewEntry>>,
+    answers: Vec<Done>,
+}
+
+impl<C, O> Drop for Work<C, O> {
+    /// Only a panic leaves answers behind: the log's, or one of theirs.
+    fn drop(&mut self) {
+        for done in self.answers.drain(..) {
+            done(Err(AppendError::Closed));
+        }
+    }
+}
+
+impl<C: Fn() -> u64, O: CommitObserver> Work<C, O> {
+    /// Takes what is queued, up to the limits, and waits while that is nothing. False at the end.
+    fn collect(&mut self) -> bool {
+        let mut queue = self.shared.queue();
+        while queue.waiting.is_empty() {
+            if queue.closed {
+                return false;
+            }
+            queue.asleep = true;
+            queue = self.shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.asleep = false;
+        let mut bytes = 0;
+        while let Some(next) = queue.waiting.front() {
+            bytes += payload_bytes(&next.entries);
+            let full = self.groups.len() >= self.limits.groups_max || bytes > self.limits.bytes_max;
+            if full && !self.groups.is_empty() {
+                break;
+            }
+            let Some(Waiting { entries, done }) = queue.waiting.pop_front() else { break };
+            self.groups.push(entries);
+            self.answers.push(done);
+        }
+        true
+    }
+
+    fn commit(&mut self) {
+        let started = Instant::now();
+        let result = self.log.append((self.clock)(), &self.groups);
+        match result {
+            Ok(receipts) => {
+                self.observer.committed(Commit {
+                    duration: started.elapsed(),
+                    groups: self.groups.len(),
+                    entries: self.groups.iter().map(Vec::len).sum(),
+                    bytes: self.groups.iter().map(|group| payload_bytes(group)).sum(),
+                });
+                assert_eq!(receipts.len(), self.answers.len(), "a receipt for each group");
+                for (done, receipt) in self.answers.drain(..).zip(receipts) {
+                    done(Ok(receipt));
+                }
+            }
+            Err(error) => {
+                self.observer.failed(&error);
+                for done in self.answers.drain(..) {
+                    done(Err(error.clone()));
+                }
+            }
+        }
+        self.groups.clear();
+    }
+}
+
+fn payload_bytes(group: &[NewEntry]) -> usize {
+    group.iter().map(|entry| entry.payload.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Failure, FailureKind};
+    use crate::memory::{AppendFault, MemoryLog};
+    use bytes::Bytes;
+    use quire_protocol::batch::EntryKind;
+    use quire_protocol::ids::{DocId, Seq, StreamId};
+    use std::sync::mpsc;
+
+    fn entry(doc: u128) -> NewEntry {
+        NewEntry { doc: DocId(doc), kind: EntryKind::Update, payload: Bytes::from_static(b"update") }
+    }
+
+    fn committer(limits: CommitterLimits) -> (Arc<MemoryLog>, Committer) {
+        let log = Arc::new(MemoryLog::new(StreamId::from_u32(1)));
+        let committer = Committer::start(Arc::clone(&log) as Arc<dyn Log>, || 7, limits, Unobserved);
+        (log, committer.expect("a thread"))
+    }
+
+    #[test]
+    fn every_append_is_answered_in_order_and_before_stop_returns() {
+        let (log, committer) = committer(CommitterLimits { groups_max: 3, bytes_max: 1 });
+        let (tx, rx) = mpsc::channel();
+        let appender = committer.appender();
+        for i in 0..100 {
+            let tx = tx.clone();
+            let answer = move |result: Result<Receipt, AppendError>| {
+                tx.send((i, result.expect("durable").last.seq)).expect("the test listens");
+            };
+            appender.append(vec![entry(i.into())], answer);
+        }
+        committer.stop();
+        drop(tx);
+        let answers: Vec<_> = rx.iter().collect();
+        let expected: Vec<_> = (0..100_u32).map(|i| (i, Seq(u64::from(i) + 1))).collect();
+        assert_eq!(answers, expected);
+        assert_eq!(log.stats().position.0, 100);
+
+        let (tx, rx) = mpsc::channel();
+        appender.append(vec![entry(1)], move |result| tx.send(result).expect("the test listens"));
+        assert_eq!(rx.recv().expect("an answer"), Err(AppendError::Closed));
+    }
+
+    #[test]
+    fn a_bad_group_is_refused_alone_and_a_failure_reaches_everyone() {
+        let (log, committer) = committer(CommitterLimits::default());
+        let (tx, rx) = mpsc::channel();
+        let append = |entries| {
+            let tx = tx.clone();
+            committer.appender().append(entries, move |result| tx.send(result).expect("the test listens"));
+            rx.recv().expect("an answer")
+        };
+        assert!(matches!(append(vec![]), Err(AppendError::Invalid(_))));
+        assert!(append(vec![entry(1), entry(2)]).is_ok_and(|receipt| receipt.last.seq == Seq(2)));
+        let failure = Failure { kind: FailureKind::DiskFull, text: "no space".into() };
+        log.fail_next_append(AppendFault::Lost(failure.clone()));
+        assert_eq!(append(vec![entry(1)]), Err(AppendError::Failed(failure.clone())));
+        assert_eq!(append(vec![entry(1)]), Err(AppendError::Failed(failure)));
+    }
+}

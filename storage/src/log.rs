@@ -1,0 +1,181 @@
+//! What a log is: entries go in, durably and in order; documents come out as they were put in.
+//!
+//! `tests/contract` states the contract as tests that every implementation passes.
+//!
+//! Invariant: what `append` returned a receipt for is read back by every later `load`, whatever
+//! happens to the process or the machine's power in between.
+
+use crate::document::{Lifecycle, StoredDoc};
+use crate::error::{AppendError, CheckpointError, Failure, LoadError, ReadBatchesError, SnapshotError};
+use bytes::Bytes;
+use quire_protocol::batch::EntryKind;
+use quire_protocol::frontier::Frontier;
+use quire_protocol::hlc::Hlc;
+use quire_protocol::ids::{DocId, DocName, Dot, ReplicaId, Seq, StreamId};
+use std::time::Duration;
+
+/// Counts the entries that this replica committed, of whatever stream, in the order it did: 1, 2,
+/// 3…; 0 is before the first. Means nothing to other replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+/// An entry on its way into the log, which gives it its place and stamp.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEntry {
+    /// The document it belongs to.
+    pub doc: DocId,
+    /// What it does.
+    pub kind: EntryKind,
+    /// What it does it with.
+    pub payload: Bytes,
+}
+
+/// What a group of entries became.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The last entry of the group; the others come right before it.
+    pub last: Dot,
+    /// The last entry's stamp.
+    pub hlc: Hlc,
+    /// The last entry's position; the others come right before it.
+    pub position: Position,
+}
+
+/// What is known of a document without reading its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocInfo {
+    /// Its identity.
+    pub doc: DocId,
+    /// Its name.
+    pub name: DocName,
+    /// Whether it is deleted.
+    pub lifecycle: Lifecycle,
+    /// The replica that makes its write-backs, where one was named.
+    pub home: Option<ReplicaId>,
+    /// The stamp of its first entry.
+    pub created: Hlc,
+    /// The greatest stamp of its entries.
+    pub changed: Hlc,
+    /// How many entries it has had.
+    pub entries: u64,
+    /// How many bytes they had.
+    pub bytes: u64,
+}
+
+/// What the log keeps for peers beyond what its own documents need.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// What every active peer has acknowledged; none when there is no peer, and nothing is kept.
+    pub acknowledged: Option<Frontier>,
+    /// Beyond so many bytes the oldest go, acknowledged or not.
+    pub bytes_max: u64,
+    /// Batches older than this go, acknowledged or not.
+    pub age_ms_max: u64,
+}
+
+/// Whether the log takes writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Serving,
+    /// It does not, until it has been opened anew.
+    Failed(Failure),
+}
+
+/// Figures for operating a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogStats {
+    /// The last position.
+    pub position: Position,
+    /// Up to where the document store holds everything; what follows is replayed at a restart.
+    pub checkpoint: Position,
+    /// Entries in memory since the last checkpoint, in bytes as they are counted against the bound.
+    pub memory_bytes: u64,
+    /// Snapshots that wait for the next checkpoint, in bytes.
+    pub pending_snapshot_bytes: u64,
+    /// Commits since the log was opened.
+    pub commits: u64,
+    /// Checkpoints since the log was opened.
+    pub checkpoints: u64,
+    /// How long the last checkpoint took.
+    pub last_checkpoint: Duration,
+    /// How often a commit had to wait because the checkpoint was behind.
+    pub stalls: u64,
+    /// Documents in the store, deleted ones included; new ones count from the next checkpoint on.
+    pub documents: u64,
+    /// Batches kept for peers, in bytes.
+    pub kept_bytes: u64,
+}
+
+/// A durable log of entries, and the documents that they make.
+///
+/// Everything may be called from any thread, but blocks on the disk: not for async tasks.
+pub trait Log: Send + Sync + 'static {
+    /// Writes groups of entries in one durable transaction, all or none, and returns what each
+    /// became. Called by one committer only.
+    ///
+    /// # Errors
+    /// `Invalid` and `SecondWriter` leave the log as it was. `Failed` latches: whether the entries
+    /// are on the disk is known after a restart only, and no write is taken until then.
+    fn append(&self, now_ms: u64, groups: &[Vec<NewEntry>]) -> Result<Vec<Receipt>, AppendError>;
+
+    /// Reads a document: its latest snapshot and every entry after it, in order. None when it has
+    /// no entry.
+    ///
+    /// # Errors
+    /// When it cannot be read whole. A failure is never an empty document.
+    fn load(&self, doc: DocId) -> Result<Option<StoredDoc>, LoadError>;
+
+    /// Replaces a document's entries up to a position by a state that holds all of them, at the next
+    /// checkpoint. A state older than one that was given before is ignored.
+    ///
+    /// # Errors
+    /// When the log takes no writes, or the state is too long or beyond the log.
+    fn put_snapshot(&self, doc: DocId, position: Position, state: Bytes) -> Result<(), SnapshotError>;
+
+    /// Lists documents by name, deleted ones included: those that begin with `prefix`, after a name,
+    /// at most `limit` and [`LIST_LEN_MAX`](crate::limits::LIST_LEN_MAX).
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<DocInfo>, LoadError>;
+
+    /// What is known of one document.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn info(&self, doc: DocId) -> Result<Option<DocInfo>, LoadError>;
+
+    /// Per stream, the last durable entry.
+    fn frontier(&self) -> Frontier;
+
+    /// Moves everything that was appended before the call into the document store.
+    ///
+    /// # Errors
+    /// `Failed` latches, as in `append`.
+    fn checkpoint(&self) -> Result<Position, CheckpointError>;
+
+    /// Reads a stream's batches as they were written, from the one that holds `from` on, until
+    /// `max_bytes` are passed; at least one when there is one, none past the end.
+    ///
+    /// # Errors
+    /// `Truncated` when the log no longer has `from`.
+    fn read_batches(
+        &self,
+        stream: StreamId,
+        from: Seq,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, ReadBatchesError>;
+
+    /// Says what to keep for peers, from the next checkpoint on.
+    fn truncate(&self, retention: Retention);
+
+    /// Figures for operating the log.
+    fn stats(&self) -> LogStats;
+
+    /// Whether the log takes writes.
+    fn health(&self) -> Health;
+
+    /// The stream that this log's own entries make.
+    fn stream(&self) -> StreamId;
+}
