@@ -1,0 +1,153 @@
+//! The settings of one region as typed values, with their defaults.
+//!
+//! Invariant: every bound that an operator may change has its default here, with the reason, and
+//! nowhere else: the help text shows these very values.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Who may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Everybody may read and write every document.
+    None,
+    /// A JWT says which documents its bearer may read or write.
+    Jwt,
+}
+
+/// How log lines are written to stderr.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For a person.
+    Text,
+    /// One JSON object a line, for a collector.
+    Json,
+}
+
+/// Every setting of `quire serve`, as given or by default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The data directory.
+    pub data: PathBuf,
+    /// The region's name, for people.
+    pub region: String,
+    /// The replica's number in its cluster.
+    pub replica: u16,
+    /// Who may come in.
+    pub auth: AuthMode,
+    /// The key that JWTs are verified with.
+    pub jwt_key_file: Option<PathBuf>,
+    /// The TLS certificate chain, PEM.
+    pub tls_cert: Option<PathBuf>,
+    /// The TLS private key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Whether a public address may be served without authentication.
+    pub insecure: bool,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Origins besides the server's own whose pages may connect.
+    pub allow_origin: Vec<String>,
+    /// What one region bears.
+    pub limits: Limits,
+}
+
+/// What one region bears before it refuses or slows down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in one WebSocket frame or message.
+    pub frame_bytes: usize,
+    /// Bytes in one update.
+    pub update_bytes: usize,
+    /// Bytes of a document's encoded state.
+    pub document_bytes: usize,
+    /// Bytes in one HTTP request body.
+    pub body_bytes: usize,
+    /// Open sockets of all kinds.
+    pub connections: usize,
+    /// Open sockets from one address.
+    pub address_connections: usize,
+    /// Sessions on the whole server.
+    pub sessions: usize,
+    /// Sessions from one address.
+    pub address_sessions: usize,
+    /// Sessions of one document.
+    pub document_sessions: usize,
+    /// Messages one session may send a second.
+    pub session_messages_per_second: usize,
+    /// Bytes one session may send a second.
+    pub session_bytes_per_second: usize,
+    /// Bytes queued toward one session before it counts as lagging.
+    pub outbox_bytes: usize,
+    /// Bytes read from sessions and not committed yet, on the whole server.
+    pub ingest_bytes: usize,
+    /// Messages one socket may queue before it is authenticated.
+    pub preauth_messages: usize,
+    /// Bytes one socket may queue before it is authenticated.
+    pub preauth_bytes: usize,
+    /// Documents one socket may name before it is authenticated.
+    pub preauth_documents: usize,
+    /// How long a socket may stay without authentication.
+    pub preauth: Duration,
+    /// How long a stop may take before what is left is cut.
+    pub drain: Duration,
+    /// How long a document nobody uses stays in memory.
+    pub unload: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            data: PathBuf::from("./quire-data"),
+            region: "local".to_owned(),
+            replica: 1,
+            auth: AuthMode::None,
+            jwt_key_file: None,
+            tls_cert: None,
+            tls_key: None,
+            insecure: false,
+            log_format: LogFormat::Text,
+            allow_origin: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // One frame carries the whole offline work of an editor: room for a 5 MB document twice over.
+            frame_bytes: 16 * MIB,
+            update_bytes: 16 * MIB,
+            // The largest document whose encoding and resync stay bearable for its neighbours.
+            document_bytes: 64 * MIB,
+            body_bytes: 16 * MIB,
+            // Within the usual hard limit of open files, with room for the log.
+            connections: 50_000,
+            // Offices and proxies share one address; one address must still not take every place.
+            address_connections: 20_000,
+            sessions: 100_000,
+            address_sessions: 40_000,
+            document_sessions: 10_000,
+            // A fast typist sends 20 messages a second; a machine that replays history sends thousands.
+            session_messages_per_second: 5_000,
+            session_bytes_per_second: 16 * MIB,
+            // A reader that is this far behind is better served by one diff.
+            outbox_bytes: 4 * MIB,
+            // What a stalled disk may make the server hold before it stops reading from its sockets.
+            ingest_bytes: 64 * MIB,
+            preauth_messages: 1_000,
+            preauth_bytes: 5 * MIB,
+            preauth_documents: 100,
+            preauth: Duration::from_secs(10),
+            drain: Duration::from_secs(10),
+            unload: Duration::from_secs(60),
+        }
+    }
+}
