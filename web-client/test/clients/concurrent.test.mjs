@@ -1,0 +1,40 @@
+// Eight editors, four of each dialect, edit one document at once with everything Yjs has: all end equal.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { docOf, untilEqual } from "../harness/equal.mjs";
+import { openEditor, openEditors } from "../harness/editors.mjs";
+import { randomFrom, SEED } from "../harness/random.mjs";
+import { startServer, storedUpdate } from "../harness/server.mjs";
+import { Typist } from "../harness/typist.mjs";
+import { breathe } from "../harness/until.mjs";
+
+const EDITORS = 8;
+const ACTS_EACH = 300;
+
+test(`eight editors type, delete, format and undo at once (QUIRE_SEED=${SEED})`, async (t) => {
+  const random = randomFrom(SEED);
+  const server = await startServer(t);
+  const editors = openEditors(t, server, "crowd", EDITORS);
+  await Promise.all(editors.map((editor) => editor.synced()));
+  const typists = editors.map((editor) => new Typist(editor, random));
+
+  for (let act = 0; act < ACTS_EACH; act++) {
+    for (const typist of typists) typist.act();
+    // Sometimes let the network catch up, sometimes pile edits up: both happen to people.
+    if (random.chance(0.5)) await breathe();
+  }
+  await Promise.all(editors.map((editor) => editor.saved()));
+  await untilEqual(editors.map((editor) => editor.doc));
+  assert.equal(editors.reduce((sum, { losses }) => sum + losses, 0), 0, "a connection was lost");
+
+  const late = openEditor(t, server, "y-websocket", "crowd");
+  await late.synced();
+  const stored = docOf(await storedUpdate(server, "crowd"));
+  await untilEqual([editors[0].doc, late.doc, stored]);
+
+  await server.kill("SIGKILL");
+  await server.restart();
+  const after = openEditor(t, server, "hocuspocus", "crowd-nobody-else");
+  await after.synced();
+  await untilEqual([editors[0].doc, docOf(await storedUpdate(server, "crowd"))]);
+});

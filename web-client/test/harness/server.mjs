@@ -1,0 +1,118 @@
+// Starts the real `quire` binary on a free port with a fresh data directory, and ends only what it started.
+//
+// The binary is named by QUIRE_BIN. Nothing is read from the server but what it prints and serves.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+export const BIN =
+  process.env.QUIRE_BIN || fileURLToPath(new URL("../../../target/debug/quire", import.meta.url));
+
+const START_DEADLINE_MS = 60_000;
+const LOG_CHARS_KEPT = 20_000;
+
+/** One running server. A killed one is started again on the same directory and port by `restart`. */
+export class Server {
+  #child;
+  #args;
+  #log = "";
+
+  constructor(dataDir, args) {
+    this.dataDir = dataDir;
+    this.#args = args;
+  }
+
+  /** Runs the binary until it says that it listens. */
+  async start(listen = "127.0.0.1:0") {
+    const child = spawn(BIN, ["serve", "--listen", listen, "--data", this.dataDir, ...this.#args], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, RUST_LOG: process.env.RUST_LOG ?? "info", RUST_BACKTRACE: "1" },
+    });
+    this.#child = child;
+    this.expectedToStop = false;
+    this.stopped = once(child, "exit").then(([code, signal]) => ({ code, signal }));
+    child.stderr.setEncoding("utf8").on("data", (text) => {
+      this.#log = (this.#log + text).slice(-LOG_CHARS_KEPT);
+    });
+    const address = await this.#address(child);
+    this.http = address;
+    this.ws = `${address.replace(/^http/, "ws")}/ws`;
+    this.hocuspocus = `${address.replace(/^http/, "ws")}/hocuspocus`;
+  }
+
+  get pid() {
+    return this.#child.pid;
+  }
+
+  get log() {
+    return this.#log;
+  }
+
+  get running() {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** Sends a signal and waits for the end: `{ code, signal }`. */
+  async kill(signal) {
+    this.expectedToStop = true;
+    if (this.running) this.#child.kill(signal);
+    return this.stopped;
+  }
+
+  /** Starts it again where it was, so that its editors find it. */
+  async restart() {
+    await this.start(new URL(this.http).host);
+  }
+
+  async #address(child) {
+    const lines = createInterface({ input: child.stdout });
+    const said = new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`quire is not listening after ${START_DEADLINE_MS} ms`)), START_DEADLINE_MS);
+      lines.on("line", (line) => {
+        const found = /^listening on (http:\/\/\S+)$/.exec(line);
+        if (!found) return;
+        clearTimeout(timer);
+        resolve(found[1]);
+      });
+      child.once("error", (error) => {
+        clearTimeout(timer);
+        reject(new Error(`cannot run ${BIN}: ${error.message}`));
+      });
+      child.once("exit", (code, signal) => {
+        clearTimeout(timer);
+        reject(new Error(`quire ended (${signal ?? code}) before it listened`));
+      });
+    });
+    try {
+      return await said;
+    } catch (error) {
+      error.message += `\n--- its log ---\n${this.#log}`;
+      throw error;
+    }
+  }
+}
+
+/** A server for one test, gone when the test is. */
+export async function startServer(t, ...args) {
+  const dataDir = await mkdtemp(path.join(tmpdir(), "quire-test-"));
+  const server = new Server(dataDir, args);
+  t.after(async () => {
+    const died = server.stopped && !server.running && !server.expectedToStop;
+    if (died || process.env.QUIRE_TEST_LOG) console.error(`--- log of quire (${t.name}) ---\n${server.log}`);
+    if (server.stopped) await server.kill("SIGKILL");
+    await rm(dataDir, { recursive: true, force: true });
+  });
+  await server.start();
+  return server;
+}
+
+/** The whole state of a document as the HTTP API gives it: a Yjs update. */
+export async function storedUpdate(server, name, headers = {}) {
+  const response = await fetch(`${server.http}/v1/docs/${encodeURIComponent(name)}/update`, { headers });
+  if (!response.ok) throw new Error(`GET update of ${name}: ${response.status} ${await response.text()}`);
+  return new Uint8Array(await response.arrayBuffer());
+}
