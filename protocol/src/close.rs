@@ -33,7 +33,7 @@ pub enum CloseReason {
     /// Two editors use one Yjs client id: this block came again with other content.
     ClientReused(ItemId),
     /// No token, or one that does not verify.
-    Unauthorized(&'static str),
+    Unauthorized(String),
     /// The token's time is over.
     Expired,
     /// The token does not cover this document.

@@ -263,7 +263,7 @@ impl From<frame::FrameError> for CloseReason {
     fn from(error: frame::FrameError) -> Self {
         match error {
             frame::FrameError::Address => Self::BadName,
-            frame::FrameError::TokenTooLong => Self::Unauthorized("the token is too long"),
+            frame::FrameError::TokenTooLong => Self::Unauthorized("the token is too long".to_owned()),
             frame::FrameError::Message(error) => Self::Frame(error),
         }
     }

@@ -1,0 +1,265 @@
+//! One document's actor: the only task that owns its machine.
+//!
+//! A dumb loop: take a burst of messages, hand each to the machine, say that the burst is over, carry
+//! out what the machine orders. Whatever it means is decided in `quire_protocol::document`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quire_protocol::close::CloseReason;
+use quire_protocol::document::{
+    Answer, Document, Input, LoadError, Output, Refused, Stored, Ticket, Urgency, Write,
+};
+use quire_protocol::ids::{DocId, DocName, SessionId};
+use quire_protocol::time::Time;
+use quire_storage::{AppendError, NewEntry, Receipt};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::inbox::{Inbox, Message};
+use super::outbox::{Outbox, Pushed};
+use super::registry::Documents;
+
+/// A burst's memory is kept for the next one up to so many messages.
+const IDLE_MESSAGES: usize = 4;
+
+/// Reads the document from the log, serves it until nobody needs it, and leaves the registry.
+pub(super) async fn run(documents: Arc<Documents>, name: DocName, inbox: Arc<Inbox>) {
+    match load(&documents, &name).await {
+        Ok((machine, out)) => Box::new(Actor::new(documents, name, inbox, machine)).serve(out).await,
+        Err(error) => {
+            tracing::error!(document = %name, %error, "cannot open the document; what is stored stays as it is");
+            metrics::counter!("quire_documents_load_failed_total").increment(1);
+            documents.evict(name.id(), &inbox);
+            for message in inbox.close() {
+                refuse(message);
+            }
+        }
+    }
+}
+
+/// Why a document could not be opened.
+#[derive(Debug, thiserror::Error)]
+enum OpenFailed {
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] quire_storage::LoadError),
+    #[error("{0}")]
+    Content(#[from] LoadError),
+    #[error("the reading thread was lost: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+async fn load(documents: &Arc<Documents>, name: &DocName) -> Result<(Document, Vec<Output>), OpenFailed> {
+    let _permit = documents.shared.loads.acquire().await.expect("the semaphore is never closed");
+    let (shared, id) = (documents.clone(), name.id());
+    tokio::task::spawn_blocking(move || {
+        let stored = shared.log().load(id)?.map_or_else(Stored::default, super::stored::to_machine);
+        let mut out = Vec::new();
+        let machine = Document::load(shared.now(), shared.shared.options.document, stored, &mut out)?;
+        Ok((machine, out))
+    })
+    .await?
+}
+
+/// Turns away what waits for a document that cannot be opened.
+fn refuse(message: Message) {
+    match message {
+        Message::Open(opened, outbox) => outbox.end(opened.session, CloseReason::LoadFailed),
+        Message::Request(_, reply, _) => {
+            // Whoever asked may have gone; then nobody misses the answer.
+            let _gone = reply.send(Err(Refused::Reason(CloseReason::LoadFailed)));
+        }
+        _ => {}
+    }
+}
+
+struct Actor {
+    documents: Arc<Documents>,
+    name: DocName,
+    id: DocId,
+    inbox: Arc<Inbox>,
+    machine: Document,
+    outboxes: BTreeMap<SessionId, Arc<Outbox>>,
+    replies: HashMap<Ticket, oneshot::Sender<Result<Answer, Refused>>>,
+    /// The budget held by this burst's messages; it follows their writes to the disk.
+    permits: Vec<OwnedSemaphorePermit>,
+    /// Appends that the log has not answered.
+    appends: usize,
+    wake: Option<Time>,
+    leaving: bool,
+}
+
+impl Actor {
+    fn new(documents: Arc<Documents>, name: DocName, inbox: Arc<Inbox>, machine: Document) -> Self {
+        Self {
+            documents,
+            id: name.id(),
+            name,
+            inbox,
+            machine,
+            outboxes: BTreeMap::new(),
+            replies: HashMap::new(),
+            permits: Vec::new(),
+            appends: 0,
+            wake: None,
+            leaving: false,
+        }
+    }
+
+    async fn serve(mut self: Box<Self>, mut out: Vec<Output>) {
+        let mut burst = Vec::new();
+        loop {
+            self.carry_out(&mut out);
+            if self.leaving && self.has_left() {
+                return;
+            }
+            tokio::select! {
+                () = self.inbox.ready() => {}
+                () = sleep_until(&self.documents, self.wake), if self.wake.is_some() => {
+                    self.wake = None;
+                    self.machine.handle(self.documents.now(), Input::Tick, &mut out);
+                    self.carry_out(&mut out);
+                }
+            }
+            self.inbox.take(&mut burst);
+            for message in burst.drain(..) {
+                let input = self.input(message);
+                self.machine.handle(self.documents.now(), input, &mut out);
+                self.carry_out(&mut out);
+            }
+            burst.shrink_to(IDLE_MESSAGES);
+            self.machine.handle(self.documents.now(), Input::Quiet, &mut out);
+            self.carry_out(&mut out);
+            // What is still held was for messages that wrote nothing.
+            self.permits.clear();
+            out.shrink_to(IDLE_MESSAGES);
+        }
+    }
+
+    /// Leaves the registry, once the log has answered everything and the registry agrees.
+    fn has_left(&mut self) -> bool {
+        if self.appends > 0 {
+            return false;
+        }
+        if self.machine.has_failed() {
+            tracing::error!(document = %self.name, "the document was given up; its log is untouched");
+            self.documents.evict(self.id, &self.inbox);
+        } else if !self.documents.retire(self.id) {
+            self.leaving = false;
+            return false;
+        }
+        self.inbox.close().into_iter().for_each(refuse);
+        true
+    }
+
+    fn input(&mut self, message: Message) -> Input {
+        match message {
+            Message::Open(opened, outbox) => {
+                self.outboxes.insert(opened.session, outbox);
+                Input::Opened(opened)
+            }
+            Message::Renew(opened) => Input::Renewed(opened),
+            Message::Close(session) => {
+                self.outboxes.remove(&session);
+                Input::Closed(session)
+            }
+            Message::Said(session, message, permit) => {
+                self.permits.push(permit);
+                Input::Message(session, message)
+            }
+            Message::Drained(session) => Input::Drained(session),
+            Message::Request(request, reply, permit) => {
+                self.permits.push(permit);
+                let ticket = self.documents.shared.next_ticket();
+                self.replies.insert(ticket, reply);
+                Input::Request(ticket, *request)
+            }
+            Message::Committed { writes, position } => {
+                self.appends -= 1;
+                Input::Committed { writes, position }
+            }
+            Message::AppendFailed => {
+                self.appends -= 1;
+                Input::AppendFailed
+            }
+        }
+    }
+
+    fn carry_out(&mut self, out: &mut Vec<Output>) {
+        let mut lagging = Vec::new();
+        while !out.is_empty() {
+            for output in out.drain(..) {
+                match output {
+                    Output::Append(writes) => self.append(writes),
+                    Output::Send(session, frame, urgency) => {
+                        if self.send(session, frame, urgency) == Pushed::Full {
+                            lagging.push(session);
+                        }
+                    }
+                    Output::Close(session, reason) => self.end(session, reason),
+                    Output::Reply(ticket, answer) => {
+                        if let Some(reply) = self.replies.remove(&ticket) {
+                            // Whoever asked may have gone; then nobody misses the answer.
+                            let _gone = reply.send(answer);
+                        }
+                    }
+                    Output::Snapshot { position, state } => self.put_snapshot(position, state),
+                    Output::WakeAt(time) => self.wake = Some(self.wake.map_or(time, |wake| wake.min(time))),
+                    Output::Unload => self.leaving = true,
+                }
+            }
+            for session in lagging.drain(..) {
+                metrics::counter!("quire_sessions_lagging_total").increment(1);
+                self.machine.handle(self.documents.now(), Input::Lagging(session), out);
+            }
+        }
+    }
+
+    fn send(&self, session: SessionId, frame: bytes::Bytes, urgency: Urgency) -> Pushed {
+        self.outboxes.get(&session).map_or(Pushed::Done, |outbox| outbox.push(session, frame, urgency))
+    }
+
+    fn end(&mut self, session: SessionId, reason: CloseReason) {
+        metrics::counter!("quire_updates_refused_total", "reason" => reason.label()).increment(1);
+        if let Some(outbox) = self.outboxes.remove(&session) {
+            tracing::info!(document = %self.name, session = session.0, %reason, "session ended");
+            outbox.end(session, reason);
+        }
+    }
+
+    fn append(&mut self, writes: Vec<Write>) {
+        let count = writes.len();
+        let entries = writes.into_iter().map(|write| self.entry(write)).collect();
+        let inbox = self.inbox.clone();
+        let permits = std::mem::take(&mut self.permits);
+        self.appends += 1;
+        let done = move |result: Result<Receipt, AppendError>| {
+            drop(permits);
+            let message = match result {
+                Ok(receipt) => Message::Committed { writes: count, position: receipt.position.0 },
+                Err(_) => Message::AppendFailed,
+            };
+            // The actor stays while an append is unanswered, so its inbox is open.
+            let _open = inbox.push(message);
+        };
+        self.documents.shared.appender.append(entries, done);
+    }
+
+    fn entry(&self, write: Write) -> NewEntry {
+        super::stored::to_entry(self.id, &self.name, || self.documents.log().frontier(), write)
+    }
+
+    fn put_snapshot(&self, position: u64, state: bytes::Bytes) {
+        if let Err(error) =
+            self.documents.log().put_snapshot(self.id, quire_storage::Position(position), state)
+        {
+            // The log still holds everything: only opening the document takes longer.
+            tracing::warn!(document = %self.name, %error, "a snapshot was not stored");
+        }
+    }
+}
+
+async fn sleep_until(documents: &Documents, wake: Option<Time>) {
+    let Some(wake) = wake else { return };
+    tokio::time::sleep(Duration::from_millis(wake.since(documents.now()))).await;
+}

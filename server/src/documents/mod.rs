@@ -1,0 +1,14 @@
+//! Open documents: one actor each, found through one registry.
+//!
+//! Nothing here decides what a message means: the document machine does. This module moves messages
+//! to the one task that owns a machine and carries out what the machine orders.
+
+mod actor;
+mod inbox;
+mod outbox;
+mod registry;
+mod stored;
+
+pub use inbox::{Closed, Message};
+pub use outbox::{Outbox, Taken};
+pub use registry::{Documents, Lease, OpenError, Options, RequestError};

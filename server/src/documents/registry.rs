@@ -1,0 +1,252 @@
+//! Which documents are open, and the one place where they open and unload.
+//!
+//! Whoever needs a document holds a [`Lease`]. An actor may leave only when nobody does, and that is
+//! decided under the same lock that hands leases out, so a document is open at most once.
+//!
+//! Invariant: no guard of the map lives across an `.await`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use quire_protocol::document::{Answer, Limits, Refused, Request, Ticket};
+use quire_protocol::ids::{DocId, DocName, SessionId};
+use quire_protocol::time::Time;
+use quire_storage::{Appender, Log};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::task::TaskTracker;
+
+use super::actor;
+use super::inbox::{Closed, Inbox, Message};
+
+/// The bounds that all documents share.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The bounds of each document.
+    pub document: Limits,
+    /// The most documents that are open at once.
+    pub documents_open_max: usize,
+    /// The most bytes from outside that may be on their way to the disk; more waits in the sockets.
+    pub ingest_bytes_max: usize,
+    /// The most documents that are read from the disk at once.
+    pub loads_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            document: Limits::default(),
+            documents_open_max: 100_000,
+            ingest_bytes_max: 64 << 20,
+            loads_max: 16,
+        }
+    }
+}
+
+/// Why a document cannot be opened at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// [`Options::documents_open_max`] are open.
+    #[error("too many documents are open")]
+    Full,
+}
+
+/// Why a request got no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The document refused it.
+    #[error("{0}")]
+    Refused(Refused),
+    /// The document was given up while the request waited; nothing is known of its outcome.
+    #[error("the document was closed before it could answer")]
+    Lost,
+}
+
+#[derive(Debug)]
+struct Slot {
+    inbox: Arc<Inbox>,
+    leases: usize,
+}
+
+/// What every actor needs.
+pub(super) struct Shared {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) appender: Appender,
+    pub(super) options: Options,
+    pub(super) loads: Semaphore,
+    ingest: Arc<Semaphore>,
+    started: Instant,
+    next_ticket: AtomicU64,
+    next_session: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn now(&self) -> Time {
+        Time(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn next_ticket(&self) -> Ticket {
+        Ticket(self.next_ticket.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// All open documents.
+pub struct Documents {
+    slots: DashMap<DocId, Slot>,
+    pub(super) shared: Shared,
+    actors: TaskTracker,
+}
+
+impl std::fmt::Debug for Documents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Documents").field("open", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
+impl Documents {
+    /// No document is open yet.
+    #[must_use]
+    pub fn new(log: Arc<dyn Log>, appender: Appender, options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            slots: DashMap::new(),
+            shared: Shared {
+                log,
+                appender,
+                options,
+                loads: Semaphore::new(options.loads_max),
+                ingest: Arc::new(Semaphore::new(options.ingest_bytes_max)),
+                started: Instant::now(),
+                next_ticket: AtomicU64::new(1),
+                next_session: AtomicU64::new(1),
+            },
+            actors: TaskTracker::new(),
+        })
+    }
+
+    /// The document, open and kept open while the lease lives.
+    ///
+    /// # Errors
+    /// When too many documents are open.
+    pub fn open(self: &Arc<Self>, name: &DocName) -> Result<Lease, OpenError> {
+        let id = name.id();
+        // Asked before the entry is locked, since it looks at every shard; being off by a few of
+        // those that open at this very moment does no harm.
+        let full = self.slots.len() >= self.shared.options.documents_open_max;
+        let inbox = match self.slots.entry(id) {
+            Entry::Occupied(mut slot) => {
+                slot.get_mut().leases += 1;
+                slot.get().inbox.clone()
+            }
+            Entry::Vacant(_) if full => return Err(OpenError::Full),
+            Entry::Vacant(slot) => {
+                let inbox = Arc::new(Inbox::default());
+                slot.insert(Slot { inbox: inbox.clone(), leases: 1 });
+                self.actors.spawn(actor::run(self.clone(), name.clone(), inbox.clone()));
+                metrics::gauge!("quire_documents_open").increment(1);
+                inbox
+            }
+        };
+        Ok(Lease { documents: self.clone(), id, inbox })
+    }
+
+    /// Lets an actor leave, unless somebody holds a lease.
+    pub(super) fn retire(&self, id: DocId) -> bool {
+        let left = self.slots.remove_if(&id, |_, slot| slot.leases == 0).is_some();
+        if left {
+            metrics::gauge!("quire_documents_open").decrement(1);
+        }
+        left
+    }
+
+    /// Lets an actor leave that can no longer serve; those who hold leases are told by their closing.
+    pub(super) fn evict(&self, id: DocId, inbox: &Arc<Inbox>) {
+        if self.slots.remove_if(&id, |_, slot| Arc::ptr_eq(&slot.inbox, inbox)).is_some() {
+            metrics::gauge!("quire_documents_open").decrement(1);
+        }
+    }
+
+    fn release(&self, id: DocId, inbox: &Arc<Inbox>) {
+        if let Some(mut slot) = self.slots.get_mut(&id)
+            && Arc::ptr_eq(&slot.inbox, inbox)
+        {
+            slot.leases -= 1;
+        }
+    }
+
+    /// Waits for room for so many bytes from outside; more than the whole budget waits for all of it.
+    pub async fn ingest(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let bytes = bytes.min(self.shared.options.ingest_bytes_max);
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.shared.ingest.clone().acquire_many_owned(permits).await.expect("the budget is never closed")
+    }
+
+    /// A number for a new session.
+    pub fn next_session(&self) -> SessionId {
+        SessionId(self.shared.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The machines' clock.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.shared.now()
+    }
+
+    /// The log that all documents are kept in.
+    #[must_use]
+    pub fn log(&self) -> &Arc<dyn Log> {
+        &self.shared.log
+    }
+
+    /// How many documents are open.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+/// Keeps a document open, and speaks to it.
+pub struct Lease {
+    documents: Arc<Documents>,
+    id: DocId,
+    inbox: Arc<Inbox>,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Lease").field(&self.id).finish()
+    }
+}
+
+impl Lease {
+    /// Says something to the document.
+    ///
+    /// # Errors
+    /// When the document was given up; its sessions have been ended.
+    pub fn say(&self, message: Message) -> Result<(), Closed> {
+        self.inbox.push(message)
+    }
+
+    /// Asks the document and waits for its answer; a write's answer comes after its commit.
+    ///
+    /// # Errors
+    /// When the document refuses, or is given up meanwhile.
+    pub async fn ask(&self, request: Request) -> Result<Answer, RequestError> {
+        let bytes = match &request {
+            Request::Update(bytes) | Request::Create(Some(bytes)) => bytes.len(),
+            Request::Splice { splices, .. } => splices.iter().map(|splice| splice.insert.len()).sum(),
+            _ => 0,
+        };
+        let permit = self.documents.ingest(bytes).await;
+        let (tx, rx) = oneshot::channel();
+        self.say(Message::Request(Box::new(request), tx, permit)).map_err(|Closed| RequestError::Lost)?;
+        rx.await.map_err(|_| RequestError::Lost)?.map_err(RequestError::Refused)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.documents.release(self.id, &self.inbox);
+    }
+}

@@ -1,0 +1,36 @@
+//! Between the log's words and the machine's: entries, documents, lifecycles.
+
+use quire_protocol::batch::{EntryKind, LifecycleChange};
+use quire_protocol::document::{Stored, Write};
+use quire_protocol::frontier::Frontier;
+use quire_protocol::ids::{DocId, DocName};
+use quire_storage::{Lifecycle, NewEntry, StoredDoc};
+
+/// A stored document, as the machine takes it.
+pub(super) fn to_machine(stored: StoredDoc) -> Stored {
+    let updates = stored.tail.into_iter().filter(|entry| entry.kind == EntryKind::Update);
+    Stored {
+        exists: true,
+        deleted: matches!(stored.info.lifecycle, Lifecycle::Deleted { .. }),
+        snapshot: stored.snapshot,
+        tail: updates.map(|entry| entry.payload).collect(),
+        position: stored.position.0,
+    }
+}
+
+/// A machine's write, as the log takes it. `seen` is what this region holds, for a deletion.
+pub(super) fn to_entry(
+    doc: DocId,
+    name: &DocName,
+    seen: impl FnOnce() -> Frontier,
+    write: Write,
+) -> NewEntry {
+    let lifecycle = |change: LifecycleChange| (EntryKind::Lifecycle, change.encode());
+    let (kind, payload) = match write {
+        Write::Update(update) => (EntryKind::Update, update),
+        Write::Create => lifecycle(LifecycleChange::Create { name: name.clone() }),
+        Write::Delete => lifecycle(LifecycleChange::Delete { frontier: seen() }),
+        Write::Restore => lifecycle(LifecycleChange::Restore),
+    };
+    NewEntry { doc, kind, payload }
+}
