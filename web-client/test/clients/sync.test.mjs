@@ -68,8 +68,10 @@ test("a 5 MB document goes up, comes down and takes a keystroke", async (t) => {
   const paragraph = "All work and no play makes a long document. ".repeat(23);
   while (a.text.length < 5_000_000) {
     a.doc.transact(() => {
-      a.text.insert(a.text.length, paragraph);
-      a.text.delete(a.text.length - 12, 5);
+      for (let line = 0; line < 20; line++) {
+        a.text.insert(a.text.length, paragraph);
+        a.text.delete(a.text.length - 12, 5);
+      }
     });
   }
   await a.saved();

@@ -13,6 +13,9 @@ import * as Y from "yjs";
 import { Unsaved } from "../../src/saved.ts";
 import { until } from "./until.mjs";
 
+// Each y-websocket provider listens for the end of the process; a test opens many.
+process.setMaxListeners(0);
+
 export const DIALECTS = ["y-websocket", "hocuspocus"];
 
 /** Opens an editor that is destroyed with the test. */

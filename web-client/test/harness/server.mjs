@@ -98,16 +98,21 @@ export class Server {
 
 /** A server for one test, gone when the test is. */
 export async function startServer(t, ...args) {
-  const dataDir = await mkdtemp(path.join(tmpdir(), "quire-test-"));
-  const server = new Server(dataDir, args);
+  const server = new Server(await temporaryDirectory(t), args);
   t.after(async () => {
     const died = server.stopped && !server.running && !server.expectedToStop;
     if (died || process.env.QUIRE_TEST_LOG) console.error(`--- log of quire (${t.name}) ---\n${server.log}`);
     if (server.stopped) await server.kill("SIGKILL");
-    await rm(dataDir, { recursive: true, force: true });
   });
   await server.start();
   return server;
+}
+
+/** A directory of its own for one test. */
+export async function temporaryDirectory(t) {
+  const directory = await mkdtemp(path.join(tmpdir(), "quire-test-"));
+  t.after(() => rm(directory, { recursive: true, force: true, maxRetries: 3 }));
+  return directory;
 }
 
 /** The whole state of a document as the HTTP API gives it: a Yjs update. */

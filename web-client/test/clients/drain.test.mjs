@@ -1,0 +1,75 @@
+// A graceful stop: SIGTERM under load closes every session with 1012, spread over time, commits all, exits 0.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import WebSocket from "ws";
+import { docOf } from "../harness/equal.mjs";
+import { openEditors } from "../harness/editors.mjs";
+import { randomFrom, SEED } from "../harness/random.mjs";
+import { startServer, storedUpdate } from "../harness/server.mjs";
+import { Typist } from "../harness/typist.mjs";
+import { breathe, until, within } from "../harness/until.mjs";
+import { Witness } from "../harness/witness.mjs";
+
+const EDITORS = 12;
+const WATCHERS = 80;
+/** All at once would bring everybody back at once. */
+const SPREAD_MS_MIN = 200;
+
+test(`SIGTERM under load (QUIRE_SEED=${SEED})`, async (t) => {
+  const random = randomFrom(SEED);
+  const server = await startServer(t);
+  const editors = openEditors(t, server, "busy", EDITORS);
+  await Promise.all(editors.map((editor) => editor.synced()));
+  const witnesses = editors.map((editor) => new Witness(editor));
+  const closes = [];
+  const watchers = Array.from({ length: WATCHERS }, (_, index) => watch(t, `${server.ws}/watched-${index}`, closes));
+  await until("all watchers are connected", () => watchers.every(({ readyState }) => readyState === WebSocket.OPEN));
+  const codes = editors.map(closeCodesOf);
+
+  const typists = editors.map((editor) => new Typist(editor, random));
+  for (let act = 0; act < 50; act++) {
+    typists.forEach((typist) => typist.act());
+    await breathe();
+  }
+  let ended = null;
+  void server.kill("SIGTERM").then((end) => (ended = end));
+  await within(
+    "the server's end",
+    (async () => {
+      while (ended === null) {
+        typists.forEach((typist) => random.chance(0.2) && typist.act());
+        await breathe();
+      }
+    })(),
+  );
+  assert.deepEqual(ended, { code: 0, signal: null });
+
+  await until("every watcher saw its close", () => closes.length === WATCHERS);
+  assert.deepEqual([...new Set(closes.map(({ code }) => code))], [1012]);
+  for (const { reason } of closes) assert.notEqual(reason, "");
+  const times = closes.map(({ at }) => at);
+  const spread = Math.max(...times) - Math.min(...times);
+  t.diagnostic(`${WATCHERS} sessions closed over ${Math.round(spread)} ms`);
+  assert.ok(spread > SPREAD_MS_MIN, `all sessions were closed within ${Math.round(spread)} ms`);
+  for (const seen of codes) assert.equal(seen[0], 1012);
+
+  editors.forEach((editor) => editor.close());
+  await server.restart();
+  const stored = docOf(await storedUpdate(server, "busy"));
+  for (const witness of witnesses) witness.assertHeldBy(stored, "after the stop");
+});
+
+function watch(t, url, closes) {
+  const socket = new WebSocket(url);
+  socket.on("close", (code, reason) => closes.push({ code, reason: reason.toString(), at: performance.now() }));
+  socket.on("error", () => {});
+  t.after(() => socket.terminate());
+  return socket;
+}
+
+function closeCodesOf(editor) {
+  const codes = [];
+  if (editor.dialect === "y-websocket") editor.provider.on("connection-close", (event) => event && codes.push(event.code));
+  else editor.socketProvider.on("close", ({ event }) => codes.push(event.code));
+  return codes;
+}

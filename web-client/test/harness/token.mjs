@@ -1,0 +1,31 @@
+// JWTs for the tests: minted by `quire token`, or here where a token must be odd (expiring at once, say).
+import { createHmac } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import path from "node:path";
+import { startServer, temporaryDirectory } from "./server.mjs";
+
+export const SECRET = "a secret for tests only, of some length";
+
+/** The server takes a token as valid this much longer, since clocks differ. */
+export const LEEWAY_SECONDS = 30;
+
+/** A server that asks for tokens. */
+export async function startGuarded(t, ...args) {
+  const keyFile = path.join(await temporaryDirectory(t), "jwt.key");
+  await writeFile(keyFile, SECRET);
+  const server = await startServer(t, "--auth", "jwt", "--jwt-key-file", keyFile, ...args);
+  server.keyFile = keyFile;
+  return server;
+}
+
+/** A token for `docs` (`{ pattern: "read" | "write" }`) that is accepted for `seconds` from now. */
+export function token(docs, seconds = 600, secret = SECRET) {
+  const claims = {
+    sub: "tester",
+    exp: Date.now() / 1000 - LEEWAY_SECONDS + seconds,
+    docs: Object.entries(docs).map(([match, access]) => ({ match, access })),
+  };
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const message = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+  return `${message}.${createHmac("sha256", secret).update(message).digest("base64url")}`;
+}
