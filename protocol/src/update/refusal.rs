@@ -87,7 +87,8 @@ pub enum Refusal {
     /// A block's parent is known and is no shared type.
     #[error("a block's parent {0} is no shared type")]
     Parent(ItemId),
-    /// A block stands to the left of a map entry: yrs would corrupt the map.
+    /// A block stands to the left of a map entry: no Yjs version writes it, and yrs and Yjs would disagree on
+    /// what it means.
     #[error("a block names the map entry {0} as its right neighbour")]
     RightOfEntry(ItemId),
     /// The blocks refer to each other in a way that would keep yrs busy for too long.

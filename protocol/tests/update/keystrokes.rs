@@ -1,24 +1,8 @@
 //! Updates that yrs documents make, taken apart, admitted, cut and joined.
 
-use bytes::Bytes;
+use crate::support::{apply, decode, doc};
 use quire_protocol::update::{Shape, Update, merge};
-use yrs::block::ClientID;
-use yrs::updates::decoder::Decode;
-use yrs::{Any, Doc, GetString, Map, OffsetKind, Options, ReadTxn, StateVector, Text, Transact};
-
-fn doc(client: u64) -> Doc {
-    let options = Options { offset_kind: OffsetKind::Utf16, ..Options::default() };
-    Doc::with_options(Options { client_id: ClientID::new(client), ..options })
-}
-
-fn decode(bytes: Vec<u8>) -> Update {
-    Update::decode(Bytes::from(bytes)).expect("yrs wrote it")
-}
-
-fn apply(doc: &Doc, update: &Update) {
-    let update = yrs::Update::decode_v1(update.encoded()).expect("it was admitted");
-    doc.transact_mut().apply_update(update).expect("it was admitted");
-}
+use yrs::{Any, GetString, Map, ReadTxn, StateVector, Text, Transact};
 
 #[test]
 fn keystrokes_are_admitted_once_and_join_to_the_same_text() {
