@@ -20,6 +20,8 @@ export type State =
   | { kind: "saved" }
   | { kind: "saving"; unsaved: number }
   | { kind: "offline"; unsaved: number }
+  /** This session may read, not write: what is unsaved stays so. */
+  | { kind: "denied"; unsaved: number; reason: string }
   | { kind: "refused"; unsaved: number; code: number; reason: string };
 
 /** An unconfirmed change this old is asked after: its echo may have been lost with an earlier connection. */
@@ -38,7 +40,7 @@ export class Connection {
   readonly provider: WebsocketProvider;
   readonly #unsaved = new Unsaved();
   readonly #listeners = new Set<(state: State) => void>();
-  readonly #denials = new Set<(reason: string) => void>();
+  #denied: string | null = null;
   #refused: { code: number; reason: string } | null = null;
   #askAgain: ReturnType<typeof setTimeout> | undefined;
 
@@ -57,7 +59,8 @@ export class Connection {
     });
     this.#listenIn();
     this.provider.on("status", ({ status }) => {
-      if (status === "connected") this.#refused = null;
+      // A new session may be told something else.
+      if (status === "connected") this.#refused = this.#denied = null;
       this.#changed();
     });
     this.provider.on("sync", (synced) => {
@@ -83,6 +86,7 @@ export class Connection {
       const neverTried = this.provider.wsUnsuccessfulReconnects === 0;
       return neverTried && unsaved === 0 ? { kind: "opening" } : { kind: "offline", unsaved };
     }
+    if (this.#denied !== null) return { kind: "denied", unsaved, reason: this.#denied };
     if (unsaved > 0) return { kind: "saving", unsaved };
     return this.provider.synced ? { kind: "saved" } : { kind: "opening" };
   }
@@ -91,11 +95,6 @@ export class Connection {
   onState(listener: (state: State) => void): void {
     this.#listeners.add(listener);
     listener(this.state);
-  }
-
-  /** Calls back when the server says that this session may not write. */
-  onDenied(listener: (reason: string) => void): void {
-    this.#denials.add(listener);
   }
 
   #changed(): void {
@@ -117,9 +116,9 @@ export class Connection {
       this.#changed();
     };
     handlers[messageAuth] = (encoder, decoder, provider, emitSynced, type) => {
-      const reason = denialIn(decoder);
+      this.#denied = denialIn(decoder) ?? this.#denied;
       auth(encoder, decoder, provider, emitSynced, type);
-      if (reason !== null) for (const listener of this.#denials) listener(reason);
+      this.#changed();
     };
   }
 

@@ -60,5 +60,8 @@ export function openEditor(parent: HTMLElement, text: Y.Text, awareness: Awarene
       ],
     }),
   });
-  return { view, setWritable: (may) => view.dispatch({ effects: writable.reconfigure(permit(may)) }) };
+  const setWritable = (may: boolean) => {
+    if (view.state.readOnly === may) view.dispatch({ effects: writable.reconfigure(permit(may)) });
+  };
+  return { view, setWritable };
 }

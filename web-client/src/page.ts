@@ -47,7 +47,6 @@ function main(): void {
 
 function showState(connection: Connection, editor: Editor): void {
   let calm: ReturnType<typeof setTimeout> | undefined;
-  let denied: string | null = null;
   const badge = element("saved");
   const show = (state: State) => {
     badge.dataset["state"] = state.kind;
@@ -57,19 +56,12 @@ function showState(connection: Connection, editor: Editor): void {
     clearTimeout(calm);
     if (state.kind === "saved" && badge.dataset["state"] === "saving") calm = setTimeout(() => show(state), CALM_MS);
     else show(state);
-    if (state.kind === "refused") {
-      notice(refusal(state), () => connection.connect());
-      editor.setWritable(false);
-    } else if (state.kind === "saved" || state.kind === "opening") {
-      element("notice").hidden = denied === null;
-      editor.setWritable(denied === null);
-    }
-  });
 
-  connection.onDenied((reason) => {
-    denied = reason;
-    editor.setWritable(false);
-    notice(`You can read this document, not change it: ${reason}`, null);
+    const closed = state.kind === "refused" || state.kind === "denied";
+    editor.setWritable(!closed);
+    if (state.kind === "refused") notice(`The server closed this document: ${reasonOf(state)}.`, () => connection.connect());
+    else if (state.kind === "denied") notice(`You can read this document, not change it: ${state.reason}.`, null);
+    else element("notice").hidden = true;
   });
 
   // The browser asks before it throws away what is not saved.
@@ -89,6 +81,8 @@ function described(state: State): string {
       return "Saving…";
     case "offline":
       return state.unsaved === 0 ? "Offline" : `Offline · ${unsavedChanges(state.unsaved)}`;
+    case "denied":
+      return state.unsaved === 0 ? "Read only" : `Read only · ${unsavedChanges(state.unsaved)}`;
     case "refused":
       return state.unsaved === 0 ? "Closed" : `Closed · ${unsavedChanges(state.unsaved)}`;
   }
@@ -98,8 +92,8 @@ function unsavedChanges(count: number): string {
   return count === 1 ? "1 unsaved change" : `${count.toLocaleString("en")} unsaved changes`;
 }
 
-function refusal({ code, reason }: { code: number; reason: string }): string {
-  return `The server closed this document: ${reason === "" ? `code ${code}` : reason}`;
+function reasonOf({ code, reason }: { code: number; reason: string }): string {
+  return reason === "" ? `code ${code}` : reason;
 }
 
 function notice(text: string, retry: (() => void) | null): void {

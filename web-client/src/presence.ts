@@ -55,6 +55,9 @@ export function saveMe(storage: Storage, me: Person): void {
 
 /** Tells the others who this is; y-codemirror takes the colours of cursor and selection from here. */
 export function announce(awareness: Awareness, me: Person): void {
+  // y-codemirror draws a cursor anew for a new colour only, so a new name would not be seen beside the old
+  // one. Without the cursor it is taken away, and it comes back with the name when the editor has the focus.
+  if (awareness.getLocalState()?.["cursor"]) awareness.setLocalStateField("cursor", null);
   awareness.setLocalStateField("user", { name: me.name, color: me.color, colorLight: `${me.color}33` });
 }
 
