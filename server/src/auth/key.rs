@@ -1,13 +1,12 @@
 //! The key that tokens are signed and verified with.
 //!
-//! Two kinds: a shared secret for HS256, and an Ed25519 key for EdDSA. The cryptography is ring's,
-//! which TLS brings along; a JWT library would bring RSA and the NIST curves for tokens that are
-//! refused here anyway, and reads the process's clock by itself.
+//! Two kinds: a shared secret for HS256, and an Ed25519 key for EdDSA.
 //!
 //! Invariant: a key has one algorithm, and never verifies a token that names another.
 
-use ring::hmac;
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use super::crypto;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use ring::signature::KeyPair as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 
@@ -20,12 +19,11 @@ const ED25519_SPKI_PREFIX: [u8; 12] =
 const ED25519_PUBLIC_BYTES: usize = 32;
 
 /// A key for tokens.
-pub struct JwtKey(Kind);
-
-enum Kind {
-    Secret(hmac::Key),
-    Public([u8; ED25519_PUBLIC_BYTES]),
-    Pair(Ed25519KeyPair),
+pub struct JwtKey {
+    algorithm: Algorithm,
+    verifying: DecodingKey,
+    /// `None` where only the public half is there.
+    signing: Option<EncodingKey>,
 }
 
 /// Why a file holds no key for tokens.
@@ -68,58 +66,56 @@ impl JwtKey {
         if secret.len() < SECRET_BYTES_MIN {
             return Err(KeyError::SecretTooShort(secret.len()));
         }
-        Ok(Self(Kind::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret))))
+        crypto::install();
+        Ok(Self {
+            algorithm: Algorithm::HS256,
+            verifying: DecodingKey::from_secret(secret),
+            signing: Some(EncodingKey::from_secret(secret)),
+        })
     }
 
     fn parse_pem(bytes: &[u8]) -> Result<Self, KeyError> {
+        crypto::install();
+        let ed25519 = |public: &[u8], signing| Self {
+            algorithm: Algorithm::EdDSA,
+            verifying: DecodingKey::from_ed_der(public),
+            signing,
+        };
         if let Ok(spki) = SubjectPublicKeyInfoDer::from_pem_slice(bytes) {
             let public = spki.strip_prefix(&ED25519_SPKI_PREFIX).ok_or(KeyError::NotEd25519)?;
-            return Ok(Self(Kind::Public(public.try_into().map_err(|_| KeyError::NotEd25519)?)));
+            let whole = public.len() == ED25519_PUBLIC_BYTES;
+            return whole.then(|| ed25519(public, None)).ok_or(KeyError::NotEd25519);
         }
         let private = PrivatePkcs8KeyDer::from_pem_slice(bytes).map_err(|_| KeyError::NotEd25519)?;
-        // OpenSSL writes the private half alone, which the checked form refuses.
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(private.secret_pkcs8_der());
-        Ok(Self(Kind::Pair(pair.map_err(|_| KeyError::NotEd25519)?)))
+        let private = private.secret_pkcs8_der();
+        let pair = crypto::pair(private).map_err(|_| KeyError::NotEd25519)?;
+        Ok(ed25519(pair.public_key().as_ref(), Some(EncodingKey::from_ed_der(private))))
     }
 
-    /// The algorithm's name in a token's header.
-    #[must_use]
-    pub const fn algorithm(&self) -> &'static str {
-        match self.0 {
-            Kind::Secret(_) => "HS256",
-            Kind::Public(_) | Kind::Pair(_) => "EdDSA",
-        }
+    /// The one algorithm of tokens with this key.
+    pub(super) const fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
-    /// Whether a signature over a message is this key's. Secrets are compared in constant time.
-    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        let ed25519 =
-            |public: &[u8]| UnparsedPublicKey::new(&ED25519, public).verify(message, signature).is_ok();
-        match &self.0 {
-            Kind::Secret(key) => hmac::verify(key, message, signature).is_ok(),
-            Kind::Public(public) => ed25519(public),
-            Kind::Pair(pair) => ed25519(pair.public_key().as_ref()),
-        }
+    pub(super) const fn verifying(&self) -> &DecodingKey {
+        &self.verifying
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, MintError> {
-        match &self.0 {
-            Kind::Secret(key) => Ok(hmac::sign(key, message).as_ref().to_vec()),
-            Kind::Pair(pair) => Ok(pair.sign(message).as_ref().to_vec()),
-            Kind::Public(_) => Err(MintError::PublicKey),
-        }
+    pub(super) fn signing(&self) -> Result<&EncodingKey, MintError> {
+        self.signing.as_ref().ok_or(MintError::PublicKey)
     }
 }
 
 /// Names the algorithm alone: a key must not reach a log.
 impl std::fmt::Debug for JwtKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "JwtKey({})", self.algorithm())
+        write!(f, "JwtKey({:?})", self.algorithm)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::jwt::{Claims, mint, verify};
     use super::*;
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData as _};
 
@@ -128,12 +124,11 @@ mod tests {
         let pair = KeyPair::generate_for(&PKCS_ED25519).expect("a key pair");
         let private = JwtKey::parse(pair.serialize_pem().as_bytes()).expect("a private key");
         let public = JwtKey::parse(pair.public_key_pem().as_bytes()).expect("a public key");
-        let signature = private.sign(b"message").expect("a private key signs");
-        assert!(public.verifies(b"message", &signature));
-        assert!(private.verifies(b"message", &signature));
-        assert!(!public.verifies(b"another", &signature));
-        assert_eq!(public.sign(b"message"), Err(MintError::PublicKey));
-        assert_eq!((public.algorithm(), private.algorithm()), ("EdDSA", "EdDSA"));
+        let claims = Claims { sub: "ada".into(), exp: 60.0, nbf: None, docs: Vec::new() };
+        let token = mint(&claims, &private).expect("a private key signs");
+        assert_eq!(verify(&token, &public, 0), Ok(claims.clone()));
+        assert_eq!(verify(&token, &private, 0), Ok(claims.clone()));
+        assert_eq!(mint(&claims, &public), Err(MintError::PublicKey));
         assert_eq!(pair.der_bytes().len(), ED25519_PUBLIC_BYTES);
     }
 

@@ -4,6 +4,7 @@
 //!
 //! Invariant: without a grant there is no access, and a grant never says more than its token.
 
+mod crypto;
 mod jwt;
 mod key;
 mod pattern;
