@@ -22,8 +22,9 @@ help: ## list these targets
 
 run: page ## build everything and serve the editor page on http://127.0.0.1:8080
 	cargo build --release --locked -p quire-server --bin quire
+	@mkdir -p "$(DATA)"
 	@echo "Starting Quire. Open http://$(LISTEN)/ in two tabs; Ctrl-C stops it."
-	@exec $(TARGET)/release/quire serve --listen $(LISTEN) --data $(DATA)
+	@exec $(TARGET)/release/quire serve --listen $(LISTEN) --data "$(DATA)"
 
 test: test-rust test-page ## every test there is, installing what they need
 

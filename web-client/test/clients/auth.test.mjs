@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { docOf, untilEqual } from "../harness/equal.mjs";
 import { DIALECTS, openEditor } from "../harness/editors.mjs";
 import { storedUpdate } from "../harness/server.mjs";
-import { startGuarded, token } from "../harness/token.mjs";
+import { mint, startGuarded, token } from "../harness/token.mjs";
 import { until } from "../harness/until.mjs";
 
 const bearer = (value) => ({ authorization: `Bearer ${value}` });
@@ -30,9 +30,9 @@ for (const dialect of DIALECTS) {
 
   test(`${dialect}: a reader follows, and what it types reaches nobody`, async (t) => {
     const server = await startGuarded(t);
-    const write = token({ "team/*": "write" });
+    const write = await mint(server, "--write", "team/*");
     const writer = openEditor(t, server, "y-websocket", "team/plan", { token: write });
-    const reader = openEditor(t, server, dialect, "team/plan", { token: token({ "team/**": "read" }) });
+    const reader = openEditor(t, server, dialect, "team/plan", { token: await mint(server, "--read", "team/**") });
     await Promise.all([writer.synced(), reader.synced()]);
     writer.text.insert(0, "for all to read");
     await until("the reader has it", () => reader.text.toString() === "for all to read");

@@ -12,6 +12,9 @@ import { fileURLToPath } from "node:url";
 export const BIN =
   process.env.QUIRE_BIN || fileURLToPath(new URL("../../../target/debug/quire", import.meta.url));
 
+// The tests' own variables, and whatever a person has set for a server of theirs, are not for this one.
+const ENVIRONMENT = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("QUIRE_")));
+
 const START_DEADLINE_MS = 60_000;
 const LOG_CHARS_KEPT = 20_000;
 
@@ -30,7 +33,7 @@ export class Server {
   async start(listen = "127.0.0.1:0") {
     const child = spawn(BIN, ["serve", "--listen", listen, "--data", this.dataDir, ...this.#args], {
       stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, RUST_LOG: process.env.RUST_LOG ?? "info", RUST_BACKTRACE: "1" },
+      env: ENVIRONMENT,
     });
     this.#child = child;
     this.expectedToStop = false;

@@ -1,8 +1,10 @@
 // JWTs for the tests: minted by `quire token`, or here where a token must be odd (expiring at once, say).
+import { execFile } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
-import { startServer, temporaryDirectory } from "./server.mjs";
+import { promisify } from "node:util";
+import { BIN, startServer, temporaryDirectory } from "./server.mjs";
 
 export const SECRET = "a secret for tests only, of some length";
 
@@ -16,6 +18,12 @@ export async function startGuarded(t, ...args) {
   const server = await startServer(t, "--auth", "jwt", "--jwt-key-file", keyFile, ...args);
   server.keyFile = keyFile;
   return server;
+}
+
+/** A token from `quire token`, with these flags. */
+export async function mint(server, ...flags) {
+  const { stdout } = await promisify(execFile)(BIN, ["token", "--jwt-key-file", server.keyFile, ...flags]);
+  return stdout.trim();
 }
 
 /** A token for `docs` (`{ pattern: "read" | "write" }`) that is accepted for `seconds` from now. */
