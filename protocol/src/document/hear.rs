@@ -50,8 +50,14 @@ impl Document {
             session.owed += 1;
             self.ask(now, id, session, out);
         }
-        let state = self.replica.diff(&from)?;
-        answer(now, id, session, Reply::SyncStep2(&state), out);
+        if from.is_empty() {
+            let state = self.replica.state()?;
+            let frame = self.welcome.frame(&session.dialect, &state);
+            send(now, id, session, frame, Urgency::Answer, out);
+        } else {
+            let missed = self.replica.diff(&from)?;
+            answer(now, id, session, Reply::SyncStep2(&missed), out);
+        }
         session.joined = true;
         self.tell_everybody_here(now, id, session, out);
         Ok(())

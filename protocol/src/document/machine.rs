@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::admission::{Gate, Pipeline, Size, Waiter};
 use super::event::{Input, Limits, Opened, Output, Refused};
+use super::fan_out::Welcome;
 use super::replica::{Broken, EMPTY_UPDATE, Replica};
 use super::session::{Access, Dialect, Session};
 use crate::awareness::Awareness;
@@ -70,11 +71,12 @@ pub struct Document {
     pub(super) pipeline: Pipeline,
     pub(super) size: Size,
     pub(super) sessions: BTreeMap<SessionId, Session>,
+    pub(super) welcome: Welcome,
     pub(super) awareness: Awareness,
     pub(super) awareness_due: Option<Time>,
     pub(super) committed: StateVector,
     /// Where the clients of the last fan-out stood before it.
-    pub(super) before_fan_out: Vec<(ClientId, u32)>,
+    pub(super) before_fan_out: BTreeMap<ClientId, u32>,
     pub(super) position: u64,
     pub(super) unsnapshotted_bytes: usize,
     pub(super) idle_since: Time,
@@ -111,7 +113,8 @@ impl Document {
             sessions: BTreeMap::new(),
             awareness: Awareness::default(),
             awareness_due: None,
-            before_fan_out: Vec::new(),
+            before_fan_out: BTreeMap::new(),
+            welcome: Welcome::default(),
             position: stored.position,
             unsnapshotted_bytes: size.since,
             idle_since: now,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::admission::{Admitted, Waiter};
 use super::event::{Answer, Output, Urgency};
-use super::fan_out::{Framed, framed};
+use super::fan_out::{Frames, framed};
 use super::machine::Document;
 use super::session::{Dialect, Lag, Session};
 use crate::close::CloseReason;
@@ -64,11 +64,9 @@ impl Document {
         self.before_fan_out.clear();
         for update in updates {
             for (client, clocks) in update.clients() {
-                if !self.before_fan_out.iter().any(|(known, _)| *known == client) {
-                    self.before_fan_out.push((client, self.committed.get(client)));
-                }
-                let end = clocks.end.max(self.committed.get(client));
-                self.committed.set(client, end);
+                let before = self.committed.get(client);
+                self.before_fan_out.entry(client).or_insert(before);
+                self.committed.set(client, clocks.end.max(before));
             }
         }
         let merged = match updates {
@@ -76,12 +74,12 @@ impl Document {
             many => merge(many.iter().copied()),
         };
         let sole_author = sole_author(committed);
-        let mut frames = Framed::new(Reply::Update(merged.encoded()));
+        let mut frames = Frames::default();
         for (id, session) in &mut self.sessions {
             // y-websocket takes the echo of its own updates for the ack; Hocuspocus has a status.
             let own = sole_author == Some(*id) && session.is_hocuspocus();
             if session.follows() && !own {
-                let frame = frames.frame(&session.dialect);
+                let frame = frames.frame(&session.dialect, Reply::Update(merged.encoded()));
                 send(now, *id, session, frame, Urgency::FanOut, out);
             }
         }

@@ -3,7 +3,7 @@
 
 use super::admission::Size;
 use super::event::{Output, Urgency};
-use super::fan_out::Framed;
+use super::fan_out::{Frames, Welcome};
 use super::machine::{Document, KEEP_ALIVE_MS, Phase};
 use super::session::Session;
 use super::tell::send;
@@ -25,10 +25,12 @@ impl Document {
         for id in expired {
             self.close(now, id, CloseReason::Expired, out);
         }
-        let mut nothing = Framed::new(Reply::Awareness(awareness::EMPTY));
+        // The frame doubles the state's memory; joiners between two ticks share it, the next makes it anew.
+        self.welcome = Welcome::default();
+        let mut nothing = Frames::default();
         for (id, session) in &mut self.sessions {
             if now.since(session.last_sent) >= KEEP_ALIVE_MS {
-                let frame = nothing.frame(&session.dialect);
+                let frame = nothing.frame(&session.dialect, Reply::Awareness(awareness::EMPTY));
                 send(now, *id, session, frame, Urgency::Awareness, out);
             }
         }
@@ -38,10 +40,10 @@ impl Document {
 
     pub(super) fn tell_awareness(&mut self, now: Time, out: &mut Vec<Output>) {
         let changes = self.awareness.take_changes();
-        let mut frames = Framed::new(Reply::Awareness(&changes));
+        let mut frames = Frames::default();
         for (id, session) in &mut self.sessions {
             if session.follows() {
-                let frame = frames.frame(&session.dialect);
+                let frame = frames.frame(&session.dialect, Reply::Awareness(&changes));
                 send(now, *id, session, frame, Urgency::Awareness, out);
             }
         }
