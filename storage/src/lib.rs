@@ -9,7 +9,9 @@ mod document;
 mod error;
 mod log;
 mod memory;
+mod redb_log;
 mod sequencer;
+pub mod sim_disk;
 
 pub use committer::{Appender, Commit, CommitObserver, Committer, CommitterLimits, Unobserved};
 pub use document::{Lifecycle, StoredDoc, TailEntry};
@@ -18,6 +20,7 @@ pub use error::{
 };
 pub use log::{DocInfo, Health, Log, LogStats, NewEntry, Position, Receipt, Retention};
 pub use memory::{AppendFault, MemoryLog};
+pub use redb_log::{OpenError, RedbLog, RedbLogOptions};
 
 /// How many seqs, positions and entries fit a number is no concern: 64 bits of them outlast disks.
 /// What bounds memory is named here.

@@ -216,7 +216,8 @@ impl Log for MemoryLog {
         let mut state = self.state();
         state.check()?;
         for (id, snapshot) in std::mem::take(&mut state.pending) {
-            let doc = state.docs.entry(id).or_default();
+            // A snapshot alone makes no document: it would have no name.
+            let Some(doc) = state.docs.get_mut(&id) else { continue };
             doc.tail.retain(|entry| entry.position > snapshot.0);
             doc.snapshot = Some(snapshot);
         }

@@ -1,0 +1,246 @@
+//! The thread that moves entries from memory and journal into the store, so that its fsyncs hold up
+//! no ack, and the state it shares with the log.
+//!
+//! Invariant: once a failure is latched, nothing more is written to either file.
+
+use super::RedbLogOptions;
+use super::fault::{Fault, caught};
+use super::recent::{Epoch, Recent};
+use super::rows::encode_head;
+use super::store::{DocTables, Store};
+use super::{kept, meta};
+use crate::error::Failure;
+use crate::limits::PENDING_SNAPSHOT_BYTES_MAX;
+use crate::log::{LogStats, Position, Retention};
+use crate::sequencer::{Head, PlacedBatch};
+use quire_protocol::ids::DocId;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What the log and its checkpointer share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) store: Store,
+    state: Mutex<State>,
+    /// Wakes the checkpointer: there is something to do, or the end has come.
+    work: Condvar,
+    /// Wakes whoever waits for a checkpoint.
+    done: Condvar,
+    failure: OnceLock<Failure>,
+    checkpoint_bytes: usize,
+    checkpoint_every: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) recent: Recent,
+    pub(super) retention: Retention,
+    stats: LogStats,
+    /// Checkpoints asked for, and how many of these requests have been met.
+    requested: u64,
+    met: u64,
+    closing: bool,
+    /// When the oldest entry of the active epoch came.
+    active_since: Option<Instant>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        store: Store,
+        recent: Recent,
+        checkpoint: Position,
+        (documents, kept_bytes): (u64, u64),
+        options: &RedbLogOptions,
+    ) -> Self {
+        let stats = LogStats { checkpoint, documents, kept_bytes, ..LogStats::default() };
+        let active_since = (!recent.active().is_empty()).then(Instant::now);
+        let state = State {
+            recent,
+            retention: options.retention.clone(),
+            stats,
+            requested: 0,
+            met: 0,
+            closing: false,
+            active_since,
+        };
+        Self {
+            store,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            done: Condvar::new(),
+            failure: OnceLock::new(),
+            checkpoint_bytes: options.checkpoint_bytes,
+            checkpoint_every: options.checkpoint_every,
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // What is changed under the lock is changed by single steps that do not panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        self.failure.get().cloned().map_or(Ok(()), Err)
+    }
+
+    /// Latches a failure, wakes everyone who waits, and returns the failure that came first.
+    pub(super) fn fail(&self, failure: Failure) -> Failure {
+        // Under the lock, so that nobody goes to sleep between looking and being woken.
+        let state = self.state();
+        let first = self.failure.get_or_init(|| failure).clone();
+        drop(state);
+        self.work.notify_all();
+        self.done.notify_all();
+        first
+    }
+
+    /// Waits while memory is full, then returns the log's end and how far the store holds it.
+    pub(super) fn wait_for_room(&self, bytes_max: usize) -> Result<(Head, Position), Failure> {
+        let mut state = self.state();
+        self.check()?;
+        if state.recent.bytes() >= bytes_max {
+            state.stats.stalls += 1;
+            self.work.notify_one();
+        }
+        while state.recent.bytes() >= bytes_max {
+            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.check()?;
+        }
+        Ok((state.recent.head().clone(), state.stats.checkpoint))
+    }
+
+    /// Takes what has become durable.
+    pub(super) fn adopt(&self, batches: Vec<PlacedBatch>, head: Head) {
+        let mut state = self.state();
+        state.recent.adopt(batches, head);
+        state.stats.commits += 1;
+        // The checkpointer sleeps without an end while the active epoch is empty.
+        let first = state.active_since.is_none();
+        state.active_since.get_or_insert_with(Instant::now);
+        let full = state.recent.active().bytes >= self.checkpoint_bytes;
+        drop(state);
+        if first || full {
+            self.work.notify_one();
+        }
+    }
+
+    /// Tells the checkpointer that a snapshot waits.
+    pub(super) fn nudge(&self) {
+        self.state().active_since.get_or_insert_with(Instant::now);
+        self.work.notify_one();
+    }
+
+    /// Has a checkpoint made and waits for it.
+    pub(super) fn checkpoint(&self) -> Result<Position, Failure> {
+        let mut state = self.state();
+        state.requested += 1;
+        let request = state.requested;
+        self.work.notify_one();
+        while state.met < request {
+            self.check()?;
+            if state.closing {
+                break;
+            }
+            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(state.stats.checkpoint)
+    }
+
+    pub(super) fn close(&self) {
+        self.state().closing = true;
+        self.work.notify_all();
+        self.done.notify_all();
+    }
+
+    pub(super) fn stats(&self) -> LogStats {
+        let state = self.state();
+        LogStats {
+            position: state.recent.head().position,
+            memory_bytes: state.recent.bytes() as u64,
+            pending_snapshot_bytes: state.recent.snapshot_bytes() as u64,
+            ..state.stats.clone()
+        }
+    }
+
+    /// The thread: one checkpoint after the other until the log is closed or has failed.
+    pub(super) fn run(&self) {
+        while let Some((epoch, retention, request)) = self.next_epoch() {
+            let started = Instant::now();
+            let kept_before = self.state().stats.kept_bytes;
+            let written = caught("store.redb", || write(&self.store, &epoch, &retention, kept_before));
+            let (documents, kept_bytes) = match written {
+                Ok(sizes) => sizes,
+                Err(fault) => {
+                    self.fail(fault.into());
+                    return;
+                }
+            };
+            let mut state = self.state();
+            state.recent.release();
+            state.stats.checkpoint = epoch.head.position;
+            state.stats.checkpoints += 1;
+            state.stats.last_checkpoint = started.elapsed();
+            (state.stats.documents, state.stats.kept_bytes) = (documents, kept_bytes);
+            state.met = request;
+            drop(state);
+            self.done.notify_all();
+        }
+    }
+
+    /// Waits until a checkpoint is due and seals what it writes; none at the end.
+    fn next_epoch(&self) -> Option<(Arc<Epoch>, Retention, u64)> {
+        let mut state = self.state();
+        loop {
+            if self.failure.get().is_some() {
+                return None;
+            }
+            let empty = state.recent.active().is_empty();
+            let asked = state.requested > state.met;
+            if state.closing && empty {
+                return None;
+            }
+            let rest = self.rest(&state);
+            if asked || state.closing || rest == Some(Duration::ZERO) {
+                state.active_since = None;
+                return Some((state.recent.seal(), state.retention.clone(), state.requested));
+            }
+            state = match rest {
+                Some(rest) => {
+                    self.work.wait_timeout(state, rest).map_or_else(|error| error.into_inner().0, |it| it.0)
+                }
+                None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// How long until a checkpoint is due by itself; none while there is nothing to write.
+    fn rest(&self, state: &State) -> Option<Duration> {
+        let since = state.active_since?;
+        let active = state.recent.active();
+        // Snapshots make the epoch due at half their bound, so that givers seldom find it full.
+        if active.bytes >= self.checkpoint_bytes || active.snapshot_bytes >= PENDING_SNAPSHOT_BYTES_MAX / 2 {
+            return Some(Duration::ZERO);
+        }
+        Some(self.checkpoint_every.saturating_sub(since.elapsed()))
+    }
+}
+
+/// Writes an epoch in one transaction. Returns how many documents there are, and the bytes kept.
+fn write(store: &Store, epoch: &Epoch, retention: &Retention, kept_bytes: u64) -> Result<(u64, u64), Fault> {
+    let txn = store.begin_write()?;
+    let mut tables = DocTables::open(&txn)?;
+    let mut docs: Vec<DocId> = epoch.docs.keys().chain(epoch.snapshots.keys()).copied().collect();
+    // In key order, so that rows which share a page are written while it is at hand.
+    docs.sort_unstable();
+    docs.dedup();
+    for doc in docs {
+        let entries = epoch.docs.get(&doc).map_or(&[][..], Vec::as_slice);
+        tables.write(doc, entries, epoch.snapshots.get(&doc))?;
+    }
+    let documents = tables.documents()?;
+    drop(tables);
+    let kept_bytes = kept::keep(&txn, epoch, retention, kept_bytes)?;
+    meta::write(&txn, meta::HEAD_KEY, &encode_head(&epoch.head))?;
+    txn.commit()?;
+    Ok((documents, kept_bytes))
+}

@@ -1,0 +1,158 @@
+//! The store's log table: batches that peers may still ask for, beyond what documents need.
+//!
+//! Invariant: the kept batches of each stream are contiguous and end at the last checkpoint, so what
+//! is not here and not in memory has been truncated.
+
+use super::fault::{Fault, caught};
+use super::journal::placed;
+use super::meta;
+use super::recent::Epoch;
+use super::store::Cut;
+use crate::log::Retention;
+use crate::sequencer::PlacedBatch;
+use bytes::Bytes;
+use quire_protocol::hlc::Hlc;
+use quire_protocol::ids::{Seq, StreamId};
+use redb::{Database, ReadableTable, Table, TableDefinition, WriteTransaction};
+use std::collections::BTreeMap;
+
+/// Keyed by stream and first seq; the value is the position of the first entry, then the batch.
+pub(super) const LOG: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("log");
+
+const POSITION_BYTES: usize = 8;
+
+/// The most batches that one checkpoint removes; the rest wait for the next one, so that a peer that
+/// acknowledges a long absence's worth at once does not make one endless transaction.
+const TRUNCATED_PER_CHECKPOINT_MAX: usize = 4096;
+
+/// Bytes kept.
+pub(super) fn bytes(db: &Database) -> Result<u64, Fault> {
+    let row = meta::read(db, meta::KEPT_BYTES_KEY)?;
+    let bytes = row.map(|row| <[u8; 8]>::try_from(row.as_ref())).transpose();
+    let bytes = bytes.map_err(|_| Fault::corrupt("the count of kept bytes is not a number"))?;
+    Ok(bytes.map_or(0, u64::from_le_bytes))
+}
+
+/// Adds an epoch's batches and removes what need not be kept. Returns the bytes kept.
+pub(super) fn keep(
+    txn: &WriteTransaction,
+    epoch: &Epoch,
+    retention: &Retention,
+    kept_bytes: u64,
+) -> Result<u64, Fault> {
+    let kept = match &retention.acknowledged {
+        Some(acknowledged) => {
+            let mut keeper = Keeper { table: txn.open_table(LOG)?, kept_bytes };
+            keeper.add(epoch)?;
+            let oldest = Hlc::from_ms(epoch.head.hlc.ms().saturating_sub(retention.age_ms_max));
+            keeper.remove_while(|placed, bytes| {
+                let batch = &placed.encoded.batch;
+                acknowledged.covers(batch.last_dot())
+                    || batch.hlc_base < oldest
+                    || bytes > retention.bytes_max
+            })?;
+            keeper.kept_bytes
+        }
+        None if kept_bytes > 0 => {
+            // All at once: what stayed would be cut off from what a later peer makes us keep.
+            txn.delete_table(LOG)?;
+            txn.open_table(LOG)?;
+            0
+        }
+        None => return Ok(0),
+    };
+    meta::write(txn, meta::KEPT_BYTES_KEY, &kept.to_le_bytes())?;
+    Ok(kept)
+}
+
+struct Keeper<'txn> {
+    table: Table<'txn, (u32, u64), &'static [u8]>,
+    kept_bytes: u64,
+}
+
+impl Keeper<'_> {
+    fn add(&mut self, epoch: &Epoch) -> Result<(), Fault> {
+        for (&(stream, first), placed) in &epoch.batches {
+            let mut value = placed.first.0.to_le_bytes().to_vec();
+            value.extend_from_slice(&placed.encoded.bytes);
+            self.table.insert((stream.to_u32(), first.0), &value[..])?;
+            self.kept_bytes += placed.encoded.bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Removes batches from the front of streams, the oldest first, while they are dispensable.
+    fn remove_while(&mut self, dispensable: impl Fn(&PlacedBatch, u64) -> bool) -> Result<(), Fault> {
+        let mut fronts = self.fronts()?;
+        for _ in 0..TRUNCATED_PER_CHECKPOINT_MAX {
+            let oldest = fronts.iter().min_by_key(|(_, front)| front.first).map(|(stream, _)| *stream);
+            let Some((stream, front)) = oldest.and_then(|stream| fronts.remove_entry(&stream)) else { break };
+            if !dispensable(&front, self.kept_bytes) {
+                // The stream keeps this batch, and with it all that follow.
+                continue;
+            }
+            self.table.remove((stream, front.encoded.batch.first_seq.0))?;
+            self.kept_bytes = self.kept_bytes.saturating_sub(front.encoded.bytes.len() as u64);
+            let next = self.table.range((stream, 0)..=(stream, u64::MAX))?.next().transpose()?;
+            if let Some((_, value)) = next {
+                fronts.insert(stream, read(value.value())?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first batch of each stream.
+    fn fronts(&self) -> Result<BTreeMap<u32, PlacedBatch>, Fault> {
+        let mut fronts = BTreeMap::new();
+        let mut from = Some(0);
+        while let Some(stream) = from {
+            let Some(row) = self.table.range((stream, 0)..)?.next() else { break };
+            let (key, value) = row?;
+            fronts.insert(key.value().0, read(value.value())?);
+            from = key.value().0.checked_add(1);
+        }
+        Ok(fronts)
+    }
+}
+
+/// Reads a row.
+pub(super) fn read(value: &[u8]) -> Result<PlacedBatch, Fault> {
+    let Some((position, batch)) = value.split_first_chunk::<POSITION_BYTES>() else {
+        return Err(Fault::corrupt("a kept batch is too short"));
+    };
+    placed(u64::from_le_bytes(*position), Bytes::copy_from_slice(batch))
+}
+
+impl Cut {
+    /// A stream's kept batches from the one that holds `from` on, until `max_bytes` are passed, and
+    /// the first seq that is kept; none when nothing is.
+    pub(super) fn kept(
+        &self,
+        stream: StreamId,
+        from: Seq,
+        max_bytes: usize,
+    ) -> Result<(Option<Seq>, Vec<PlacedBatch>), Fault> {
+        caught("store.redb", || {
+            let table = self.txn().open_table(LOG)?;
+            let stream = stream.to_u32();
+            let first = table.range((stream, 0)..=(stream, u64::MAX))?.next().transpose()?;
+            let first = first.map(|(key, _)| Seq(key.value().1));
+            let holder = table.range((stream, 0)..=(stream, from.0))?.next_back().transpose()?;
+            let start = holder.map_or(from.0, |(key, _)| key.value().1);
+            let mut taken = Vec::new();
+            let mut bytes = 0;
+            for row in table.range((stream, start)..=(stream, u64::MAX))? {
+                let placed = read(row?.1.value())?;
+                if placed.encoded.batch.last_dot().seq < from {
+                    continue;
+                }
+                bytes += placed.encoded.bytes.len();
+                if bytes > max_bytes && !taken.is_empty() {
+                    break;
+                }
+                taken.push(placed);
+            }
+            Ok((first, taken))
+        })
+    }
+}

@@ -1,0 +1,282 @@
+//! The log on disk: a small hot journal and a large cold store, both redb files.
+//!
+//! `append` makes entries durable in the journal, with one fsync; the checkpointer's thread moves
+//! them into the store, with its own. In between they are also in memory (`recent`). A crash between
+//! the two files is harmless: what the store already holds is skipped by position.
+//!
+//! Invariant: `store position <= journal position`, and the journal holds every batch in between.
+
+mod checkpointer;
+mod fault;
+mod journal;
+mod kept;
+mod meta;
+mod open;
+mod recent;
+mod rows;
+mod store;
+
+pub use open::OpenError;
+
+use crate::document::StoredDoc;
+use crate::error::{AppendError, CheckpointError, LoadError, ReadBatchesError, SnapshotError};
+use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use crate::log::{DocInfo, Health, Log, LogStats, NewEntry, Position, Receipt, Retention};
+use crate::sequencer::plan;
+use bytes::Bytes;
+use checkpointer::Shared;
+use fault::Fault;
+use journal::Journal;
+use quire_protocol::frontier::Frontier;
+use quire_protocol::ids::{DocId, ReplicaId, Seq, StreamId};
+use recent::Recent;
+use rows::StoredRow;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, TryLockError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use store::{Cut, Store};
+
+/// How a log on disk is kept.
+#[derive(Clone, Debug)]
+pub struct RedbLogOptions {
+    /// Whose log it is. A directory belongs to one replica.
+    pub replica: ReplicaId,
+    /// The cluster it belongs to; 0 for a region on its own.
+    pub cluster: u128,
+    /// A checkpoint begins when so many bytes are in memory.
+    pub checkpoint_bytes: usize,
+    /// A checkpoint begins when an entry has been in memory only for so long.
+    pub checkpoint_every: Duration,
+    /// Appends wait for the checkpointer while so many bytes are in memory.
+    pub memory_bytes_max: usize,
+    /// Pages of the store that redb keeps in memory.
+    pub store_cache_bytes: usize,
+    /// Pages of the journal that redb keeps in memory.
+    pub journal_cache_bytes: usize,
+    /// What to keep for peers from the start.
+    pub retention: Retention,
+}
+
+impl RedbLogOptions {
+    /// What suits a server: a journal of at most some tens of MiB, and as much in memory.
+    #[must_use]
+    pub fn new(replica: ReplicaId) -> Self {
+        Self {
+            replica,
+            cluster: 0,
+            checkpoint_bytes: 32 * 1024 * 1024,
+            checkpoint_every: Duration::from_secs(10),
+            memory_bytes_max: 128 * 1024 * 1024,
+            store_cache_bytes: 128 * 1024 * 1024,
+            journal_cache_bytes: 32 * 1024 * 1024,
+            retention: Retention::default(),
+        }
+    }
+}
+
+/// A log on disk.
+#[derive(Debug)]
+pub struct RedbLog {
+    stream: StreamId,
+    /// Held for the length of an append: there is one writer.
+    writer: Mutex<Journal>,
+    shared: Arc<Shared>,
+    memory_bytes_max: usize,
+    checkpointer: Option<JoinHandle<()>>,
+}
+
+/// What reading a document needs of one moment: what is in memory, and the store behind it.
+struct Glimpse {
+    cut: Cut,
+    row: StoredRow,
+    tail: Vec<crate::document::TailEntry>,
+}
+
+impl RedbLog {
+    fn start(
+        stream: StreamId,
+        journal: Journal,
+        store: Store,
+        recent: Recent,
+        checkpoint: Position,
+        sizes: (u64, u64),
+        options: &RedbLogOptions,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::new(store, recent, checkpoint, sizes, options));
+        let thread = Arc::clone(&shared);
+        let checkpointer =
+            std::thread::Builder::new().name("checkpointer".to_owned()).spawn(move || thread.run())?;
+        Ok(Self {
+            stream,
+            writer: Mutex::new(journal),
+            shared,
+            memory_bytes_max: options.memory_bytes_max,
+            checkpointer: Some(checkpointer),
+        })
+    }
+
+    /// What entries in memory and the store say of a document; none when it has no entry.
+    fn glimpse(&self, doc: DocId) -> Result<Option<Glimpse>, Fault> {
+        // The store's moment is taken under the lock: an entry leaves memory under it, after the
+        // store has it, so that no entry is missed. One that both have is told by its position.
+        let (mut tail, cut) = {
+            let state = self.shared.state();
+            (state.recent.tail(doc), self.shared.store.cut()?)
+        };
+        let stored = cut.row(doc)?;
+        if stored.is_none() && tail.is_empty() {
+            return Ok(None);
+        }
+        let mut row = stored.unwrap_or_default();
+        let stored_to = row.position;
+        tail.retain(|entry| entry.position > stored_to);
+        for entry in &tail {
+            row.doc.fold(entry);
+        }
+        Ok(Some(Glimpse { cut, row, tail }))
+    }
+
+    fn read_doc(&self, doc: DocId) -> Result<Option<StoredDoc>, LoadError> {
+        // Taken first: should a checkpoint write it meanwhile, it is merely no newer than the store's.
+        let pending = self.shared.state().recent.snapshot(doc);
+        let Some(Glimpse { cut, row, tail }) = self.glimpse(doc)? else { return Ok(None) };
+        let info = row.doc.info(doc).ok_or(LoadError::Nameless(doc))?;
+        let covered = pending.as_ref().map_or(Position(0), |(position, _)| *position);
+        let (stored, mut entries) = cut.content(doc, &row, covered)?;
+        let snapshot = stored.or(pending);
+        let covered = snapshot.as_ref().map_or(Position(0), |(position, _)| *position);
+        entries.extend(tail.into_iter().filter(|entry| entry.position > covered));
+        let position = entries.last().map_or(covered, |entry| entry.position);
+        let snapshot = snapshot.map(|(_, state)| state);
+        Ok(Some(StoredDoc { info, snapshot, tail: entries, position }))
+    }
+}
+
+impl Log for RedbLog {
+    fn append(&self, now_ms: u64, groups: &[Vec<NewEntry>]) -> Result<Vec<Receipt>, AppendError> {
+        let journal = match self.writer.try_lock() {
+            Ok(journal) => journal,
+            // A panic in an append latches a failure or changes nothing: the journal is whole.
+            Err(TryLockError::Poisoned(journal)) => journal.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(AppendError::SecondWriter),
+        };
+        let (head, checkpoint) = self.shared.wait_for_room(self.memory_bytes_max)?;
+        let plan = plan(&head, self.stream, now_ms, groups)?;
+        if let Err(fault) = journal.commit(&plan.batches, checkpoint) {
+            return Err(self.shared.fail(fault.into()).into());
+        }
+        self.shared.adopt(plan.batches, plan.head);
+        Ok(plan.receipts)
+    }
+
+    fn load(&self, doc: DocId) -> Result<Option<StoredDoc>, LoadError> {
+        self.read_doc(doc)
+    }
+
+    fn put_snapshot(&self, doc: DocId, position: Position, state: Bytes) -> Result<(), SnapshotError> {
+        self.shared.check()?;
+        if state.len() > SNAPSHOT_BYTES_MAX {
+            return Err(SnapshotError::TooLong(state.len()));
+        }
+        let mut shared = self.shared.state();
+        let head = shared.recent.head().position;
+        if position > head {
+            return Err(SnapshotError::Beyond { given: position, head });
+        }
+        if shared.recent.snapshot_bytes() + state.len() > PENDING_SNAPSHOT_BYTES_MAX {
+            return Err(SnapshotError::Busy);
+        }
+        shared.recent.put_snapshot(doc, position, state);
+        drop(shared);
+        self.shared.nudge();
+        Ok(())
+    }
+
+    fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<DocInfo>, LoadError> {
+        let limit = limit.min(LIST_LEN_MAX);
+        let lower = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let (mut names, cut): (BTreeMap<_, _>, Cut) = {
+            let state = self.shared.state();
+            (state.recent.names(lower, prefix, limit), self.shared.store.cut()?)
+        };
+        names.extend(cut.names(lower, prefix, limit)?);
+        drop(cut);
+        let mut infos = Vec::new();
+        for doc in names.into_values().take(limit) {
+            infos.extend(self.info(doc)?);
+        }
+        Ok(infos)
+    }
+
+    fn info(&self, doc: DocId) -> Result<Option<DocInfo>, LoadError> {
+        Ok(self.glimpse(doc)?.and_then(|glimpse| glimpse.row.doc.info(doc)))
+    }
+
+    fn frontier(&self) -> Frontier {
+        self.shared.state().recent.head().frontier()
+    }
+
+    fn checkpoint(&self) -> Result<Position, CheckpointError> {
+        Ok(self.shared.checkpoint()?)
+    }
+
+    fn read_batches(
+        &self,
+        stream: StreamId,
+        from: Seq,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, ReadBatchesError> {
+        let (recent, next, cut) = {
+            let state = self.shared.state();
+            let next = Seq(state.recent.head().streams.get(&stream).map_or(1, |head| head.seq.0 + 1));
+            (state.recent.batches(stream), next, self.shared.store.cut().map_err(LoadError::from)?)
+        };
+        let (first_kept, mut batches) = cut.kept(stream, from, max_bytes).map_err(LoadError::from)?;
+        let first_recent = recent.first().map(|placed| placed.encoded.batch.first_seq);
+        let first_kept = first_kept.or(first_recent).unwrap_or(next);
+        if from < first_kept {
+            return Err(ReadBatchesError::Truncated { first_kept });
+        }
+        // What the checkpoint has just kept may still be in memory too.
+        let end = batches.last().map_or(Seq(from.0 - 1), |placed| placed.encoded.batch.last_dot().seq);
+        batches.extend(recent.into_iter().filter(|placed| placed.encoded.batch.last_dot().seq > end));
+        let mut bytes = 0;
+        let within = batches.into_iter().enumerate().take_while(|(i, placed)| {
+            bytes += placed.encoded.bytes.len();
+            *i == 0 || bytes <= max_bytes
+        });
+        Ok(within.map(|(_, placed)| placed.encoded.bytes).collect())
+    }
+
+    fn truncate(&self, retention: Retention) {
+        self.shared.state().retention = retention;
+    }
+
+    fn stats(&self) -> LogStats {
+        self.shared.stats()
+    }
+
+    fn health(&self) -> Health {
+        self.shared.check().err().map_or(Health::Serving, Health::Failed)
+    }
+
+    fn stream(&self) -> StreamId {
+        self.stream
+    }
+}
+
+impl Drop for RedbLog {
+    /// Writes a last checkpoint, so that the next start has nothing to replay, and closes the files.
+    fn drop(&mut self) {
+        self.shared.close();
+        if let Some(thread) = self.checkpointer.take() {
+            // The thread catches what redb may panic with, and latches it.
+            let _ = thread.join();
+        }
+    }
+}

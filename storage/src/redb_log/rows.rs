@@ -1,0 +1,363 @@
+//! The values of the store's rows: documents, tails, snapshots, the log's head.
+//!
+//! Each ends with a CRC-32C over the rest, since redb hands out pages without verifying them: what
+//! is read back is what was written, or an error. `docs/storage.md` describes the bytes.
+
+use super::fault::Fault;
+use crate::document::{DocRow, Lifecycle, Stamp, TailEntry};
+use crate::log::Position;
+use crate::sequencer::{Head, StreamHead};
+use bytes::Bytes;
+use quire_protocol::batch::{ChainHash, EntryKind};
+use quire_protocol::frontier::Frontier;
+use quire_protocol::hlc::Hlc;
+use quire_protocol::ids::{DocName, Dot, ReplicaId, Seq, StreamId};
+use quire_protocol::lib0::{ReadError, Reader, put_var_bytes, put_var_u64};
+
+const CRC_BYTES: usize = 4;
+
+/// A document's row: what its entries say, and how far the store holds them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct StoredRow {
+    pub(super) doc: DocRow,
+    /// The last entry that the row, the tails and the snapshot tell of.
+    pub(super) position: Position,
+    /// Up to where the snapshot holds everything; 0 when there is none.
+    pub(super) snapshot: Position,
+}
+
+fn seal(mut out: Vec<u8>) -> Vec<u8> {
+    let crc = crc32c::crc32c(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out
+}
+
+/// Checks a row's checksum and begins to read it.
+fn unseal(row: &Bytes, what: &str) -> Result<Reader, Fault> {
+    let body = row.len().checked_sub(CRC_BYTES).ok_or_else(|| torn(what, "it is too short"))?;
+    if crc32c::crc32c(&row[..body]).to_le_bytes() != row[body..] {
+        return Err(torn(what, "its checksum does not match"));
+    }
+    Ok(Reader::new(row.slice(..body)))
+}
+
+fn torn(what: &str, why: impl std::fmt::Display) -> Fault {
+    Fault::corrupt(format!("{what} is damaged: {why}"))
+}
+
+/// Reads the whole of a row.
+fn read<T>(
+    row: &Bytes,
+    what: &str,
+    fields: impl FnOnce(&mut Reader) -> Result<T, ReadError>,
+) -> Result<T, Fault> {
+    let mut reader = unseal(row, what)?;
+    let value = fields(&mut reader).map_err(|error| torn(what, error))?;
+    reader.finish().map_err(|error| torn(what, error))?;
+    Ok(value)
+}
+
+/// An integer that may be missing: 0, or one more than it.
+fn put_option(out: &mut Vec<u8>, value: Option<u64>) {
+    put_var_u64(out, value.map_or(0, |value| value + 1));
+}
+
+fn read_option(reader: &mut Reader) -> Result<Option<u64>, ReadError> {
+    Ok(reader.var_u64()?.checked_sub(1))
+}
+
+fn put_stamp(out: &mut Vec<u8>, stamp: Option<Stamp>) {
+    put_var_u64(out, stamp.is_some().into());
+    if let Some((hlc, dot)) = stamp {
+        put_var_u64(out, hlc.0);
+        put_dot(out, dot);
+    }
+}
+
+fn read_stamp(reader: &mut Reader) -> Result<Option<Stamp>, ReadError> {
+    if reader.var_u64()? == 0 {
+        return Ok(None);
+    }
+    Ok(Some((Hlc(reader.var_u64()?), read_dot(reader)?)))
+}
+
+fn put_dot(out: &mut Vec<u8>, dot: Dot) {
+    put_var_u64(out, u64::from(dot.stream.to_u32()));
+    put_var_u64(out, dot.seq.0);
+}
+
+fn read_dot(reader: &mut Reader) -> Result<Dot, ReadError> {
+    let stream = StreamId::from_u32(reader.var_u32()?);
+    Ok(Dot { stream, seq: Seq(reader.var_u64()?) })
+}
+
+pub(super) fn encode_doc(row: &StoredRow) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96);
+    let doc = &row.doc;
+    put_var_bytes(&mut out, doc.name.as_ref().map_or("", DocName::as_str).as_bytes());
+    put_var_u64(&mut out, row.position.0);
+    put_var_u64(&mut out, row.snapshot.0);
+    put_var_u64(&mut out, doc.created.0);
+    put_var_u64(&mut out, doc.changed.0);
+    put_var_u64(&mut out, doc.entries);
+    put_var_u64(&mut out, doc.bytes);
+    match &doc.lifecycle {
+        Lifecycle::Live => put_var_u64(&mut out, 0),
+        Lifecycle::Deleted { frontier } => {
+            put_var_u64(&mut out, 1);
+            frontier.encode(&mut out);
+        }
+    }
+    put_stamp(&mut out, doc.lifecycle_stamp);
+    put_option(&mut out, doc.home.map(|replica| replica.0.into()));
+    put_stamp(&mut out, doc.home_stamp);
+    seal(out)
+}
+
+pub(super) fn decode_doc(row: &Bytes) -> Result<StoredRow, Fault> {
+    read(row, "a document's row", |reader| {
+        let name = reader.var_str()?;
+        let position = Position(reader.var_u64()?);
+        let snapshot = Position(reader.var_u64()?);
+        let created = Hlc(reader.var_u64()?);
+        let changed = Hlc(reader.var_u64()?);
+        let entries = reader.var_u64()?;
+        let bytes = reader.var_u64()?;
+        let lifecycle = match reader.var_u64()? {
+            0 => Lifecycle::Live,
+            _ => Lifecycle::Deleted { frontier: Frontier::decode(reader).map_err(|_| ReadError::Overflow)? },
+        };
+        let lifecycle_stamp = read_stamp(reader)?;
+        let home = read_option(reader)?.map(u16::try_from).transpose().map_err(|_| ReadError::Overflow)?;
+        let home_stamp = read_stamp(reader)?;
+        let name = (!name.as_str().is_empty()).then(|| DocName::new(name.as_str()));
+        let name = name.transpose().map_err(|_| ReadError::Utf8)?;
+        let home = home.map(ReplicaId);
+        let doc =
+            DocRow { name, lifecycle, lifecycle_stamp, home, home_stamp, created, changed, entries, bytes };
+        Ok(StoredRow { doc, position, snapshot })
+    })
+}
+
+/// Some entries of one document, positions rising.
+pub(super) fn encode_tail(entries: &[TailEntry]) -> Vec<u8> {
+    let payload_bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
+    let mut out = Vec::with_capacity(payload_bytes + entries.len() * 16 + 32);
+    put_var_u64(&mut out, entries.len() as u64);
+    let mut last = TailBase::default();
+    for entry in entries {
+        put_var_u64(&mut out, entry.position.0.wrapping_sub(last.position));
+        put_var_u64(&mut out, u64::from(entry.dot.stream.to_u32()));
+        put_var_u64(&mut out, entry.dot.seq.0.wrapping_sub(last.seq));
+        put_var_u64(&mut out, zigzag(entry.hlc.0.wrapping_sub(last.hlc)));
+        out.push(entry.kind.code());
+        put_var_bytes(&mut out, &entry.payload);
+        last = TailBase::of(entry);
+    }
+    seal(out)
+}
+
+pub(super) fn decode_tail(row: &Bytes) -> Result<Vec<TailEntry>, Fault> {
+    read(row, "a document's tail", |reader| {
+        let count = reader.var_u64()?;
+        let mut entries = Vec::new();
+        let mut last = TailBase::default();
+        for _ in 0..count {
+            let position = Position(last.position.wrapping_add(reader.var_u64()?));
+            let stream = StreamId::from_u32(reader.var_u32()?);
+            let seq = Seq(last.seq.wrapping_add(reader.var_u64()?));
+            let hlc = Hlc(last.hlc.wrapping_add(unzigzag(reader.var_u64()?)));
+            let kind = EntryKind::from_code(reader.u8()?);
+            let payload = reader.var_bytes()?;
+            entries.push(TailEntry { position, dot: Dot { stream, seq }, hlc, kind, payload });
+            last = entries.last().map(TailBase::of).unwrap_or_default();
+        }
+        Ok(entries)
+    })
+}
+
+/// What the next entry of a tail is told apart from.
+#[derive(Default)]
+struct TailBase {
+    position: u64,
+    seq: u64,
+    hlc: u64,
+}
+
+impl TailBase {
+    const fn of(entry: &TailEntry) -> Self {
+        Self { position: entry.position.0, seq: entry.dot.seq.0, hlc: entry.hlc.0 }
+    }
+}
+
+/// Small differences of either sign as small integers.
+const fn zigzag(value: u64) -> u64 {
+    value << 1 ^ 0_u64.wrapping_sub(value >> 63)
+}
+
+const fn unzigzag(value: u64) -> u64 {
+    value >> 1 ^ 0_u64.wrapping_sub(value & 1)
+}
+
+/// What a snapshot's row has in front of the state.
+pub(super) const SNAPSHOT_HEADER_BYTES: usize = 12;
+
+/// The position and checksum that go in front of a snapshot's state.
+pub(super) fn snapshot_header(position: Position, state: &[u8]) -> [u8; SNAPSHOT_HEADER_BYTES] {
+    let mut header = [0; SNAPSHOT_HEADER_BYTES];
+    header[..8].copy_from_slice(&position.0.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&header[..8]), state);
+    header[8..].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+pub(super) fn decode_snapshot(row: &Bytes) -> Result<(Position, Bytes), Fault> {
+    let mut position = [0; 8];
+    if row.len() < SNAPSHOT_HEADER_BYTES {
+        return Err(torn("a snapshot", "it is too short"));
+    }
+    position.copy_from_slice(&row[..8]);
+    let position = Position(u64::from_le_bytes(position));
+    let state = row.slice(SNAPSHOT_HEADER_BYTES..);
+    if snapshot_header(position, &state)[..] != row[..SNAPSHOT_HEADER_BYTES] {
+        return Err(torn("a snapshot", "its checksum does not match"));
+    }
+    Ok((position, state))
+}
+
+pub(super) fn encode_head(head: &Head) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_var_u64(&mut out, head.position.0);
+    put_var_u64(&mut out, head.hlc.0);
+    put_var_u64(&mut out, head.streams.len() as u64);
+    for (&stream, head) in &head.streams {
+        put_dot(&mut out, Dot { stream, seq: head.seq });
+        out.extend_from_slice(&head.hash.0);
+    }
+    seal(out)
+}
+
+pub(super) fn decode_head(row: &Bytes) -> Result<Head, Fault> {
+    read(row, "the log's head", |reader| {
+        let mut head =
+            Head { position: Position(reader.var_u64()?), hlc: Hlc(reader.var_u64()?), ..Head::default() };
+        for _ in 0..reader.var_u64()? {
+            let dot = read_dot(reader)?;
+            let mut hash = ChainHash::START;
+            hash.0.copy_from_slice(&reader.bytes(16)?);
+            head.streams.insert(dot.stream, StreamHead { seq: dot.seq, hash });
+        }
+        Ok(head)
+    })
+}
+
+/// Whose directory it is. Both files hold the same, so that files of two directories are not mixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) cluster: u128,
+    pub(super) stream: StreamId,
+    /// Drawn when the directory was made.
+    pub(super) directory: u128,
+}
+
+pub(super) fn encode_identity(identity: &Identity) -> Vec<u8> {
+    let mut out = identity.cluster.to_le_bytes().to_vec();
+    out.extend_from_slice(&identity.directory.to_le_bytes());
+    put_var_u64(&mut out, u64::from(identity.stream.to_u32()));
+    seal(out)
+}
+
+pub(super) fn decode_identity(row: &Bytes) -> Result<Identity, Fault> {
+    read(row, "the directory's identity", |reader| {
+        let (mut cluster, mut directory) = ([0; 16], [0; 16]);
+        cluster.copy_from_slice(&reader.bytes(16)?);
+        directory.copy_from_slice(&reader.bytes(16)?);
+        Ok(Identity {
+            cluster: u128::from_le_bytes(cluster),
+            directory: u128::from_le_bytes(directory),
+            stream: StreamId::from_u32(reader.var_u32()?),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn dots() -> impl Strategy<Value = Dot> {
+        (any::<u32>(), any::<u64>()).prop_map(|(s, seq)| Dot { stream: StreamId::from_u32(s), seq: Seq(seq) })
+    }
+
+    fn entries() -> impl Strategy<Value = Vec<TailEntry>> {
+        let payload = proptest::collection::vec(any::<u8>(), 0..40);
+        let entry = (any::<u64>(), dots(), any::<u64>(), any::<u8>(), payload).prop_map(
+            |(position, dot, hlc, kind, payload)| TailEntry {
+                position: Position(position),
+                dot,
+                hlc: Hlc(hlc),
+                kind: EntryKind::from_code(kind),
+                payload: payload.into(),
+            },
+        );
+        proptest::collection::vec(entry, 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn a_tail_survives_its_row(entries in entries()) {
+            prop_assert_eq!(decode_tail(&encode_tail(&entries).into()), Ok(entries));
+        }
+
+        #[test]
+        fn a_document_survives_its_row(
+            name in proptest::option::of("[a-z/]{1,20}"), numbers: [u32; 6], deleted in proptest::option::of(dots()),
+            stamp in proptest::option::of(dots()), home: Option<u16>,
+        ) {
+            let doc = DocRow {
+                name: name.map(|name| DocName::new(&name).expect("a valid name")),
+                lifecycle: deleted.map_or(Lifecycle::Live, |dot| Lifecycle::Deleted {
+                    frontier: std::iter::once(dot).collect(),
+                }),
+                lifecycle_stamp: stamp.map(|dot| (Hlc(5), dot)),
+                home: home.map(ReplicaId),
+                home_stamp: stamp.map(|dot| (Hlc(u64::MAX), dot)),
+                created: Hlc(numbers[0].into()),
+                changed: Hlc(numbers[1].into()),
+                entries: numbers[2].into(),
+                bytes: numbers[3].into(),
+            };
+            let position = Position(numbers[4].into());
+            let row = StoredRow { doc, position, snapshot: Position(numbers[5].into()) };
+            prop_assert_eq!(decode_doc(&encode_doc(&row).into()), Ok(row));
+        }
+
+        #[test]
+        fn any_row_is_read_or_refused(mut bytes: Vec<u8>) {
+            let _ = decode_snapshot(&bytes.clone().into());
+            bytes = seal(bytes);
+            let row = Bytes::from(bytes);
+            let _ = (decode_tail(&row), decode_doc(&row), decode_head(&row));
+            let _ = decode_identity(&row);
+        }
+
+        #[test]
+        fn a_damaged_bit_is_noticed(entries in entries(), at: prop::sample::Index, bit in 0..8_u8) {
+            let mut row = encode_tail(&entries);
+            let at = at.index(row.len());
+            row[at] ^= 1 << bit;
+            prop_assert!(decode_tail(&row.into()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_snapshot_survives_its_row_and_a_damaged_one_does_not() {
+        let state = b"state";
+        let mut row = snapshot_header(Position(7), state).to_vec();
+        row.extend_from_slice(state);
+        let read = decode_snapshot(&row.clone().into());
+        assert_eq!(read, Ok((Position(7), Bytes::from_static(state))));
+        row[0] ^= 1;
+        assert!(decode_snapshot(&row.into()).is_err());
+    }
+}

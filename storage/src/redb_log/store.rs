@@ -1,0 +1,245 @@
+//! The cold file: documents, their tails and snapshots, names, and batches kept for peers.
+//!
+//! Written by the checkpointer only, in transactions that also record redb's allocator state, so
+//! that opening it after a crash takes no walk over the file, however large it is.
+//!
+//! Invariant: a transaction moves all rows from one position of the log to a later one.
+
+use super::fault::{Fault, caught};
+use super::meta;
+use super::open::FORMAT;
+use super::rows::{
+    Identity, SNAPSHOT_HEADER_BYTES, StoredRow, decode_doc, decode_head, decode_snapshot, decode_tail,
+    encode_doc, encode_head, encode_tail, snapshot_header,
+};
+use crate::document::TailEntry;
+use crate::log::Position;
+use crate::sequencer::Head;
+use bytes::Bytes;
+use quire_protocol::ids::{DocId, DocName};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
+    TableDefinition, WriteTransaction,
+};
+use std::ops::Bound;
+
+pub(super) const DOCUMENTS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("documents");
+pub(super) const NAMES: TableDefinition<'_, &str, u128> = TableDefinition::new("names");
+/// Keyed by document and the position of the row's last entry.
+pub(super) const TAILS: TableDefinition<'_, (u128, u64), &[u8]> = TableDefinition::new("tails");
+pub(super) const SNAPSHOTS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("snapshots");
+
+#[derive(Debug)]
+pub(super) struct Store {
+    db: Database,
+}
+
+/// One moment of the store.
+pub(super) struct Cut(ReadTransaction);
+
+/// A document's snapshot with its position, and the entries after it.
+pub(super) type Content = (Option<(Position, Bytes)>, Vec<TailEntry>);
+
+impl Store {
+    pub(super) const fn new(db: Database) -> Self {
+        Self { db }
+    }
+
+    /// Whose store this is; none when it was never set up.
+    pub(super) fn identity(&self) -> Result<Option<Identity>, Fault> {
+        caught("store.redb", || meta::read_identity(&self.db, "store.redb"))
+    }
+
+    pub(super) fn set_up(&self, identity: &Identity) -> Result<(), Fault> {
+        caught("store.redb", || {
+            let txn = self.begin_write()?;
+            txn.open_table(DOCUMENTS)?;
+            txn.open_table(NAMES)?;
+            txn.open_table(TAILS)?;
+            txn.open_table(SNAPSHOTS)?;
+            txn.open_table(super::kept::LOG)?;
+            meta::write(&txn, meta::FORMAT_KEY, &FORMAT.to_le_bytes())?;
+            meta::write(&txn, meta::HEAD_KEY, &encode_head(&Head::default()))?;
+            meta::write_identity(&txn, identity)?;
+            Ok(txn.commit()?)
+        })
+    }
+
+    /// Whether the journal beside it has been set up too.
+    pub(super) fn is_ready(&self) -> Result<bool, Fault> {
+        caught("store.redb", || Ok(meta::read(&self.db, meta::READY_KEY)?.is_some()))
+    }
+
+    pub(super) fn set_ready(&self) -> Result<(), Fault> {
+        caught("store.redb", || {
+            let txn = self.begin_write()?;
+            meta::write(&txn, meta::READY_KEY, &[])?;
+            Ok(txn.commit()?)
+        })
+    }
+
+    /// The log's end at the last checkpoint.
+    pub(super) fn head(&self) -> Result<Head, Fault> {
+        caught("store.redb", || {
+            let row = meta::read(&self.db, meta::HEAD_KEY)?;
+            decode_head(&row.ok_or_else(|| Fault::corrupt("the log's head is missing"))?)
+        })
+    }
+
+    /// How many documents there are, and how many bytes are kept for peers.
+    pub(super) fn sizes(&self) -> Result<(u64, u64), Fault> {
+        caught("store.redb", || {
+            let documents = self.db.begin_read()?.open_table(DOCUMENTS)?.len()?;
+            Ok((documents, super::kept::bytes(&self.db)?))
+        })
+    }
+
+    /// Begins to read this moment's store.
+    pub(super) fn cut(&self) -> Result<Cut, Fault> {
+        caught("store.redb", || Ok(Cut(self.db.begin_read()?)))
+    }
+
+    pub(super) fn begin_write(&self) -> Result<WriteTransaction, Fault> {
+        let mut txn = self.db.begin_write()?;
+        // One commit without it would make the next opening after a crash walk the whole file.
+        txn.set_quick_repair(true);
+        Ok(txn)
+    }
+}
+
+impl Cut {
+    pub(super) const fn txn(&self) -> &ReadTransaction {
+        &self.0
+    }
+
+    pub(super) fn row(&self, doc: DocId) -> Result<Option<StoredRow>, Fault> {
+        caught("store.redb", || {
+            let table = self.0.open_table(DOCUMENTS)?;
+            let Some(row) = table.get(doc.0)? else { return Ok(None) };
+            decode_doc(&Bytes::copy_from_slice(row.value())).map(Some)
+        })
+    }
+
+    /// A document's snapshot, and the entries after it or after `covered` where that is later; the
+    /// snapshot is not read where that is so.
+    pub(super) fn content(&self, doc: DocId, row: &StoredRow, covered: Position) -> Result<Content, Fault> {
+        caught("store.redb", || {
+            let snapshot =
+                if row.snapshot > covered { Some(self.snapshot(doc, row.snapshot)?) } else { None };
+            let covered = covered.max(row.snapshot);
+            let mut entries = Vec::new();
+            for tail in self.0.open_table(TAILS)?.range((doc.0, covered.0 + 1)..=(doc.0, u64::MAX))? {
+                let tail = decode_tail(&Bytes::copy_from_slice(tail?.1.value()))?;
+                // A row may begin before the snapshot's position.
+                entries.extend(tail.into_iter().filter(|entry| entry.position > covered));
+            }
+            let end = entries.last().map_or(covered, |entry: &TailEntry| entry.position);
+            if end < row.position {
+                let (at, to) = (end.0, row.position.0);
+                return Err(Fault::corrupt(format!(
+                    "{doc:?} has entries up to position {to}, its tails end at {at}"
+                )));
+            }
+            Ok((snapshot, entries))
+        })
+    }
+
+    fn snapshot(&self, doc: DocId, expected: Position) -> Result<(Position, Bytes), Fault> {
+        let table = self.0.open_table(SNAPSHOTS)?;
+        let row =
+            table.get(doc.0)?.ok_or_else(|| Fault::corrupt(format!("the snapshot of {doc:?} is missing")))?;
+        let (position, state) = decode_snapshot(&Bytes::copy_from_slice(row.value()))?;
+        if position == expected {
+            return Ok((position, state));
+        }
+        Err(Fault::corrupt(format!("the snapshot of {doc:?} is not the one its row tells of")))
+    }
+
+    /// Names from `lower` on that begin with `prefix`, in order, at most `limit`.
+    pub(super) fn names(
+        &self,
+        lower: Bound<&str>,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, DocId)>, Fault> {
+        caught("store.redb", || {
+            let mut names = Vec::new();
+            for row in self.0.open_table(NAMES)?.range::<&str>((lower, Bound::Unbounded))?.take(limit) {
+                let (name, doc) = row?;
+                if !name.value().starts_with(prefix) {
+                    break;
+                }
+                names.push((name.value().to_owned(), DocId(doc.value())));
+            }
+            Ok(names)
+        })
+    }
+}
+
+/// The tables that a checkpoint writes a document to.
+pub(super) struct DocTables<'txn> {
+    documents: Table<'txn, u128, &'static [u8]>,
+    names: Table<'txn, &'static str, u128>,
+    tails: Table<'txn, (u128, u64), &'static [u8]>,
+    snapshots: Table<'txn, u128, &'static [u8]>,
+}
+
+impl<'txn> DocTables<'txn> {
+    pub(super) fn open(txn: &'txn WriteTransaction) -> Result<Self, Fault> {
+        Ok(Self {
+            documents: txn.open_table(DOCUMENTS)?,
+            names: txn.open_table(NAMES)?,
+            tails: txn.open_table(TAILS)?,
+            snapshots: txn.open_table(SNAPSHOTS)?,
+        })
+    }
+
+    /// Writes what became of a document since the last checkpoint: one tail row, and the document's.
+    pub(super) fn write(
+        &mut self,
+        doc: DocId,
+        entries: &[TailEntry],
+        snapshot: Option<&(Position, Bytes)>,
+    ) -> Result<(), Fault> {
+        let mut row = match self.documents.get(doc.0)? {
+            Some(row) => decode_doc(&Bytes::copy_from_slice(row.value()))?,
+            // A snapshot alone makes no document: it would have no name.
+            None if entries.is_empty() => return Ok(()),
+            None => StoredRow::default(),
+        };
+        let known = row.doc.name.is_some();
+        for entry in entries.iter().filter(|entry| entry.position > row.position) {
+            row.doc.fold(entry);
+        }
+        row.position = entries.last().map_or(row.position, |entry| row.position.max(entry.position));
+        if let Some(name) = row.doc.name.as_ref().filter(|_| !known) {
+            self.names.insert(DocName::as_str(name), doc.0)?;
+        }
+        if let Some((position, state)) = snapshot.filter(|(position, _)| *position > row.snapshot) {
+            self.replace_snapshot(doc, *position, state)?;
+            row.snapshot = *position;
+        }
+        let first = entries.partition_point(|entry| entry.position <= row.snapshot);
+        if let Some(last) = entries[first..].last() {
+            self.tails.insert((doc.0, last.position.0), &encode_tail(&entries[first..])[..])?;
+        }
+        self.documents.insert(doc.0, &encode_doc(&row)[..])?;
+        Ok(())
+    }
+
+    /// How many documents there are.
+    pub(super) fn documents(&self) -> Result<u64, Fault> {
+        Ok(self.documents.len()?)
+    }
+
+    /// Writes a snapshot and removes the tails that lie within it.
+    fn replace_snapshot(&mut self, doc: DocId, position: Position, state: &Bytes) -> Result<(), Fault> {
+        let mut value = self.snapshots.insert_reserve(doc.0, SNAPSHOT_HEADER_BYTES + state.len())?;
+        let (header, body) = value.as_mut().split_at_mut(SNAPSHOT_HEADER_BYTES);
+        header.copy_from_slice(&snapshot_header(position, state));
+        body.copy_from_slice(state);
+        drop(value);
+        self.tails.retain_in((doc.0, 0)..=(doc.0, position.0), |_, _| false)?;
+        Ok(())
+    }
+}
