@@ -4,6 +4,15 @@
 //! Moves bytes and decides nothing about documents; nothing depends on it.
 
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod documents;
+mod http;
+pub mod logs;
+pub mod metrics;
+mod net;
+mod region;
+mod run;
 pub mod sessions;
+
+pub use run::{Running, StartError, StopError, start, start_with};

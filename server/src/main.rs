@@ -1,3 +1,8 @@
-//! One region of Quire: parses, wires, runs, exits.
+//! The `quire` binary: parses, wires, runs, exits.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    quire_server::cli::main(words.collect())
+}

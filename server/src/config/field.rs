@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
+use tracing::Level;
 
 /// Where a setting of one kind lives in [`Settings`].
 pub(crate) enum Field {
@@ -24,6 +25,8 @@ pub(crate) enum Field {
     Auth(fn(&mut Settings) -> &mut AuthMode),
     /// How log lines are written.
     Log(fn(&mut Settings) -> &mut LogFormat),
+    /// How much is logged.
+    Level(fn(&mut Settings) -> &mut Level),
     /// On when given.
     Switch(fn(&mut Settings) -> &mut bool),
     /// Web origins; may be given several times.
@@ -63,6 +66,7 @@ impl Field {
             Self::Replica(_) | Self::Count(..) => "N",
             Self::Auth(_) => "none|jwt",
             Self::Log(_) => "text|json",
+            Self::Level(_) => "LEVEL",
             Self::Switch(_) => "true|false",
             Self::Origins(_) => "ORIGIN",
             Self::Bytes(..) => "SIZE",
@@ -81,6 +85,7 @@ impl Field {
             Self::Replica(_) => "a whole number from 1 to 65535".to_owned(),
             Self::Auth(_) => "none or jwt".to_owned(),
             Self::Log(_) => "text or json".to_owned(),
+            Self::Level(_) => "error, warn, info, debug or trace".to_owned(),
             Self::Switch(_) => "true or false".to_owned(),
             Self::Origins(_) => {
                 "an origin, such as https://app.example.com, or * for every origin".to_owned()
@@ -121,6 +126,7 @@ impl Field {
                     _ => return Err(Refused),
                 };
             }
+            Self::Level(at) => *at(settings) = parse_level(text)?,
             Self::Switch(at) => *at(settings) = text.parse().map_err(|_| Refused)?,
             Self::Origins(at) => at(settings).push(parse_origin(text)?),
             Self::Count(at, range) => *at(settings) = within(text.parse().ok(), range)?,
@@ -154,6 +160,7 @@ impl Field {
                 }
                 .to_owned(),
             ),
+            Self::Level(at) => Some(at(settings).as_str().to_ascii_lowercase()),
             Self::Switch(at) => Some(at(settings).to_string()),
             Self::Origins(at) => (!at(settings).is_empty()).then(|| at(settings).join(", ")),
             Self::Count(at, _) => Some(at(settings).to_string()),
@@ -165,6 +172,12 @@ impl Field {
 
 fn parse_path(text: &str) -> Result<PathBuf, Refused> {
     if text.is_empty() || text.contains('\0') { Err(Refused) } else { Ok(PathBuf::from(text)) }
+}
+
+/// The names alone: `Level` itself also reads digits.
+fn parse_level(text: &str) -> Result<Level, Refused> {
+    let levels = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+    levels.into_iter().find(|level| level.as_str().eq_ignore_ascii_case(text)).ok_or(Refused)
 }
 
 fn parse_name(text: &str) -> Result<String, Refused> {

@@ -51,6 +51,8 @@ pub struct Settings {
     pub insecure: bool,
     /// How log lines are written.
     pub log_format: LogFormat,
+    /// How much is logged.
+    pub log_level: tracing::Level,
     /// Origins besides the server's own whose pages may connect.
     pub allow_origin: Vec<String>,
     /// What one region bears.
@@ -72,12 +74,14 @@ pub struct Limits {
     pub connections: usize,
     /// Open sockets from one address.
     pub address_connections: usize,
-    /// Sessions on the whole server.
+    /// Editors' sockets on the whole server.
     pub sessions: usize,
-    /// Sessions from one address.
+    /// Editors' sockets from one address.
     pub address_sessions: usize,
     /// Sessions of one document.
     pub document_sessions: usize,
+    /// Documents in memory at once.
+    pub open_documents: usize,
     /// Messages one session may send a second.
     pub session_messages_per_second: usize,
     /// Bytes one session may send a second.
@@ -113,6 +117,7 @@ impl Default for Settings {
             tls_key: None,
             insecure: false,
             log_format: LogFormat::Text,
+            log_level: tracing::Level::INFO,
             allow_origin: Vec::new(),
             limits: Limits::default(),
         }
@@ -124,22 +129,24 @@ impl Default for Limits {
         Self {
             // One frame carries the whole offline work of an editor: room for a 5 MB document twice over.
             frame_bytes: 16 * MIB,
-            update_bytes: 16 * MIB,
+            update_bytes: 8 * MIB,
             // The largest document whose encoding and resync stay bearable for its neighbours.
             document_bytes: 64 * MIB,
             body_bytes: 16 * MIB,
             // Within the usual hard limit of open files, with room for the log.
-            connections: 50_000,
+            connections: 60_000,
             // Offices and proxies share one address; one address must still not take every place.
-            address_connections: 20_000,
-            sessions: 100_000,
-            address_sessions: 40_000,
-            document_sessions: 10_000,
+            address_connections: 25_000,
+            // Below the connections, so that a full server can still answer health checks and say why.
+            sessions: 50_000,
+            address_sessions: 20_000,
+            document_sessions: 2_000,
+            open_documents: 100_000,
             // A fast typist sends 20 messages a second; a machine that replays history sends thousands.
-            session_messages_per_second: 5_000,
+            session_messages_per_second: 2_000,
             session_bytes_per_second: 16 * MIB,
             // A reader that is this far behind is better served by one diff.
-            outbox_bytes: 4 * MIB,
+            outbox_bytes: 256 * KIB,
             // What a stalled disk may make the server hold before it stops reading from its sockets.
             ingest_bytes: 64 * MIB,
             preauth_messages: 1_000,
@@ -147,7 +154,7 @@ impl Default for Limits {
             preauth_documents: 100,
             preauth: Duration::from_secs(10),
             drain: Duration::from_secs(10),
-            unload: Duration::from_secs(60),
+            unload: Duration::from_secs(30),
         }
     }
 }

@@ -58,6 +58,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("tls-key", Field::OptionalPath(|s| &mut s.tls_key), "TLS private key in PEM"),
     row("insecure", Field::Switch(|s| &mut s.insecure), "Serve a public address without authentication"),
     row("log-format", Field::Log(|s| &mut s.log_format), "How log lines are written to stderr"),
+    row("log-level", Field::Level(|s| &mut s.log_level), "How much is logged"),
     row(
         "allow-origin",
         Field::Origins(|s| &mut s.allow_origin),
@@ -89,16 +90,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Field::Count(|s| &mut s.limits.address_connections, 1..=MANY),
         "Open sockets from one address; a proxy counts as one address",
     ),
-    row("max-sessions", Field::Count(|s| &mut s.limits.sessions, 1..=MANY), "Sessions on the server"),
+    row("max-sessions", Field::Count(|s| &mut s.limits.sessions, 1..=MANY), "Editors' sockets on the server"),
     row(
         "max-address-sessions",
         Field::Count(|s| &mut s.limits.address_sessions, 1..=MANY),
-        "Sessions from one address; a proxy counts as one address",
+        "Editors' sockets from one address; a proxy counts as one address",
     ),
     row(
         "max-document-sessions",
         Field::Count(|s| &mut s.limits.document_sessions, 1..=MANY),
         "Sessions of one document",
+    ),
+    row(
+        "max-open-documents",
+        Field::Count(|s| &mut s.limits.open_documents, 1..=MANY),
+        "Documents in memory at once",
     ),
     row(
         "session-messages-per-second",
@@ -175,7 +181,8 @@ mod tests {
     fn no_two_rows_share_a_value() {
         for setting in SETTINGS {
             let mut settings = Settings::default();
-            let other = ["192.0.2.1:1", "none", "jwt", "json", "true", "https://a", "2", "70000", "2MiB"];
+            let other =
+                ["192.0.2.1:1", "jwt", "json", "debug", "true", "https://a", "a", "2", "70000", "2MiB"];
             let before: Vec<_> = SETTINGS.iter().map(|row| row.field.show(&mut settings)).collect();
             for text in other {
                 let _ = setting.field.set(&mut settings, text);

@@ -1,0 +1,63 @@
+//! The command line: which command was meant, and how its failure is told.
+//!
+//! Invariant: 0 is success, 1 a failure of the command in one clear line, 2 a command or a
+//! configuration that was not understood.
+
+mod serve;
+mod token;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// What was asked could not be understood.
+const NOT_UNDERSTOOD: u8 = 2;
+
+/// A self-hosted backend for collaborative documents.
+#[derive(Debug, Parser)]
+#[command(name = "quire", version, arg_required_else_help = true)]
+struct Quire {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve one region
+    Serve,
+    /// Mint a JWT
+    Token(token::Token),
+}
+
+/// Runs the command that these words name; the first is the program.
+#[must_use]
+pub fn main(words: Vec<String>) -> ExitCode {
+    // The flags of `serve` come from the table of settings and are read by it, since clap stops at
+    // the first one it does not know. clap still writes their help.
+    let asks_help = |words: &[String]| words.iter().any(|word| word == "--help" || word == "-h");
+    if words.get(1).is_some_and(|word| word == "serve") && !asks_help(&words[2..]) {
+        return serve::run(words[2..].to_vec());
+    }
+    let matches = Quire::command().mut_subcommand("serve", serve::with_flags).try_get_matches_from(words);
+    match matches.and_then(|matches| Quire::from_arg_matches(&matches)) {
+        Ok(Quire { command: Command::Serve }) => ExitCode::from(NOT_UNDERSTOOD),
+        Ok(Quire { command: Command::Token(token) }) => finish(token::run(&token)),
+        Err(error) => {
+            // Nothing can be done about a closed stdout.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(NOT_UNDERSTOOD))
+        }
+    }
+}
+
+fn finish<E: Display>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error),
+    }
+}
+
+fn fail(error: impl Display) -> ExitCode {
+    eprintln!("quire: {error}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,59 @@
+//! The table of routes: the router and the test of `/openapi.json` are made from it.
+//!
+//! Invariant: a route that is served stands in the table, and so in the document.
+
+use super::problem::{Kind, Problem};
+use super::{assets, operate, request};
+use crate::region::Region;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::handler::Handler;
+use axum::http::{Method, Uri};
+use axum::middleware;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use std::sync::Arc;
+
+type App = MethodRouter<Arc<Region>>;
+
+/// One route.
+pub(super) struct Route {
+    /// As `/openapi.json` spells it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the test of openapi.json reads it"))]
+    pub(super) method: &'static str,
+    /// As axum reads it.
+    pub(super) path: &'static str,
+    handler: App,
+}
+
+fn get<H: Handler<T, Arc<Region>>, T: 'static>(path: &'static str, handler: H) -> Route {
+    Route { method: "get", path, handler: on(MethodFilter::GET, handler) }
+}
+
+/// Every route but the page's files.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        get("/livez", operate::livez),
+        get("/readyz", operate::readyz),
+        get("/metrics", operate::metrics),
+        get("/openapi.json", operate::openapi),
+    ]
+}
+
+/// The whole application: these routes, and the paths that editors connect to.
+pub(crate) fn router(region: &Arc<Region>, sockets: Router) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        router = router.route(route.path, route.handler);
+    }
+    router
+        .with_state(region.clone())
+        .merge(sockets)
+        .fallback(assets::serve)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(region.settings.limits.body_bytes))
+        .layer(middleware::from_fn_with_state(region.clone(), request::wrap))
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    Problem::new(Kind::MethodNotAllowed, format!("{} does not know {method}", uri.path()))
+}

