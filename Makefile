@@ -11,6 +11,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 LISTEN ?= 127.0.0.1:8080
 DATA ?= ./quire-data
 FUZZ_SECONDS ?= 60
+BENCH ?=
 WEB := web-client
 
 export QUIRE_BIN ?= $(abspath $(TARGET)/debug/quire)
@@ -79,8 +80,10 @@ boundaries: ## which crate may depend on what, and how long a file may be
 fuzz: ## run every fuzz target for FUZZ_SECONDS (60) each
 	scripts/fuzz $(FUZZ_SECONDS)
 
-bench: page ## the benchmarks, with the optimisations that are shipped
-	cargo bench --locked --workspace --benches --profile dist
+bench: page ## one region measured as it is shipped; BENCH='--only one-room' and the like choose
+	cargo build --locked --profile dist -p quire-server --bin quire -p quire-loadtest --bin quire-loadtest
+	QUIRE_BIN=$(abspath $(TARGET))/dist/quire $(TARGET)/dist/quire-loadtest bench \
+		--dir $(TARGET)/bench --json $(TARGET)/bench.json $(BENCH)
 
 audit: ## dependencies: bans, licences, sources
 	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny

@@ -1,3 +1,30 @@
-//! Simulated typists.
+//! `quire-loadtest`: parses its arguments and runs what they name.
 
-fn main() {}
+use clap::{Parser, Subcommand};
+use quire_loadtest::{bench, relay};
+
+/// Simulated typists for Quire and other Yjs servers.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure one region on this machine and print a table
+    Bench(bench::Options),
+    /// Serve a bare relay, the baseline that neither parses nor stores
+    Relay {
+        /// The socket layer it stands on
+        kind: relay::Kind,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Bench(options) => bench::run(&options),
+        Command::Relay { kind } => relay::run(kind),
+    }
+}

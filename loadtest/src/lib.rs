@@ -1,0 +1,20 @@
+//! Simulated typists for Quire and other Yjs servers, and the benchmarks they drive.
+//!
+//! Nothing here links a server: servers are programs that are started, typed at over their sockets
+//! and measured from outside. A figure counts only for a run that lost nothing.
+
+pub mod bench;
+pub mod crowd;
+pub mod cursor;
+pub mod delivery;
+pub mod disk;
+pub mod editor;
+pub mod rates;
+pub mod relay;
+pub mod rooms;
+
+pub mod server;
+pub mod trace;
+pub mod typist;
+pub mod wire;
+pub mod writers;
