@@ -8,7 +8,21 @@ pub(super) struct Mark {
     pub(super) depth: u8,
     /// It is a map entry.
     pub(super) keyed: bool,
+    /// What the container that holds it is for.
+    pub(super) within: Use,
     pub(super) role: Role,
+}
+
+/// What a container is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Use {
+    /// A root type: what it is for shows only when somebody reads it.
+    #[default]
+    Anything,
+    /// Text, embeds and formats.
+    Text,
+    /// Values and shared types.
+    Values,
 }
 
 /// What an item is to those that name it.
@@ -18,7 +32,7 @@ pub(super) enum Role {
     #[default]
     Leaf,
     /// A shared type: others may be in it.
-    Container,
+    Container(Use),
     /// Collected: who names it is collected too.
     Gone,
 }
@@ -63,7 +77,7 @@ mod tests {
 
     #[test]
     fn runs_of_equal_marks_are_one_and_plain_text_is_none() {
-        let entry = Mark { depth: 1, keyed: true, role: Role::Leaf };
+        let entry = Mark { depth: 1, keyed: true, ..Mark::default() };
         let mut marks = Marks::default();
         marks.push(0, 1_000, Mark::default());
         marks.push(1_000, 1_001, entry);

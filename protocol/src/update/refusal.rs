@@ -84,6 +84,9 @@ pub enum Refusal {
     /// Shared types nest too deep.
     #[error("shared types nest more than {NESTING_MAX} levels")]
     Nesting,
+    /// Text, an embed or a format in a map, an array or an XML element.
+    #[error("block {0} holds text where only values can be")]
+    Misplaced(ItemId),
     /// A block's parent is known and is no shared type.
     #[error("a block's parent {0} is no shared type")]
     Parent(ItemId),
@@ -127,6 +130,7 @@ impl Refusal {
             Self::ForwardReference => "forward_reference",
             Self::RangeOrder => "range_order",
             Self::Nesting => "nesting",
+            Self::Misplaced(_) => "misplaced",
             Self::Parent(_) => "parent",
             Self::RightOfEntry(_) => "right_of_entry",
             Self::Tangled => "tangled",

@@ -5,9 +5,9 @@
 //! Yjs, we put a client aside and go on with the one it waits for, so every block is looked at once, and
 //! once more for each item it had to wait for.
 
-use super::block::{Anchor, Block, ClientId, Content, ItemId, Parent, Parts};
+use super::block::{Anchor, Block, ClientId, Content, ItemId, Parent, Parts, TypeKind};
 use super::limits::NESTING_MAX;
-use super::marks::{Mark, Role};
+use super::marks::{Mark, Role, Use};
 use super::{Refusal, Shape};
 use smallvec::{SmallVec, smallvec};
 
@@ -212,21 +212,21 @@ impl<'a> Resolution<'a> {
         } else {
             (block.anchor, 0)
         };
-        match self.place(&anchor)? {
-            Some(place) => {
-                let role = if let Content::Type(_) = block.content { Role::Container } else { Role::Leaf };
-                if self.strict && role == Role::Container && place.depth >= NESTING_MAX {
-                    return Err(Refusal::Nesting);
-                }
-                Ok(Verdict { mark: Mark { role, ..place }, take: Take::From(from) })
-            }
-            None => {
-                let mark = Mark { role: Role::Gone, ..Mark::default() };
-                let collected = block.content != Content::Gc;
-                let take = if collected { Take::Collected(from) } else { Take::From(from) };
-                Ok(Verdict { mark, take })
-            }
+        let Some(place) = self.place(&anchor)? else {
+            let mark = Mark { role: Role::Gone, ..Mark::default() };
+            let is_gc = block.content == Content::Gc;
+            let take = if is_gc { Take::From(from) } else { Take::Collected(from) };
+            return Ok(Verdict { mark, take });
+        };
+        if self.strict {
+            check_content(ItemId { client, clock: block.clock }, block.content, &place)?;
         }
+        let role = match block.content {
+            Content::Type(TypeKind::Text | TypeKind::XmlText) => Role::Container(Use::Text),
+            Content::Type(_) => Role::Container(Use::Values),
+            _ => Role::Leaf,
+        };
+        Ok(Verdict { mark: Mark { role, ..place }, take: Take::From(from) })
     }
 
     /// The mark of a leaf at an anchor; none when what it is attached to has been collected, as in Yjs.
@@ -234,13 +234,15 @@ impl<'a> Resolution<'a> {
         match *anchor {
             Anchor::Nowhere => Ok(None),
             Anchor::In { parent: Parent::Root(_), key } => {
-                Ok(Some(Mark { depth: 0, keyed: key.is_some(), role: Role::Leaf }))
+                Ok(Some(Mark { keyed: key.is_some(), ..Mark::default() }))
             }
             Anchor::In { parent: Parent::Item(id), key } => {
                 let (mark, deleted) = self.look_up(id);
-                let depth = mark.depth.saturating_add(1);
                 match mark.role {
-                    Role::Container => Ok(Some(Mark { depth, keyed: key.is_some(), role: Role::Leaf })),
+                    Role::Container(within) => {
+                        let depth = mark.depth.saturating_add(1);
+                        Ok(Some(Mark { depth, keyed: key.is_some(), within, role: Role::Leaf }))
+                    }
                     // Only a shared type has ever had children: this one was deleted before we saw it.
                     _ if deleted => Ok(None),
                     Role::Gone => Ok(None),
@@ -281,5 +283,18 @@ impl<'a> Resolution<'a> {
             return (self.verdicts.get(first + index).map_or_else(Mark::default, |v| v.mark), deleted);
         }
         self.shape.look_up(id)
+    }
+}
+
+/// Refuses content that no Yjs version puts in such a place and that would harm those who read it.
+fn check_content(id: ItemId, content: Content, place: &Mark) -> Result<(), Refusal> {
+    match content {
+        Content::Type(_) if place.depth >= NESTING_MAX => Err(Refusal::Nesting),
+        // yrs counts text by UTF-16 units and reads it by characters: printing an array that holds a
+        // surrogate pair never ends.
+        Content::String | Content::Embed | Content::Format if place.keyed || place.within == Use::Values => {
+            Err(Refusal::Misplaced(id))
+        }
+        _ => Ok(()),
     }
 }

@@ -207,6 +207,22 @@ fn a_parent_must_be_a_shared_type_or_deleted() {
     }
 }
 
+/// Printing an array that holds a surrogate pair never ends in yrs.
+#[test]
+fn text_stands_only_in_texts() {
+    let array = wire().byte(TYPE | KEYED).u(1).text("fields").text("k").u(0);
+    let text = wire().byte(TYPE | KEYED).u(1).text("fields").text("t").u(2);
+    let held = shape(&[update(&[(1, 0, &[array, text])], &[])]);
+    let inside = |clock: u64| wire().byte(STRING).u(0).id((1, clock)).text("😀");
+    let value = wire().byte(ANY).u(0).id((1, 0)).u(1).byte(126);
+    let entry = wire().byte(STRING | KEYED).u(1).text("fields").text("x").text("a");
+    for blocks in [&[inside(0)][..], &[value, text_after((2, 0), "😀")][..], &[entry][..]] {
+        let refusal = held.admit(decode(update(&[(2, 0, blocks)], &[]))).unwrap_err();
+        assert_eq!(refusal.reason(), "misplaced");
+    }
+    assert!(held.admit(decode(update(&[(2, 0, &[inside(1)])], &[]))).unwrap().fresh.is_some());
+}
+
 /// yrs takes the key from the right neighbour even where it takes the container from the left one. Yjs does
 /// not, and shows text of which yrs deletes a part.
 #[test]

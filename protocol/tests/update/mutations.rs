@@ -77,10 +77,12 @@ enum Outcome {
 
 fn check(doc: &Doc, shape: &Shape) {
     let text = doc.get_or_insert_text("content");
-    let (fields, list) = (doc.get_or_insert_map("fields"), doc.get_or_insert_array("list"));
+    let (fields, board) = (doc.get_or_insert_map("fields"), doc.get_or_insert_map("board"));
     let txn = doc.transact();
     assert!(!txn.has_missing_updates());
-    let _seen = (text.get_string(&txn), fields.to_json(&txn), list.to_json(&txn));
+    // Not the root array: yrs does not stand text in what is read as an array, and a root type may hold
+    // anything.
+    let _seen = (text.get_string(&txn), fields.to_json(&txn), board.to_json(&txn));
     drop(txn);
     let state = decode(state_of(doc));
     let mut again = Shape::new();
@@ -167,7 +169,11 @@ fn yrs_stands_whatever_mutant_is_let_through() {
             outcome.map_or_else(|refusal| refusal.reason().to_owned(), |outcome| format!("{outcome:?}"));
         *outcomes.entry(label).or_default() += 1;
         if took > slowest.0 {
-            slowest = (took, mutant);
+            // Again: other work on the machine must not count.
+            let (_, again) = timed(|| base.try_on(Bytes::from(mutant.clone())));
+            if took.min(again) > slowest.0 {
+                slowest = (took.min(again), mutant);
+            }
         }
     }
     println!("{count} mutants: {outcomes:?}");
