@@ -34,6 +34,8 @@ impl<E: Into<redb::Error>> From<E> for Fault {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
                     FailureKind::DiskFull
                 }
+                // What redb says of a file that is none of its own, or shorter than it should be.
+                ErrorKind::InvalidData | ErrorKind::UnexpectedEof => FailureKind::Corrupt,
                 _ => FailureKind::Io,
             },
             redb::Error::PreviousIo => FailureKind::Io,

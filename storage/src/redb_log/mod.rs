@@ -32,6 +32,7 @@ use quire_protocol::ids::{DocId, ReplicaId, Seq, StreamId};
 use recent::Recent;
 use rows::StoredRow;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::JoinHandle;
@@ -85,6 +86,9 @@ pub struct RedbLog {
     shared: Arc<Shared>,
     memory_bytes_max: usize,
     checkpointer: Option<JoinHandle<()>>,
+    /// Keeps other processes out of the directory; none over storage that is no directory. The last
+    /// field, so that it goes after the files have been closed.
+    lock: Option<File>,
 }
 
 /// What reading a document needs of one moment: what is in memory, and the store behind it.
@@ -114,6 +118,7 @@ impl RedbLog {
             shared,
             memory_bytes_max: options.memory_bytes_max,
             checkpointer: Some(checkpointer),
+            lock: None,
         })
     }
 

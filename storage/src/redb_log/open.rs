@@ -13,13 +13,19 @@ use crate::error::FailureKind;
 use quire_protocol::ids::{Incarnation, StreamId};
 use redb::{Builder, Database, StorageBackend};
 use std::collections::hash_map::RandomState;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The version of what both files hold.
 pub(super) const FORMAT: u32 = 1;
+
+/// What every finished redb file begins with.
+const REDB_MARK: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
+
+/// Where a redb file's header ends and its pages begin.
+const HEADER_PAGE_BYTES: usize = 4096;
 
 const JOURNAL_FILE: &str = "journal.redb";
 const STORE_FILE: &str = "store.redb";
@@ -65,10 +71,13 @@ impl RedbLog {
     /// When the directory cannot be used, is in use, is another replica's, or holds what cannot be
     /// read whole.
     pub fn open(directory: &Path, options: &RedbLogOptions) -> Result<Self, OpenError> {
+        let lock = lock_directory(directory)?;
         let (store, journal) = open_files(directory)?;
         let store = redb_file(store, directory)?;
         let journal = redb_file(journal, directory)?;
-        Self::open_backends(journal, store, options)
+        let mut log = Self::open_backends(journal, store, options)?;
+        log.lock = Some(lock);
+        Ok(log)
     }
 
     /// Opens the log over two storage backends: a simulated disk, or files with faults.
@@ -95,6 +104,21 @@ impl RedbLog {
         Self::start(identity.stream, journal, store, recent, checkpoint, sizes, options)
             .map_err(|error| OpenError::Disk(format!("no thread for checkpoints: {error}").into()))
     }
+}
+
+/// Keeps other processes out for as long as the file is open.
+pub(super) fn lock_directory(directory: &Path) -> Result<File, OpenError> {
+    let refused = |error: std::io::Error| refused(directory, &error);
+    let lock = File::open(directory).map_err(refused)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse),
+        Err(TryLockError::Error(error)) => Err(refused(error)),
+    }
+}
+
+fn refused(directory: &Path, error: &std::io::Error) -> OpenError {
+    OpenError::Directory { path: directory.to_owned(), reason: error.to_string().into() }
 }
 
 /// Opens both files, and creates both where neither is.
@@ -139,12 +163,42 @@ fn redb_file(file: File, directory: &Path) -> Result<redb::backends::FileBackend
 fn database(backend: impl StorageBackend, file: &str, cache_bytes: usize) -> Result<Database, OpenError> {
     let mut in_use = false;
     let opened = caught(file, || {
+        restart_creation(&backend)?;
         Builder::new().set_cache_size(cache_bytes).create_with_backend(backend).map_err(|error| {
             in_use = matches!(error, redb::DatabaseError::DatabaseAlreadyOpen);
             Fault::from(error)
         })
     });
     opened.map_err(|fault| if in_use { OpenError::InUse } else { fault.into() })
+}
+
+/// Empties a file whose creation was cut short, which redb would not take for one of its own.
+///
+/// redb writes its mark last, and its header into the first page. A file without the mark and with
+/// nothing but zeros beyond that page holds no entry; any other file without it is damaged, and is
+/// left as it is.
+fn restart_creation(backend: &impl StorageBackend) -> Result<(), Fault> {
+    let len = backend.len().map_err(redb::Error::Io)?;
+    let mut mark = [0; REDB_MARK.len()];
+    if len >= mark.len() as u64 {
+        backend.read(0, &mut mark).map_err(redb::Error::Io)?;
+    }
+    if len == 0 || mark == *REDB_MARK {
+        return Ok(());
+    }
+    let mut chunk = vec![0; HEADER_PAGE_BYTES];
+    let mut at = HEADER_PAGE_BYTES as u64;
+    while at < len {
+        let rest = usize::try_from(len - at).unwrap_or(usize::MAX);
+        let part = &mut chunk[..rest.min(HEADER_PAGE_BYTES)];
+        backend.read(at, part).map_err(redb::Error::Io)?;
+        if part.iter().any(|&byte| byte != 0) {
+            return Ok(());
+        }
+        at += part.len() as u64;
+    }
+    backend.set_len(0).map_err(redb::Error::Io)?;
+    Ok(())
 }
 
 /// Checks that both files are this replica's, and sets new ones up: the store, the journal, then the
