@@ -7,7 +7,8 @@ use crate::config::Settings;
 use crate::documents::Documents;
 use crate::http::Origins;
 use metrics_exporter_prometheus::PrometheusHandle;
-use quire_storage::{Commit, CommitObserver, FailureKind, Health, Log};
+use quire_protocol::ids::ReplicaId;
+use quire_storage::{Commit, CommitObserver, FailureKind, Health, Log, OpenError, RedbLog, RedbLogOptions};
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -64,8 +65,7 @@ impl CommitObserver for Observer {
 }
 
 /// The log in a data directory.
-pub(crate) fn open_log(_path: &std::path::Path, replica: u16) -> Result<Arc<dyn Log>, crate::StartError> {
-    use quire_protocol::ids::{Incarnation, ReplicaId, StreamId};
-    let stream = StreamId { replica: ReplicaId(replica), incarnation: Incarnation(1) };
-    Ok(Arc::new(quire_storage::MemoryLog::new(stream)))
+pub(crate) fn open_log(path: &std::path::Path, replica: u16) -> Result<Arc<dyn Log>, OpenError> {
+    let options = RedbLogOptions::new(ReplicaId(replica));
+    Ok(Arc::new(RedbLog::open(path, &options)?))
 }

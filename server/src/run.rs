@@ -38,6 +38,14 @@ pub enum StartError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// The log in the data directory cannot be opened.
+    #[error("cannot open the log in {}: {error}", path.display())]
+    Log {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        error: quire_storage::OpenError,
+    },
     /// The system gives no thread, or the socket has no address.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -80,8 +88,9 @@ impl std::fmt::Debug for Running {
 pub async fn start(config: Config, listener: TcpListener) -> Result<Running, StartError> {
     let (path, replica) = (config.settings.data.clone(), config.settings.replica);
     check_directory(&path)?;
-    let opened = tokio::task::spawn_blocking(move || crate::region::open_log(&path, replica)).await;
-    let log = opened.map_err(std::io::Error::from)??;
+    let open =
+        move || crate::region::open_log(&path, replica).map_err(|error| StartError::Log { path, error });
+    let log = tokio::task::spawn_blocking(open).await.map_err(std::io::Error::from)??;
     start_with(config, listener, log)
 }
 
@@ -159,9 +168,8 @@ fn document_options(limits: &Limits) -> documents::Options {
 }
 
 fn session_options(limits: &Limits) -> sessions::Options {
-    let per_second = |count: usize| {
-        NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
-    };
+    let per_second =
+        |count: usize| NonZeroU32::new(u32::try_from(count).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
     let defaults = sessions::Options::default();
     sessions::Options {
         frame_bytes_max: limits.frame_bytes,
