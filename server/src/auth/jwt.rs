@@ -84,6 +84,23 @@ pub enum AuthError {
     NotYet,
 }
 
+impl AuthError {
+    /// A stable word for metrics.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::TooLong => "too_long",
+            Self::Malformed => "malformed",
+            Self::Algorithm => "algorithm",
+            Self::Signature => "signature",
+            Self::Claims | Self::Pattern(_) => "claims",
+            Self::Expired => "expired",
+            Self::NotYet => "not_yet",
+        }
+    }
+}
+
 impl Claims {
     /// When the access ends, in Unix milliseconds, the leeway for clocks included.
     pub(super) fn ends_at_ms(&self) -> u64 {

@@ -62,6 +62,7 @@ mod tests {
         }
         let served =
             routes().into_iter().map(|route| (route.method.to_owned(), route.path.replace("{*", "{")));
-        assert_eq!(described, served.collect());
+        let sockets = ["/ws/{document}", "/hocuspocus"].map(|path| ("get".to_owned(), path.to_owned()));
+        assert_eq!(described, served.chain(sockets).collect());
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: a request is answered once, whatever the handler does, a panic included.
 
 use super::origin;
-use super::problem::{Kind, Problem};
+use super::problem::{self, Kind, Problem};
 use crate::region::Region;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
@@ -70,7 +70,7 @@ async fn answer(region: &Region, request: Request, next: Next) -> Response {
         None => {
             let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
             match tokio::time::timeout(REQUEST_MAX, handled).await {
-                Ok(Ok(response)) => response,
+                Ok(Ok(response)) => problem::adopt(response).await,
                 // The panic's own message has gone to the log by its hook.
                 Ok(Err(_)) => {
                     tracing::error!("a handler panicked");

@@ -3,7 +3,7 @@
 //! Invariant: a route that is served stands in the table, and so in the document.
 
 use super::problem::{Kind, Problem};
-use super::{assets, operate, request};
+use super::{assets, documents, operate, request};
 use crate::region::Region;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -25,17 +25,38 @@ pub(super) struct Route {
     handler: App,
 }
 
-fn get<H: Handler<T, Arc<Region>>, T: 'static>(path: &'static str, handler: H) -> Route {
-    Route { method: "get", path, handler: on(MethodFilter::GET, handler) }
+fn route<T: 'static>(
+    method: &'static str,
+    path: &'static str,
+    handler: impl Handler<T, Arc<Region>>,
+) -> Route {
+    let filter = match method {
+        "get" => MethodFilter::GET,
+        "post" => MethodFilter::POST,
+        "patch" => MethodFilter::PATCH,
+        "delete" => MethodFilter::DELETE,
+        other => unreachable!("the table of routes has no method {other}"),
+    };
+    Route { method, path, handler: on(filter, handler) }
 }
 
 /// Every route but the page's files.
 pub(super) fn routes() -> Vec<Route> {
     vec![
-        get("/livez", operate::livez),
-        get("/readyz", operate::readyz),
-        get("/metrics", operate::metrics),
-        get("/openapi.json", operate::openapi),
+        route("get", "/livez", operate::livez),
+        route("get", "/readyz", operate::readyz),
+        route("get", "/metrics", operate::metrics),
+        route("get", "/openapi.json", operate::openapi),
+        route("get", "/v1/docs", documents::list),
+        route("post", "/v1/docs", documents::create),
+        route("get", "/v1/docs/{name}", documents::info),
+        route("delete", "/v1/docs/{name}", documents::delete),
+        route("post", "/v1/docs/{name}/restore", documents::restore),
+        route("post", "/v1/docs/{name}/copy", documents::copy),
+        route("get", "/v1/docs/{name}/text", documents::text),
+        route("patch", "/v1/docs/{name}/text", documents::splice),
+        route("get", "/v1/docs/{name}/update", documents::update),
+        route("post", "/v1/docs/{name}/update", documents::apply),
     ]
 }
 

@@ -1,0 +1,134 @@
+//! What a request may do: its token, the document it names, the frontier it brings.
+//!
+//! Invariant: a handler that has a [`Grant`] has checked a token, if this server asks for one.
+
+use super::problem::{Kind, Problem};
+use crate::auth::{Access, Grant};
+use crate::documents::Lease;
+use crate::region::Region;
+use axum::extract::{FromRequestParts, Path};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use quire_protocol::frontier::Frontier;
+use quire_protocol::ids::DocName;
+use quire_storage::{DocInfo, Lifecycle};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Names the frontier that a read must have seen.
+const AFTER: &str = "quire-after";
+/// How long a read waits for its frontier before it says that this region is stale.
+const AFTER_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What the bearer of the request's token may do.
+pub(super) struct Bearer(pub(super) Grant);
+
+impl FromRequestParts<Arc<Region>> for Bearer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, region: &Arc<Region>) -> Result<Self, Problem> {
+        let token = token(&parts.headers);
+        let granted = region.authenticator.verify(token, crate::run::unix_ms());
+        granted.map(Self).map_err(|error| {
+            metrics::counter!(crate::metrics::AUTH_REFUSED, "reason" => error.label()).increment(1);
+            Problem::new(Kind::Unauthorized, error.to_string())
+        })
+    }
+}
+
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// A document that the request names and may use, whether or not it exists.
+pub(super) struct Named {
+    pub(super) name: DocName,
+    region: Arc<Region>,
+    granted: Access,
+}
+
+impl FromRequestParts<Arc<Region>> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, region: &Arc<Region>) -> Result<Self, Problem> {
+        let Bearer(grant) = Bearer::from_request_parts(parts, region).await?;
+        let Path(name) = Path::<String>::from_request_parts(parts, region)
+            .await
+            .map_err(|_| Problem::new(Kind::BadRequest, "the document's name is not UTF-8"))?;
+        let named = Self::new(region, &grant, &name)?;
+        wait_for(region, &parts.headers).await?;
+        Ok(named)
+    }
+}
+
+impl Named {
+    /// A document by its name, for a bearer who may at least read it.
+    pub(super) fn new(region: &Arc<Region>, grant: &Grant, name: &str) -> Result<Self, Problem> {
+        let name = DocName::new(name).map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))?;
+        let granted = grant
+            .access(&name)
+            .ok_or_else(|| Problem::new(Kind::Forbidden, "the token does not cover this document"))?;
+        Ok(Self { name, region: region.clone(), granted })
+    }
+
+    /// Refuses a bearer who may only read.
+    pub(super) fn may_write(&self) -> Result<(), Problem> {
+        match self.granted {
+            Access::Write => Ok(()),
+            Access::Read => Err(Problem::new(Kind::Forbidden, "the token allows reading this document only")),
+        }
+    }
+
+    /// What the log knows of the document, if it exists.
+    pub(super) async fn stored(&self) -> Result<Option<DocInfo>, Problem> {
+        let (log, id) = (self.region.log.clone(), self.name.id());
+        super::blocking(move || log.info(id)).await
+    }
+
+    /// What the log knows of the document.
+    pub(super) async fn existing(&self) -> Result<DocInfo, Problem> {
+        let missing = || Problem::new(Kind::NotFound, "there is no document of this name");
+        self.stored().await?.ok_or_else(missing)
+    }
+
+    /// The document, which must exist and not be deleted, open.
+    pub(super) async fn open_existing(&self) -> Result<Lease, Problem> {
+        let info = self.existing().await?;
+        if matches!(info.lifecycle, Lifecycle::Deleted { .. }) {
+            return Err(Problem::new(Kind::Deleted, "the document has been deleted; it can be restored"));
+        }
+        self.open()
+    }
+
+    /// The document, open, be it new or not.
+    pub(super) fn open(&self) -> Result<Lease, Problem> {
+        let open = self.region.documents.open(&self.name);
+        open.map_err(|error| Problem::new(Kind::Unavailable, error.to_string()))
+    }
+}
+
+/// Waits until this region holds what the request has seen elsewhere.
+async fn wait_for(region: &Region, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(token) = headers.get(AFTER) else { return Ok(()) };
+    let frontier = token.to_str().ok().and_then(|token| Frontier::from_token(token).ok());
+    let frontier = frontier
+        .ok_or_else(|| Problem::new(Kind::BadRequest, "Quire-After is no token that a write returned"))?;
+    let reached = async {
+        loop {
+            // Asked for before the frontier is, so that no commit falls in between.
+            let commit = region.commits.notified();
+            if region.log.frontier().covers_all(&frontier) {
+                return;
+            }
+            commit.await;
+        }
+    };
+    tokio::time::timeout(AFTER_WAIT_MAX, reached).await.map_err(|_| {
+        Problem::new(
+            Kind::Stale,
+            "this region has not received what Quire-After names; try again, or elsewhere",
+        )
+    })
+}
