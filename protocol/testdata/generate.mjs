@@ -1,4 +1,5 @@
-// Makes the golden updates: what real Yjs documents send, and what they hold in the end.
+// Makes the golden updates: what real Yjs documents send, and what they hold in the end. Makes the seeds of the
+// fuzz targets from them.
 //
 // Run `npm ci && npm run generate` in this folder. Client ids and every choice are fixed, so that the files
 // change only when Yjs does.
@@ -7,6 +8,8 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import * as Y from 'yjs'
 
 const FOLDER = new URL('updates/', import.meta.url)
+
+const SEEDS = new URL('../fuzz/seeds/', import.meta.url)
 
 const hex = bytes => Buffer.from(bytes).toString('hex')
 
@@ -353,7 +356,23 @@ const holes = () => {
   }
 }
 
-mkdirSync(FOLDER, { recursive: true })
+/** The number of updates of a story that make a seed: fuzzers like their inputs small. */
+const SEED_UPDATES = 12
+
+/** Longer ones are left out. */
+const SEED_BYTES = 2000
+
+const varUint = value => value < 128 ? [value] : [value % 128 + 128, ...varUint(Math.floor(value / 128))]
+
+/** Updates, each behind its length. */
+const seedOf = updates => Buffer.concat(updates.map(update => {
+  const bytes = Buffer.from(update, 'hex')
+  return Buffer.concat([Buffer.from(varUint(bytes.length)), bytes])
+}))
+
+for (const folder of [FOLDER, new URL('update/', SEEDS), new URL('state_vector/', SEEDS)]) {
+  mkdirSync(folder, { recursive: true })
+}
 for (const [name, tell] of Object.entries(stories)) {
   const story = new Story()
   const roots = tell(story)
@@ -368,6 +387,13 @@ for (const [name, tell] of Object.entries(stories)) {
     content: contentOf(last, roots)
   }
   writeFileSync(new URL(`${name}.json`, FOLDER), JSON.stringify(golden, null, 1) + '\n')
+  for (let at = 0; at < story.updates.length; at += SEED_UPDATES) {
+    // Each seed starts from nothing: the story so far is its first update.
+    const before = at === 0 ? [] : [hex(Y.mergeUpdates(story.updates.slice(0, at).map(update => Buffer.from(update, 'hex'))))]
+    const seed = seedOf([...before, ...story.updates.slice(at, at + SEED_UPDATES)])
+    if (seed.length <= SEED_BYTES) writeFileSync(new URL(`update/${name}-${at}`, SEEDS), seed)
+  }
+  writeFileSync(new URL(`state_vector/${name}`, SEEDS), Y.encodeStateVector(last))
 }
 writeFileSync(new URL('../cuts.json', FOLDER), JSON.stringify(cuts(), null, 1) + '\n')
 writeFileSync(new URL('../holes.json', FOLDER), JSON.stringify(holes(), null, 1) + '\n')

@@ -9,4 +9,5 @@ mod goldens;
 mod histories;
 mod keystrokes;
 mod mutations;
+mod seeds;
 mod support;

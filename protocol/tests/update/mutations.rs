@@ -133,8 +133,8 @@ fn timed<T>(run: impl FnOnce() -> T) -> (T, Duration) {
     (result, started.elapsed())
 }
 
-/// Memory that the process holds, in KiB; 0 where the system does not say.
-fn resident_kib() -> usize {
+/// The most memory that the process has held, in KiB; 0 where the system does not say.
+fn peak_memory_kib() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
@@ -149,7 +149,7 @@ fn yrs_stands_whatever_mutant_is_let_through() {
     let mut numbers = Numbers(0x5eed);
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
     let mut slowest = (Duration::ZERO, Vec::new());
-    let memory = resident_kib();
+    let mut hungriest = (0, Vec::new());
     for _ in 0..count {
         let story = numbers.below(goldens.len());
         let base = &bases[story][numbers.below(bases[story].len())];
@@ -168,6 +168,10 @@ fn yrs_stands_whatever_mutant_is_let_through() {
         let label =
             outcome.map_or_else(|refusal| refusal.reason().to_owned(), |outcome| format!("{outcome:?}"));
         *outcomes.entry(label).or_default() += 1;
+        let grown = peak_memory_kib() - memory;
+        if grown > hungriest.0 {
+            hungriest = (grown, mutant.clone());
+        }
         if took > slowest.0 {
             // Again: other work on the machine must not count.
             let (_, again) = timed(|| base.try_on(Bytes::from(mutant.clone())));
@@ -177,11 +181,7 @@ fn yrs_stands_whatever_mutant_is_let_through() {
         }
     }
     println!("{count} mutants: {outcomes:?}");
-    println!(
-        "slowest {:?} ({} bytes), peak memory +{} KiB",
-        slowest.0,
-        slowest.1.len(),
-        resident_kib() - memory
-    );
+    println!("slowest {:?}: {:02x?}", slowest.0, slowest.1);
+    println!("most memory {} KiB: {:02x?}", hungriest.0, hungriest.1);
     assert!(outcomes["Changed"] > count / 50, "the mutants must reach yrs");
 }
