@@ -133,21 +133,25 @@ export class Connection {
   #askForUnconfirmed(): void {
     const socket = this.provider.ws;
     if (this.#unsaved.count === 0 || !this.provider.wsconnected || socket === null) return;
-    const held = Y.decodeStateVector(Y.encodeStateVector(this.doc));
-    const claimed = encoding.createEncoder();
-    const claim = this.#unsaved.stateVectorWithout(held);
-    encoding.writeVarUint(claimed, claim.size);
-    for (const [client, clock] of claim) {
-      encoding.writeVarUint(claimed, client);
-      encoding.writeVarUint(claimed, clock);
-    }
-    const question = encoding.createEncoder();
-    encoding.writeVarUint(question, messageSync);
-    encoding.writeVarUint(question, messageYjsSyncStep1);
-    encoding.writeVarUint8Array(question, encoding.toUint8Array(claimed));
-    socket.send(encoding.toUint8Array(question));
+    socket.send(questionAfter(this.doc, this.#unsaved));
     this.#askLater();
   }
+}
+
+/** A sync step 1 that claims to lack whatever is unconfirmed, so that the answer holds what the server has of it. */
+export function questionAfter(doc: Y.Doc, unsaved: Unsaved): Uint8Array {
+  const claim = unsaved.stateVectorWithout(Y.decodeStateVector(Y.encodeStateVector(doc)));
+  const claimed = encoding.createEncoder();
+  encoding.writeVarUint(claimed, claim.size);
+  for (const [client, clock] of claim) {
+    encoding.writeVarUint(claimed, client);
+    encoding.writeVarUint(claimed, clock);
+  }
+  const question = encoding.createEncoder();
+  encoding.writeVarUint(question, messageSync);
+  encoding.writeVarUint(question, messageYjsSyncStep1);
+  encoding.writeVarUint8Array(question, encoding.toUint8Array(claimed));
+  return encoding.toUint8Array(question);
 }
 
 /** The update in a sync message, read ahead of the provider; the decoder is left where it was. */

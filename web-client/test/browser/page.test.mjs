@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { artifacts, person, startBrowser, Visitor } from "../harness/browser.mjs";
 import { startServer } from "../harness/server.mjs";
+import { storedDoc } from "../harness/stored.mjs";
 import { startGuarded, token } from "../harness/token.mjs";
 
 test("two tabs type, see each other, and find it all after kill -9", async (t) => {
@@ -100,8 +101,8 @@ test("any name, by the address and by the dialog, with the keyboard alone", asyn
   await visitor.type("percent");
   await visitor.is("saved");
 
-  const response = await fetch(`${server.http}/v1/docs/${encodeURIComponent("50% done? #1/a&b")}/text?root=content`);
-  assert.equal(await response.text(), "percent");
+  const stored = await storedDoc(server, "50% done? #1/a&b");
+  assert.equal(stored.getText("content").toString(), "percent");
   assert.deepEqual(visitor.problems, []);
 });
 

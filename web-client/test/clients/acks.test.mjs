@@ -5,7 +5,8 @@ import * as Y from "yjs";
 import { assertHolds, docOf } from "../harness/equal.mjs";
 import { DIALECTS, openEditor } from "../harness/editors.mjs";
 import { randomFrom, SEED } from "../harness/random.mjs";
-import { startServer, storedUpdate } from "../harness/server.mjs";
+import { startServer } from "../harness/server.mjs";
+import { storedDoc } from "../harness/stored.mjs";
 import { Typist } from "../harness/typist.mjs";
 import { breathe, until } from "../harness/until.mjs";
 
@@ -30,7 +31,7 @@ for (const dialect of DIALECTS) {
       editor.close();
       await gone;
       await server.restart();
-      assertHolds(docOf(await storedUpdate(server, name)), docOf(acknowledged), name);
+      assertHolds(await storedDoc(server, name), docOf(acknowledged), name);
     }
   });
 

@@ -1,13 +1,11 @@
 // Tokens: what they open, what they do not, renewed in place, and running out under a live session.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { docOf, untilEqual } from "../harness/equal.mjs";
+import { untilEqual } from "../harness/equal.mjs";
 import { DIALECTS, openEditor } from "../harness/editors.mjs";
-import { storedUpdate } from "../harness/server.mjs";
+import { storedDoc } from "../harness/stored.mjs";
 import { mint, startGuarded, token } from "../harness/token.mjs";
 import { until } from "../harness/until.mjs";
-
-const bearer = (value) => ({ authorization: `Bearer ${value}` });
 
 for (const dialect of DIALECTS) {
   test(`${dialect}: no token, a wrong one and another document's are refused with a reason`, async (t) => {
@@ -42,7 +40,7 @@ for (const dialect of DIALECTS) {
     await writer.saved();
     await until("the reader has more", () => reader.text.toString().includes("more "));
     assert.equal(writer.text.toString(), "more for all to read");
-    const stored = docOf(await storedUpdate(server, "team/plan", bearer(write)));
+    const stored = await storedDoc(server, "team/plan", write);
     await untilEqual([writer.doc, stored]);
     assert.ok(reader.unsaved > 0, "a refused change was called saved");
     if (dialect === "hocuspocus") assert.equal(reader.scope, "readonly");

@@ -1,10 +1,11 @@
 // Eight editors, four of each dialect, edit one document at once with everything Yjs has: all end equal.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { docOf, untilEqual } from "../harness/equal.mjs";
+import { untilEqual } from "../harness/equal.mjs";
 import { openEditor, openEditors } from "../harness/editors.mjs";
 import { randomFrom, SEED } from "../harness/random.mjs";
-import { startServer, storedUpdate } from "../harness/server.mjs";
+import { startServer } from "../harness/server.mjs";
+import { storedDoc } from "../harness/stored.mjs";
 import { Typist } from "../harness/typist.mjs";
 import { breathe } from "../harness/until.mjs";
 
@@ -29,12 +30,12 @@ test(`eight editors type, delete, format and undo at once (QUIRE_SEED=${SEED})`,
 
   const late = openEditor(t, server, "y-websocket", "crowd");
   await late.synced();
-  const stored = docOf(await storedUpdate(server, "crowd"));
+  const stored = await storedDoc(server, "crowd");
   await untilEqual([editors[0].doc, late.doc, stored]);
 
   await server.kill("SIGKILL");
   await server.restart();
   const after = openEditor(t, server, "hocuspocus", "crowd-nobody-else");
   await after.synced();
-  await untilEqual([editors[0].doc, docOf(await storedUpdate(server, "crowd"))]);
+  await untilEqual([editors[0].doc, await storedDoc(server, "crowd")]);
 });

@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import WebSocket from "ws";
-import { docOf } from "../harness/equal.mjs";
 import { openEditors } from "../harness/editors.mjs";
 import { randomFrom, SEED } from "../harness/random.mjs";
-import { startServer, storedUpdate } from "../harness/server.mjs";
+import { startServer } from "../harness/server.mjs";
+import { storedDoc } from "../harness/stored.mjs";
 import { Typist } from "../harness/typist.mjs";
 import { breathe, until, within } from "../harness/until.mjs";
 import { Witness } from "../harness/witness.mjs";
@@ -55,7 +55,7 @@ test(`SIGTERM under load (QUIRE_SEED=${SEED})`, async (t) => {
 
   editors.forEach((editor) => editor.close());
   await server.restart();
-  const stored = docOf(await storedUpdate(server, "busy"));
+  const stored = await storedDoc(server, "busy");
   for (const witness of witnesses) witness.assertHeldBy(stored, "after the stop");
 });
 

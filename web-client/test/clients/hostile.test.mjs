@@ -21,6 +21,9 @@ const LETTER_MS_MAX = 5_000;
 const CONNECTS = Number(process.env.QUIRE_CONNECTS || 1_000);
 const MEMORY_GROWTH_MAX = 192 << 20;
 
+/** A masked binary frame's head that announces 17 MiB, and nothing behind it. */
+const OVERSIZED = { head: Uint8Array.from([0x82, 0xff, 0, 0, 0, 0, 1, 16, 0, 0, 1, 2, 3, 4]) };
+
 const HUGE = [0xff, 0xff, 0xff, 0xff, 0x0f];
 
 /** One block at clock 0 of client 1: ContentAny in the root text, holding `any`. */
@@ -60,7 +63,7 @@ test("y-websocket: every hostile frame has its answer, and others keep typing", 
     ["an empty frame", new Uint8Array(0), MALFORMED],
     ["half a frame", Uint8Array.from([SYNC, UPDATE, 50, 1, 2, 3]), MALFORMED],
     ["a text frame", "hello", NOT_BINARY],
-    ["an oversized frame", new Uint8Array(17 << 20), TOO_LARGE],
+    ["an oversized frame", OVERSIZED, TOO_LARGE],
   ];
   for (const [what, bytes, code] of cases) {
     const attacker = new RawClient(t, url);
@@ -89,7 +92,7 @@ test("hocuspocus: every hostile frame has its answer, and others keep typing", a
   const cases = [
     ["noise", Uint8Array.from([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), [MALFORMED, NOT_BINARY]],
     ["a text frame", "hello", NOT_BINARY],
-    ["an oversized frame", new Uint8Array(17 << 20), TOO_LARGE],
+    ["an oversized frame", OVERSIZED, TOO_LARGE],
   ];
   for (const [what, bytes, code] of cases) {
     const attacker = new RawClient(t, server.hocuspocus);
@@ -107,6 +110,19 @@ test("hocuspocus: who says nothing is shown out", async (t) => {
   const end = await silent.end();
   assert.equal(end.code, TIMED_OUT);
   assert.notEqual(end.reason, "");
+});
+
+test("an oversized frame that is really sent ends its sender, and nobody else", async (t) => {
+  const server = await startServer(t);
+  const others = await typing(t, server, "attacked");
+  for (const url of [`${server.ws}/attacked`, server.hocuspocus]) {
+    const attacker = new RawClient(t, url);
+    await attacker.send(new Uint8Array(17 << 20));
+    // Where its bytes are still on the way when the connection ends, the close frame can be lost.
+    const { code } = await attacker.end();
+    assert.ok([...TOO_LARGE, 1006].includes(code), `closed with ${code}`);
+    await others.stillType("17 MiB");
+  }
 });
 
 test("names that cannot be are refused before a document is made", async (t) => {

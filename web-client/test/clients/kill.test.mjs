@@ -2,10 +2,10 @@
 // was told is saved, is there after the restart. QUIRE_KILLS sets the number of rounds.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { docOf } from "../harness/equal.mjs";
 import { openEditors } from "../harness/editors.mjs";
 import { randomFrom, SEED } from "../harness/random.mjs";
-import { startServer, storedUpdate } from "../harness/server.mjs";
+import { startServer } from "../harness/server.mjs";
+import { storedDoc } from "../harness/stored.mjs";
 import { Typist } from "../harness/typist.mjs";
 import { breathe } from "../harness/until.mjs";
 import { Witness } from "../harness/witness.mjs";
@@ -36,7 +36,7 @@ test(`${ROUNDS} rounds of kill -9 under load (QUIRE_SEED=${SEED})`, { timeout: 6
 
     const stored = new Map();
     for (const { editor, witness } of witnesses) {
-      if (!stored.has(editor.name)) stored.set(editor.name, docOf(await storedUpdate(server, editor.name)));
+      if (!stored.has(editor.name)) stored.set(editor.name, await storedDoc(server, editor.name));
       witness.assertHeldBy(stored.get(editor.name), `round ${round}, ${editor.dialect} editor of ${editor.name}`);
       witnessed += witness.updates;
     }

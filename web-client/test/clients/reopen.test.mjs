@@ -2,10 +2,10 @@
 // what nobody uses: a second instance of a document would lose what the first one took.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { docOf } from "../harness/equal.mjs";
 import { DIALECTS, openEditor } from "../harness/editors.mjs";
 import { randomFrom, SEED } from "../harness/random.mjs";
-import { startServer, storedUpdate } from "../harness/server.mjs";
+import { startServer } from "../harness/server.mjs";
+import { storedDoc } from "../harness/stored.mjs";
 
 const DOCUMENTS = 1_000;
 const CLIENTS = 50;
@@ -39,7 +39,7 @@ test(`${CLIENTS} clients reopen ${DOCUMENTS} documents for ${SECONDS} s (QUIRE_S
   );
   t.diagnostic(`${visits.reduce((sum, each) => sum + each, 0)} visits to ${typed.size} documents`);
   for (const [name, marks] of typed) {
-    const stored = docOf(await storedUpdate(server, name));
+    const stored = await storedDoc(server, name);
     for (const { client, length } of marks) {
       assert.equal(stored.store.clients.get(client)?.reduce((sum, block) => sum + block.length, 0), length, `${name} lost a mark`);
     }

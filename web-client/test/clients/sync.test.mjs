@@ -1,9 +1,10 @@
 // Two editors of one document see each other's text, in every pairing of dialects, whatever the name and size.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { docOf, untilEqual } from "../harness/equal.mjs";
+import { untilEqual } from "../harness/equal.mjs";
 import { DIALECTS, openEditor } from "../harness/editors.mjs";
-import { startServer, storedUpdate } from "../harness/server.mjs";
+import { startServer } from "../harness/server.mjs";
+import { storedDoc } from "../harness/stored.mjs";
 import { until } from "../harness/until.mjs";
 
 for (const one of DIALECTS) {
@@ -18,7 +19,7 @@ for (const one of DIALECTS) {
       a.text.delete(0, 5);
       await Promise.all([a.saved(), b.saved()]);
       await untilEqual([a.doc, b.doc]);
-      await untilEqual([a.doc, docOf(await storedUpdate(server, "shared"))]);
+      await untilEqual([a.doc, await storedDoc(server, "shared")]);
 
       const late = openEditor(t, server, one, "shared");
       await late.synced();

@@ -1,9 +1,10 @@
 // Editing traces replayed by real sessions: as one typist, and handed around among eight of both dialects.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { docOf, untilEqual } from "../harness/equal.mjs";
+import { untilEqual } from "../harness/equal.mjs";
 import { DIALECTS, openEditor, openEditors } from "../harness/editors.mjs";
-import { startServer, storedUpdate } from "../harness/server.mjs";
+import { startServer } from "../harness/server.mjs";
+import { storedDoc } from "../harness/stored.mjs";
 import { traces } from "../harness/traces.mjs";
 import { breathe, until } from "../harness/until.mjs";
 
@@ -60,7 +61,7 @@ async function type(typist, { at, remove, insert }) {
 async function assertStored(t, server, typist, endContent) {
   assert.equal(typist.losses, 0, "the connection was lost");
   assert.ok(typist.text.toString() === endContent, "the typist's own text differs from the trace");
-  const stored = docOf(await storedUpdate(server, "trace"));
+  const stored = await storedDoc(server, "trace");
   assert.ok(stored.getText("content").toString() === endContent, "what is stored differs from the trace");
   const late = openEditor(t, server, "y-websocket", "trace");
   await late.synced();

@@ -10,6 +10,7 @@ import WebSocket from "ws";
 import { Awareness } from "y-protocols/awareness";
 import { WebsocketProvider } from "y-websocket";
 import * as Y from "yjs";
+import { questionAfter } from "../../src/connection.ts";
 import { Unsaved } from "../../src/saved.ts";
 import { until } from "./until.mjs";
 
@@ -83,6 +84,9 @@ class YWebsocketEditor extends Editor {
       sync(encoder, decoder, ...rest);
       if (confirms) this.#unsaved.seen(decoding.readVarUint8Array(ahead));
     };
+    // An echo can be lost with its connection: what the server has is then asked for, as the page does it. During
+    // a connection nothing is asked, so an echo that never comes is found out.
+    provider.on("sync", (synced) => synced && this.unsaved > 0 && provider.ws.send(questionAfter(this.doc, this.#unsaved)));
     provider.on("connection-close", () => this.losses++);
     provider.on("closed", (refusal) => (this.refusal = refusal));
     if (connect) provider.connect();

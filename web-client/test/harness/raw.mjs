@@ -14,9 +14,11 @@ export class RawClient {
     t.after(() => this.socket.terminate());
   }
 
+  /** Sends a frame, or the bare bytes of a frame's head. */
   async send(frame) {
     await within("the connection", this.opened);
-    this.socket.send(frame);
+    if (frame.head) this.socket._socket.write(frame.head);
+    else this.socket.send(frame);
   }
 
   /** How the server ended it. */

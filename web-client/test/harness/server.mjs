@@ -118,9 +118,3 @@ export async function temporaryDirectory(t) {
   return directory;
 }
 
-/** The whole state of a document as the HTTP API gives it: a Yjs update. */
-export async function storedUpdate(server, name, headers = {}) {
-  const response = await fetch(`${server.http}/v1/docs/${encodeURIComponent(name)}/update`, { headers });
-  if (!response.ok) throw new Error(`GET update of ${name}: ${response.status} ${await response.text()}`);
-  return new Uint8Array(await response.arrayBuffer());
-}
