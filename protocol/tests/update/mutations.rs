@@ -160,6 +160,7 @@ fn yrs_stands_whatever_mutant_is_let_through() {
             near => &updates[(base.at + near - 2).min(updates.len() - 1)],
         };
         let mutant = mutate(&mut numbers, seed.encoded(), &all);
+        let memory = peak_memory_kib();
         let (outcome, took) =
             timed(|| catch_unwind(AssertUnwindSafe(|| base.try_on(Bytes::from(mutant.clone())))));
         let Ok(outcome) = outcome else {
