@@ -20,7 +20,7 @@ pub use error::{
 };
 pub use log::{DocInfo, Health, Log, LogStats, NewEntry, Position, Receipt, Retention};
 pub use memory::{AppendFault, MemoryLog};
-pub use redb_log::{OpenError, RedbLog, RedbLogOptions};
+pub use redb_log::{OpenError, RedbLog, RedbLogOptions, Report, verify};
 
 /// How many seqs, positions and entries fit a number is no concern: 64 bits of them outlast disks.
 /// What bounds memory is named here.

@@ -74,6 +74,15 @@ impl SimDisk {
         Self::default()
     }
 
+    /// A disk that holds the bytes of a journal and a store.
+    #[must_use]
+    pub fn holding(contents: [Vec<u8>; 2]) -> Self {
+        let files =
+            contents.map(|durable| SimFile { current: durable.clone(), durable, unsynced: Vec::new() });
+        let inner = Inner { files, ..Inner::default() };
+        Self { inner: Arc::new(Mutex::new(inner)) }
+    }
+
     /// Opens the journal's file.
     #[must_use]
     pub fn journal(&self) -> impl StorageBackend + use<> {
@@ -106,15 +115,6 @@ impl SimDisk {
     /// Has one operation fail, and later ones succeed.
     pub fn fail_at(&self, operation: u64, kind: ErrorKind) {
         self.inner().fail_at = Some((operation, kind));
-    }
-
-    /// Changes stored bytes of the journal (0) or the store (1) at rest, as a failing disk would.
-    pub fn damage(&self, file: usize, offset: usize, bytes: &[u8]) {
-        let mut inner = self.inner();
-        let file = &mut inner.files[file];
-        let end = offset + bytes.len();
-        file.durable[offset..end].copy_from_slice(bytes);
-        file.current[offset..end].copy_from_slice(bytes);
     }
 
     /// The bytes of the journal (0) or the store (1), as they would be read.

@@ -6,13 +6,14 @@
 //! Invariant: rows are keyed by the position of their first entry, without gaps from the first.
 
 use super::fault::{Fault, caught};
+use super::file::RedbFile;
 use super::rows::Identity;
 use super::{meta, open::FORMAT};
 use crate::log::Position;
 use crate::sequencer::PlacedBatch;
 use bytes::Bytes;
 use quire_protocol::batch::EncodedBatch;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 pub(super) const BATCHES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("batches");
 
@@ -22,11 +23,11 @@ const REMOVED_PER_COMMIT_MAX: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Journal {
-    db: Database,
+    db: RedbFile,
 }
 
 impl Journal {
-    pub(super) const fn new(db: Database) -> Self {
+    pub(super) const fn new(db: RedbFile) -> Self {
         Self { db }
     }
 

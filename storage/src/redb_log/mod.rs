@@ -8,15 +8,19 @@
 
 mod checkpointer;
 mod fault;
+mod file;
 mod journal;
 mod kept;
 mod meta;
 mod open;
+mod overlay;
 mod recent;
 mod rows;
 mod store;
+mod verify;
 
 pub use open::OpenError;
+pub use verify::{Report, verify};
 
 use crate::document::StoredDoc;
 use crate::error::{AppendError, CheckpointError, LoadError, ReadBatchesError, SnapshotError};

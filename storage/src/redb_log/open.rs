@@ -3,7 +3,8 @@
 //! A directory that cannot be opened is left as it was found: nothing is created beside a file that
 //! is missing, and a file that cannot be read is never replaced by an empty one.
 
-use super::fault::{Fault, caught};
+use super::fault::Fault;
+use super::file::{FileError, RedbFile};
 use super::journal::Journal;
 use super::recent::Recent;
 use super::rows::Identity;
@@ -11,7 +12,7 @@ use super::store::Store;
 use super::{RedbLog, RedbLogOptions};
 use crate::error::FailureKind;
 use quire_protocol::ids::{Incarnation, StreamId};
-use redb::{Builder, Database, StorageBackend};
+use redb::StorageBackend;
 use std::collections::hash_map::RandomState;
 use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, Hasher};
@@ -21,14 +22,8 @@ use std::sync::Arc;
 /// The version of what both files hold.
 pub(super) const FORMAT: u32 = 1;
 
-/// What every finished redb file begins with.
-const REDB_MARK: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
-
-/// Where a redb file's header ends and its pages begin.
-const HEADER_PAGE_BYTES: usize = 4096;
-
-const JOURNAL_FILE: &str = "journal.redb";
-const STORE_FILE: &str = "store.redb";
+pub(super) const JOURNAL_FILE: &str = "journal.redb";
+pub(super) const STORE_FILE: &str = "store.redb";
 
 /// Why a log could not be opened. What is stored was left as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,45 +155,11 @@ fn redb_file(file: File, directory: &Path) -> Result<redb::backends::FileBackend
     })
 }
 
-fn database(backend: impl StorageBackend, file: &str, cache_bytes: usize) -> Result<Database, OpenError> {
-    let mut in_use = false;
-    let opened = caught(file, || {
-        restart_creation(&backend)?;
-        Builder::new().set_cache_size(cache_bytes).create_with_backend(backend).map_err(|error| {
-            in_use = matches!(error, redb::DatabaseError::DatabaseAlreadyOpen);
-            Fault::from(error)
-        })
-    });
-    opened.map_err(|fault| if in_use { OpenError::InUse } else { fault.into() })
-}
-
-/// Empties a file whose creation was cut short, which redb would not take for one of its own.
-///
-/// redb writes its mark last, and its header into the first page. A file without the mark and with
-/// nothing but zeros beyond that page holds no entry; any other file without it is damaged, and is
-/// left as it is.
-fn restart_creation(backend: &impl StorageBackend) -> Result<(), Fault> {
-    let len = backend.len().map_err(redb::Error::Io)?;
-    let mut mark = [0; REDB_MARK.len()];
-    if len >= mark.len() as u64 {
-        backend.read(0, &mut mark).map_err(redb::Error::Io)?;
-    }
-    if len == 0 || mark == *REDB_MARK {
-        return Ok(());
-    }
-    let mut chunk = vec![0; HEADER_PAGE_BYTES];
-    let mut at = HEADER_PAGE_BYTES as u64;
-    while at < len {
-        let rest = usize::try_from(len - at).unwrap_or(usize::MAX);
-        let part = &mut chunk[..rest.min(HEADER_PAGE_BYTES)];
-        backend.read(at, part).map_err(redb::Error::Io)?;
-        if part.iter().any(|&byte| byte != 0) {
-            return Ok(());
-        }
-        at += part.len() as u64;
-    }
-    backend.set_len(0).map_err(redb::Error::Io)?;
-    Ok(())
+fn database(backend: impl StorageBackend, file: &str, cache_bytes: usize) -> Result<RedbFile, OpenError> {
+    RedbFile::open(backend, file, cache_bytes).map_err(|error| match error {
+        FileError::InUse => OpenError::InUse,
+        FileError::Fault(fault) => fault.into(),
+    })
 }
 
 /// Checks that both files are this replica's, and sets new ones up: the store, the journal, then the

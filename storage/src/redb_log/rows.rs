@@ -139,10 +139,12 @@ pub(super) fn decode_doc(row: &Bytes) -> Result<StoredRow, Fault> {
     })
 }
 
-/// Some entries of one document, positions rising.
-pub(super) fn encode_tail(entries: &[TailEntry]) -> Vec<u8> {
+/// Some entries of one document, positions rising, and the position of its entry before them: a row
+/// that is missing in between is noticed.
+pub(super) fn encode_tail(previous: Position, entries: &[TailEntry]) -> Vec<u8> {
     let payload_bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
     let mut out = Vec::with_capacity(payload_bytes + entries.len() * 16 + 32);
+    put_var_u64(&mut out, previous.0);
     put_var_u64(&mut out, entries.len() as u64);
     let mut last = TailBase::default();
     for entry in entries {
@@ -157,8 +159,9 @@ pub(super) fn encode_tail(entries: &[TailEntry]) -> Vec<u8> {
     seal(out)
 }
 
-pub(super) fn decode_tail(row: &Bytes) -> Result<Vec<TailEntry>, Fault> {
+pub(super) fn decode_tail(row: &Bytes) -> Result<(Position, Vec<TailEntry>), Fault> {
     read(row, "a document's tail", |reader| {
+        let previous = Position(reader.var_u64()?);
         let count = reader.var_u64()?;
         let mut entries = Vec::new();
         let mut last = TailBase::default();
@@ -172,7 +175,7 @@ pub(super) fn decode_tail(row: &Bytes) -> Result<Vec<TailEntry>, Fault> {
             entries.push(TailEntry { position, dot: Dot { stream, seq }, hlc, kind, payload });
             last = entries.last().map(TailBase::of).unwrap_or_default();
         }
-        Ok(entries)
+        Ok((previous, entries))
     })
 }
 
@@ -306,7 +309,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_tail_survives_its_row(entries in entries()) {
-            prop_assert_eq!(decode_tail(&encode_tail(&entries).into()), Ok(entries));
+            prop_assert_eq!(decode_tail(&encode_tail(Position(7), &entries).into()), Ok((Position(7), entries)));
         }
 
         #[test]
@@ -343,7 +346,7 @@ mod tests {
 
         #[test]
         fn a_damaged_bit_is_noticed(entries in entries(), at: prop::sample::Index, bit in 0..8_u8) {
-            let mut row = encode_tail(&entries);
+            let mut row = encode_tail(Position(7), &entries);
             let at = at.index(row.len());
             row[at] ^= 1 << bit;
             prop_assert!(decode_tail(&row.into()).is_err());

@@ -6,6 +6,7 @@
 //! Invariant: a transaction moves all rows from one position of the log to a later one.
 
 use super::fault::{Fault, caught};
+use super::file::RedbFile;
 use super::meta;
 use super::open::FORMAT;
 use super::rows::{
@@ -18,8 +19,8 @@ use crate::sequencer::Head;
 use bytes::Bytes;
 use quire_protocol::ids::{DocId, DocName};
 use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
-    TableDefinition, WriteTransaction,
+    ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
+    WriteTransaction,
 };
 use std::ops::Bound;
 
@@ -31,7 +32,7 @@ pub(super) const SNAPSHOTS: TableDefinition<'_, u128, &[u8]> = TableDefinition::
 
 #[derive(Debug)]
 pub(super) struct Store {
-    db: Database,
+    db: RedbFile,
 }
 
 /// One moment of the store.
@@ -41,7 +42,7 @@ pub(super) struct Cut(ReadTransaction);
 pub(super) type Content = (Option<(Position, Bytes)>, Vec<TailEntry>);
 
 impl Store {
-    pub(super) const fn new(db: Database) -> Self {
+    pub(super) const fn new(db: RedbFile) -> Self {
         Self { db }
     }
 
@@ -115,8 +116,11 @@ impl Cut {
     pub(super) fn row(&self, doc: DocId) -> Result<Option<StoredRow>, Fault> {
         caught("store.redb", || {
             let table = self.0.open_table(DOCUMENTS)?;
-            let Some(row) = table.get(doc.0)? else { return Ok(None) };
-            decode_doc(&Bytes::copy_from_slice(row.value())).map(Some)
+            if let Some(row) = table.get(doc.0)? {
+                return decode_doc(&Bytes::copy_from_slice(row.value())).map(Some);
+            }
+            check_absent(doc, &self.0.open_table(TAILS)?, &self.0.open_table(SNAPSHOTS)?)?;
+            Ok(None)
         })
     }
 
@@ -128,17 +132,20 @@ impl Cut {
                 if row.snapshot > covered { Some(self.snapshot(doc, row.snapshot)?) } else { None };
             let covered = covered.max(row.snapshot);
             let mut entries = Vec::new();
+            // Up to where nothing is missing: each row must begin there or before.
+            let mut end = covered;
             for tail in self.0.open_table(TAILS)?.range((doc.0, covered.0 + 1)..=(doc.0, u64::MAX))? {
-                let tail = decode_tail(&Bytes::copy_from_slice(tail?.1.value()))?;
+                let (key, tail) = tail?;
+                let (previous, tail) = decode_tail(&Bytes::copy_from_slice(tail.value()))?;
+                if previous > end {
+                    return Err(missing(doc, end, previous));
+                }
+                end = Position(key.value().1);
                 // A row may begin before the snapshot's position.
                 entries.extend(tail.into_iter().filter(|entry| entry.position > covered));
             }
-            let end = entries.last().map_or(covered, |entry: &TailEntry| entry.position);
             if end < row.position {
-                let (at, to) = (end.0, row.position.0);
-                return Err(Fault::corrupt(format!(
-                    "{doc:?} has entries up to position {to}, its tails end at {at}"
-                )));
+                return Err(missing(doc, end, row.position));
             }
             Ok((snapshot, entries))
         })
@@ -176,6 +183,26 @@ impl Cut {
     }
 }
 
+/// Makes sure that a document without a row has nothing else either.
+///
+/// A damaged page can lead redb's search astray without a panic, and a row seems never to have been
+/// there. A document must not begin again from nothing for that.
+fn check_absent(
+    doc: DocId,
+    tails: &impl ReadableTable<(u128, u64), &'static [u8]>,
+    snapshots: &impl ReadableTable<u128, &'static [u8]>,
+) -> Result<(), Fault> {
+    let has_tail = tails.range((doc.0, 0)..=(doc.0, u64::MAX))?.next().is_some();
+    if has_tail || snapshots.get(doc.0)?.is_some() {
+        return Err(Fault::corrupt(format!("the row of {doc:?} is missing, and the document has content")));
+    }
+    Ok(())
+}
+
+fn missing(doc: DocId, from: Position, to: Position) -> Fault {
+    Fault::corrupt(format!("{doc:?} lacks its entries between positions {} and {}", from.0, to.0))
+}
+
 /// The tables that a checkpoint writes a document to.
 pub(super) struct DocTables<'txn> {
     documents: Table<'txn, u128, &'static [u8]>,
@@ -205,9 +232,13 @@ impl<'txn> DocTables<'txn> {
             Some(row) => decode_doc(&Bytes::copy_from_slice(row.value()))?,
             // A snapshot alone makes no document: it would have no name.
             None if entries.is_empty() => return Ok(()),
-            None => StoredRow::default(),
+            None => {
+                check_absent(doc, &self.tails, &self.snapshots)?;
+                StoredRow::default()
+            }
         };
         let known = row.doc.name.is_some();
+        let stored_to = row.position;
         for entry in entries.iter().filter(|entry| entry.position > row.position) {
             row.doc.fold(entry);
         }
@@ -221,7 +252,8 @@ impl<'txn> DocTables<'txn> {
         }
         let first = entries.partition_point(|entry| entry.position <= row.snapshot);
         if let Some(last) = entries[first..].last() {
-            self.tails.insert((doc.0, last.position.0), &encode_tail(&entries[first..])[..])?;
+            let previous = first.checked_sub(1).map_or(stored_to, |before| entries[before].position);
+            self.tails.insert((doc.0, last.position.0), &encode_tail(previous, &entries[first..])[..])?;
         }
         self.documents.insert(doc.0, &encode_doc(&row)[..])?;
         Ok(())

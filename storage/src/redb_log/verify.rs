@@ -1,0 +1,338 @@
+//! Checks a directory without changing it, and says what is wrong and where.
+//!
+//! Everything is looked at: redb's own checksums, every row's, the hash chain of every stream, and
+//! whether the indexes agree with what they index. What is found is told in sentences, all of it, as
+//! far as it can be read.
+
+use super::fault::{Fault, caught};
+use super::file::{FileError, RedbFile};
+use super::journal::BATCHES;
+use super::open::{JOURNAL_FILE, OpenError, STORE_FILE, lock_directory};
+use super::overlay::Overlay;
+use super::rows::{StoredRow, decode_doc, decode_snapshot, decode_tail};
+use super::store::{DOCUMENTS, NAMES, SNAPSHOTS, TAILS};
+use super::{journal, kept, meta, rows};
+use crate::log::Position;
+use crate::sequencer::Head;
+use bytes::Bytes;
+use quire_protocol::batch::ChainHash;
+use quire_protocol::ids::{DocId, Seq, StreamId};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+
+/// The most problems that are told one by one; the rest are counted. A file with a broken page may
+/// have thousands of one kind.
+const PROBLEMS_MAX: usize = 100;
+
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Documents in the store.
+    pub documents: u64,
+    /// Tail rows and snapshots in the store.
+    pub rows: u64,
+    /// Batches in the journal and kept for peers.
+    pub batches: u64,
+    /// The last position, as far as it can be told.
+    pub position: Position,
+    /// What is wrong, at most a hundred sentences.
+    pub problems: Vec<String>,
+    /// How many more there are.
+    pub further_problems: u64,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn problem(&mut self, text: impl fmt::Display) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(text.to_string());
+        } else {
+            self.further_problems += 1;
+        }
+    }
+
+    /// Takes note of a fault and goes on without what it kept from being read.
+    fn note<T>(&mut self, result: Result<T, Fault>) -> Option<T> {
+        result.map_err(|fault| self.problem(fault.text)).ok()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} documents, {} tails and snapshots, {} batches, up to position {}",
+            self.documents, self.rows, self.batches, self.position.0
+        )?;
+        for problem in &self.problems {
+            writeln!(f, "problem: {problem}")?;
+        }
+        if self.further_problems > 0 {
+            writeln!(f, "and {} more problems", self.further_problems)?;
+        }
+        if self.is_whole() {
+            return write!(f, "nothing is wrong");
+        }
+        write!(
+            f,
+            "the directory was left as it is; keep a copy of it, and restore it from a backup or a peer"
+        )
+    }
+}
+
+/// Checks the log in a directory, which no server may have open. Changes nothing.
+///
+/// # Errors
+/// When the directory or a file in it cannot be read at all, or a server has it open.
+pub fn verify(directory: &Path) -> Result<Report, OpenError> {
+    let _lock = lock_directory(directory)?;
+    let mut report = Report::default();
+    let store = checked_database(directory, STORE_FILE, &mut report)?;
+    let journal = checked_database(directory, JOURNAL_FILE, &mut report)?;
+    let head = store.as_ref().and_then(|store| {
+        let head = check_store(store, &mut report);
+        report.note(head).flatten()
+    });
+    report.position = head.as_ref().map_or(Position(0), |head| head.position);
+    if let Some(journal) = &journal {
+        let checked = check_journal(journal, head, &mut report);
+        report.note(checked);
+    }
+    if let (Some(store), Some(journal)) = (&store, &journal) {
+        let identities = caught("identity", || {
+            Ok((meta::read_identity(store, STORE_FILE)?, meta::read_identity(journal, JOURNAL_FILE)?))
+        });
+        match report.note(identities) {
+            Some((of_store, of_journal)) if of_store != of_journal => {
+                report.problem(format!("{JOURNAL_FILE} and {STORE_FILE} come from different directories"));
+            }
+            _ => {}
+        }
+    }
+    Ok(report)
+}
+
+/// Opens a file behind an overlay and has redb check every page's checksum.
+fn checked_database(
+    directory: &Path,
+    file: &str,
+    report: &mut Report,
+) -> Result<Option<RedbFile>, OpenError> {
+    let path = directory.join(file);
+    let unreadable =
+        |error: std::io::Error| OpenError::Directory { path: path.clone(), reason: error.to_string().into() };
+    let opened = File::open(&path).and_then(Overlay::new).map_err(unreadable)?;
+    let checked = caught(file, || {
+        let mut db = match RedbFile::open(opened, file, CACHE_BYTES) {
+            Ok(db) => db,
+            Err(FileError::InUse) => return Err(Fault::corrupt("in use by another process")),
+            Err(FileError::Fault(fault)) => return Err(fault),
+        };
+        let whole = db.check_integrity()?;
+        Ok((db, whole))
+    });
+    Ok(report.note(checked).map(|(db, whole)| {
+        if !whole {
+            report.problem(format!(
+                "{file}: pages are damaged; what can be read without them is checked below"
+            ));
+        }
+        db
+    }))
+}
+
+/// Checks the journal's batches, each by itself and as what follows the store.
+fn check_journal(db: &Database, head: Option<Head>, report: &mut Report) -> Result<(), Fault> {
+    caught(JOURNAL_FILE, || {
+        let txn = db.begin_read()?;
+        let checkpoint = head.as_ref().map(|head| head.position);
+        let mut head = head;
+        for row in txn.open_table(BATCHES)?.range::<u64>(..)? {
+            let (first, bytes) = row?;
+            report.batches += 1;
+            let placed = journal::placed(first.value(), Bytes::copy_from_slice(bytes.value()));
+            let Some(placed) = report.note(placed.map_err(|fault| fault.at(JOURNAL_FILE))) else {
+                // What follows cannot be chained to a batch that cannot be read.
+                head = None;
+                continue;
+            };
+            if checkpoint.is_some_and(|checkpoint| placed.last() <= checkpoint) {
+                continue;
+            }
+            report.position = report.position.max(placed.last());
+            if let Some(Err(text)) = head.as_mut().map(|head| head.follow(&placed)) {
+                report.problem(format!("{JOURNAL_FILE}: {text}"));
+                head = None;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn check_store(db: &Database, report: &mut Report) -> Result<Option<Head>, Fault> {
+    let txn = caught(STORE_FILE, || Ok(db.begin_read()?))?;
+    let head = caught(STORE_FILE, || match meta::read(db, meta::HEAD_KEY)? {
+        Some(row) => rows::decode_head(&row),
+        None => Err(Fault::corrupt("the log's head is missing")),
+    });
+    let head = report.note(head);
+    for check in [check_documents, check_names, check_tails, check_snapshots] {
+        let checked = caught(STORE_FILE, || check(&txn, report));
+        report.note(checked);
+    }
+    let kept = caught(STORE_FILE, || check_kept(&txn, kept::bytes(db)?, head.as_ref(), report));
+    report.note(kept);
+    Ok(head)
+}
+
+/// Every document's row can be read, is named as its id says, and is found by its name.
+fn check_documents(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fault> {
+    let names = txn.open_table(NAMES)?;
+    let tails = txn.open_table(TAILS)?;
+    for entry in txn.open_table(DOCUMENTS)?.range::<u128>(..)? {
+        let (doc, row) = entry?;
+        let doc = DocId(doc.value());
+        report.documents += 1;
+        let read = decode_doc(&Bytes::copy_from_slice(row.value()));
+        let Some(row) = report.note(read.map_err(|fault| fault.at(&format!("{STORE_FILE}: {doc:?}")))) else {
+            continue;
+        };
+        match &row.doc.name {
+            None => report.problem(format!("{STORE_FILE}: {doc:?} has entries and no name")),
+            Some(name) if name.id() != doc => {
+                report.problem(format!(
+                    "{STORE_FILE}: {doc:?} is named {name:?}, which is another document's name"
+                ));
+            }
+            Some(name) if names.get(name.as_str())?.is_none_or(|found| found.value() != doc.0) => {
+                report.problem(format!("{STORE_FILE}: document {name:?} is not found by its name"));
+            }
+            Some(_) => {}
+        }
+        let last = tails.range((doc.0, 0)..=(doc.0, u64::MAX))?.next_back().transpose()?;
+        let end = last.map_or(row.snapshot.0, |(key, _)| key.value().1.max(row.snapshot.0));
+        if end < row.position.0 {
+            let to = row.position.0;
+            report.problem(format!(
+                "{STORE_FILE}: {doc:?} has entries up to position {to}, its tails end at {end}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_names(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fault> {
+    let names = txn.open_table(NAMES)?;
+    let documents = txn.open_table(DOCUMENTS)?;
+    for entry in names.range::<&str>(..)? {
+        let (name, doc) = entry?;
+        if documents.get(doc.value())?.is_none() {
+            report.problem(format!("{STORE_FILE}: the name {:?} leads to no document", name.value()));
+        }
+    }
+    if names.len()? > documents.len()? {
+        report.problem(format!("{STORE_FILE}: there are more names than documents"));
+    }
+    Ok(())
+}
+
+/// Every tail can be read, lies where its key says, follows the one before, and has its document.
+fn check_tails(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fault> {
+    let documents = txn.open_table(DOCUMENTS)?;
+    let mut before: Option<(DocId, u64)> = None;
+    for entry in txn.open_table(TAILS)?.range::<(u128, u64)>(..)? {
+        let (key, row) = entry?;
+        let (doc, last) = (DocId(key.value().0), key.value().1);
+        let place = format!("{STORE_FILE}: the tail of {doc:?} that ends at position {last}");
+        report.rows += 1;
+        let start = before.filter(|(of, _)| *of == doc).map_or(0, |(_, end)| end);
+        if start == 0 && documents.get(doc.0)?.is_none() {
+            report.problem(format!("{place} belongs to no document"));
+        }
+        before = Some((doc, last));
+        let read = decode_tail(&Bytes::copy_from_slice(row.value()));
+        let Some((previous, entries)) = report.note(read.map_err(|fault| fault.at(&place))) else { continue };
+        // The first row may follow entries that a snapshot has replaced.
+        if start > 0 && previous.0 > start {
+            report.problem(format!("{place} does not follow from the one before it, which ends at {start}"));
+        }
+        let positions: Vec<u64> = entries.iter().map(|entry| entry.position.0).collect();
+        let rising = positions.first().is_some_and(|first| *first > start)
+            && positions.windows(2).all(|pair| pair[0] < pair[1]);
+        if !rising || positions.last() != Some(&last) {
+            report.problem(format!("{place} holds entries that are not where they should be"));
+        }
+    }
+    Ok(())
+}
+
+/// Every snapshot can be read and is the one its document's row tells of.
+fn check_snapshots(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fault> {
+    let documents = txn.open_table(DOCUMENTS)?;
+    for entry in txn.open_table(SNAPSHOTS)?.range::<u128>(..)? {
+        let (doc, value) = entry?;
+        report.rows += 1;
+        let place = format!("{STORE_FILE}: the snapshot of {:?}", DocId(doc.value()));
+        let read = decode_snapshot(&Bytes::copy_from_slice(value.value()));
+        let Some((position, _)) = report.note(read.map_err(|fault| fault.at(&place))) else { continue };
+        let row = documents.get(doc.value())?.map(|row| decode_doc(&Bytes::copy_from_slice(row.value())));
+        match row {
+            None => report.problem(format!("{place} belongs to no document")),
+            Some(Ok(StoredRow { snapshot, .. })) if snapshot != position => {
+                report.problem(format!("{place} is not the one that its document tells of"));
+            }
+            // A row that cannot be read has been told of.
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Every kept batch can be read, and those of a stream are chained and end where the log's head says.
+fn check_kept(
+    txn: &ReadTransaction,
+    counted: u64,
+    head: Option<&Head>,
+    report: &mut Report,
+) -> Result<(), Fault> {
+    let mut bytes = 0;
+    let mut end: Option<(StreamId, Seq, ChainHash)> = None;
+    for entry in txn.open_table(kept::LOG)?.range::<(u32, u64)>(..)? {
+        let (key, value) = entry?;
+        let (stream, first) = (StreamId::from_u32(key.value().0), Seq(key.value().1));
+        let place = format!("{STORE_FILE}: the kept batch of stream {stream} at seq {}", first.0);
+        report.batches += 1;
+        let Some(placed) = report.note(kept::read(value.value()).map_err(|fault| fault.at(&place))) else {
+            end = None;
+            continue;
+        };
+        let batch = &placed.encoded.batch;
+        bytes += placed.encoded.bytes.len() as u64;
+        if (batch.stream, batch.first_seq) != (stream, first) {
+            report.problem(format!("{place} is another one"));
+        }
+        let follows = end.filter(|(of, ..)| *of == stream);
+        if follows.is_some_and(|(_, last, hash)| batch.first_seq.0 != last.0 + 1 || batch.prev_hash != hash) {
+            report.problem(format!("{place} does not follow from the one before it"));
+        }
+        let last = batch.last_dot();
+        end = Some((stream, last.seq, placed.encoded.hash()));
+        let known = head.and_then(|head| head.streams.get(&stream));
+        if known.is_none_or(|known| last.seq > known.seq) && head.is_some() {
+            report.problem(format!("{place} lies beyond the end of its stream"));
+        }
+    }
+    if bytes != counted && report.problems.is_empty() {
+        report.problem(format!("{STORE_FILE}: {bytes} bytes are kept for peers, and {counted} are counted"));
+    }
+    Ok(())
+}

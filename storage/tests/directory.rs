@@ -1,0 +1,222 @@
+//! The log in a real directory: what `verify` finds, and what a damaged or borrowed one does.
+
+mod support;
+
+use bytes::Bytes;
+use quire_protocol::frontier::Frontier;
+use quire_protocol::ids::ReplicaId;
+use quire_storage::sim_disk::SimDisk;
+use quire_storage::{
+    Health, LoadError, Log, OpenError, RedbLog, RedbLogOptions, Retention, StoredDoc, verify,
+};
+use std::path::Path;
+use support::{NOW_MS, create, id, load, options, put, update, updates};
+
+const PAGE_BYTES: usize = 4096;
+
+fn with_peers() -> RedbLogOptions {
+    let retention =
+        Retention { acknowledged: Some(Frontier::new()), bytes_max: 1 << 30, age_ms_max: 1 << 40 };
+    RedbLogOptions { retention, ..options() }
+}
+
+/// Documents with snapshots, tails, kept batches, and entries that only the journal holds.
+fn fill(dir: &Path) -> RedbLog {
+    let log = RedbLog::open(dir, &with_peers()).expect("opens");
+    for i in 0..40 {
+        let doc = format!("doc {i}");
+        let receipt = put(&log, vec![create(&doc), update(&doc, &"first ".repeat(100))]);
+        if i % 2 == 0 {
+            log.put_snapshot(id(&doc), receipt.position, Bytes::from(vec![9; 3000])).expect("taken");
+        }
+    }
+    log.checkpoint().expect("a checkpoint");
+    for i in 0..40 {
+        put(&log, vec![update(&format!("doc {i}"), "second")]);
+    }
+    log.checkpoint().expect("a checkpoint");
+    put(&log, vec![update("doc 1", "third")]);
+    log
+}
+
+/// Copies both files as they are, as a kill would leave them.
+fn copied(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().expect("a directory");
+    for file in ["journal.redb", "store.redb"] {
+        std::fs::copy(from.join(file), to.path().join(file)).expect("copied");
+    }
+    to
+}
+
+fn bytes_of(dir: &Path) -> Vec<Vec<u8>> {
+    ["journal.redb", "store.redb"]
+        .iter()
+        .map(|file| std::fs::read(dir.join(file)).expect("readable"))
+        .collect()
+}
+
+#[test]
+fn a_whole_directory_is_found_whole_and_left_as_it_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = fill(dir.path());
+    assert_eq!(verify(dir.path()), Err(OpenError::InUse));
+    let killed = copied(dir.path());
+    drop(log);
+    for dir in [dir.path(), killed.path()] {
+        let before = bytes_of(dir);
+        let report = verify(dir).expect("readable");
+        assert!(report.is_whole(), "{report}");
+        assert_eq!((report.documents, report.position.0), (40, 121), "{report}");
+        assert!(before == bytes_of(dir), "a check changes nothing");
+    }
+    let log = RedbLog::open(killed.path(), &with_peers()).expect("opens");
+    let doc = load(&log, "doc 1");
+    assert_eq!(updates(&doc)[1..], ["second", "third"]);
+}
+
+#[test]
+fn a_directory_in_use_by_another_is_refused_and_a_missing_one_is_not_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = fill(dir.path());
+    assert_eq!(RedbLog::open(dir.path(), &options()).err(), Some(OpenError::InUse));
+    drop(log);
+    assert!(RedbLog::open(dir.path(), &options()).is_ok());
+
+    let missing = dir.path().join("missing");
+    let refused = RedbLog::open(&missing, &options()).expect_err("nothing is there");
+    assert!(refused.to_string().contains("missing"), "{refused}");
+    assert!(!missing.exists());
+    assert!(matches!(verify(&missing), Err(OpenError::Directory { .. })));
+}
+
+#[test]
+fn files_that_do_not_belong_together_are_refused_and_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    drop(fill(dir.path()));
+    let other = tempfile::tempdir().expect("a directory");
+    drop(fill(other.path()));
+
+    let stranger = RedbLogOptions { replica: ReplicaId(2), ..options() };
+    assert!(matches!(RedbLog::open(dir.path(), &stranger), Err(OpenError::Foreign(_))));
+
+    let mixed = copied(dir.path());
+    std::fs::copy(other.path().join("store.redb"), mixed.path().join("store.redb")).expect("copied");
+    assert!(matches!(RedbLog::open(mixed.path(), &options()), Err(OpenError::Foreign(_))));
+    assert!(!verify(mixed.path()).expect("readable").is_whole());
+
+    for file in ["journal.redb", "store.redb"] {
+        let half = copied(dir.path());
+        std::fs::remove_file(half.path().join(file)).expect("removed");
+        let refused = RedbLog::open(half.path(), &options()).expect_err("a file is missing");
+        assert!(refused.to_string().contains(file), "{refused}");
+        assert!(!half.path().join(file).exists(), "an empty file in its place would hide the loss");
+
+        std::fs::write(half.path().join(file), b"").expect("written");
+        let refused = RedbLog::open(half.path(), &options()).expect_err("a file is empty");
+        assert!(refused.to_string().contains(file), "{refused}");
+
+        std::fs::write(half.path().join(file), [7; 9000]).expect("written");
+        let refused = RedbLog::open(half.path(), &options()).expect_err("no redb file");
+        assert!(matches!(refused, OpenError::Damaged(_)), "{refused:?}");
+        assert_eq!(std::fs::read(half.path().join(file)).expect("readable"), [7; 9000]);
+    }
+}
+
+/// What the documents of `fill` are, as long as nothing is damaged.
+fn documents(log: &RedbLog) -> Vec<StoredDoc> {
+    (0..40).map(|i| load(log, &format!("doc {i}"))).collect()
+}
+
+/// Reads every document. Each is what was written or an error; returns how many are errors.
+fn refused_documents(log: &RedbLog, whole: &[StoredDoc], story: &str) -> usize {
+    let mut refused = 0;
+    for (i, whole) in whole.iter().enumerate() {
+        match log.load(id(&format!("doc {i}"))) {
+            Ok(Some(read)) => assert_eq!(&read, whole, "{story}"),
+            Ok(None) => panic!("{story}: a document is gone without an error"),
+            Err(LoadError::Corrupt(_)) => refused += 1,
+            Err(error) => panic!("{story}: {error:?}"),
+        }
+    }
+    refused
+}
+
+/// The store's pages that hold something, and its bytes with one of them overwritten.
+fn pages(store: &[u8]) -> Vec<usize> {
+    (1..store.len() / PAGE_BYTES)
+        .filter(|page| store[page * PAGE_BYTES..][..PAGE_BYTES].iter().any(|b| *b != 0))
+        .collect()
+}
+
+fn overwritten(store: &[u8], page: usize, from: usize, len: usize) -> Vec<u8> {
+    let mut bytes = store.to_vec();
+    bytes[page * PAGE_BYTES + from..][..len].fill(0xa5);
+    bytes
+}
+
+#[test]
+fn a_damaged_page_is_an_error_and_never_an_empty_or_a_wrong_document() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = fill(dir.path());
+    let whole = documents(&log);
+    drop(log);
+    let [journal, store] = bytes_of(dir.path()).try_into().expect("two files");
+    let mut refused = 0;
+    for page in pages(&store).into_iter().step_by(2) {
+        for (from, len) in [(0, 64), (64, 2000), (2000, 40)] {
+            let story = format!("page {page}, {len} bytes from {from}");
+            let disk = SimDisk::holding([journal.clone(), overwritten(&store, page, from, len)]);
+            match RedbLog::open_backends(disk.journal(), disk.store(), &with_peers()) {
+                Ok(log) => refused += refused_documents(&log, &whole, &story),
+                Err(OpenError::Damaged(_)) => refused += 1,
+                Err(error) => panic!("{story}: {error:?}"),
+            }
+        }
+    }
+    assert!(refused > 20, "{refused}");
+}
+
+#[test]
+fn a_check_tells_of_every_damaged_page_that_keeps_something_from_being_read() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = fill(dir.path());
+    let whole = documents(&log);
+    drop(log);
+    let store = bytes_of(dir.path()).remove(1);
+    let mut told = 0;
+    for page in pages(&store).into_iter().step_by(5) {
+        let bytes = overwritten(&store, page, 64, 2000);
+        std::fs::write(dir.path().join("store.redb"), &bytes).expect("written");
+        let report = verify(dir.path()).expect("readable");
+        assert!(
+            std::fs::read(dir.path().join("store.redb")).expect("readable") == bytes,
+            "a check changes nothing"
+        );
+        told += usize::from(!report.is_whole());
+        let journal = bytes_of(dir.path()).remove(0);
+        let disk = SimDisk::holding([journal, bytes]);
+        let opened = RedbLog::open_backends(disk.journal(), disk.store(), &with_peers());
+        let refused = opened.map_or(1, |log| refused_documents(&log, &whole, "after a check"));
+        assert!(refused == 0 || !report.is_whole(), "page {page}: {refused} documents cannot be read");
+    }
+    assert!(told > 3, "{told}");
+}
+
+#[test]
+fn a_log_whose_store_is_damaged_takes_writes_until_it_meets_the_damage() {
+    let dir = tempfile::tempdir().expect("a directory");
+    drop(fill(dir.path()));
+    let path = dir.path().join("store.redb");
+    let mut bytes = std::fs::read(&path).expect("readable");
+    // Every document's row: the checkpointer must read one to go on.
+    let needle = b"doc 1";
+    let hits: Vec<_> =
+        bytes.windows(needle.len()).enumerate().filter(|(_, w)| w == needle).map(|(at, _)| at).collect();
+    hits.iter().for_each(|at| bytes[*at] ^= 0x20);
+    std::fs::write(&path, &bytes).expect("written");
+    let log = RedbLog::open(dir.path(), &with_peers()).expect("opens");
+    put(&log, vec![update("doc 1", "fourth")]);
+    assert!(log.checkpoint().is_err());
+    assert!(matches!(log.health(), Health::Failed(_)));
+    assert!(log.append(NOW_MS, &[vec![update("doc 1", "fifth")]]).is_err());
+}
