@@ -12,6 +12,7 @@ import { Witness } from "../harness/witness.mjs";
 
 const EDITORS = 12;
 const WATCHERS = 80;
+const TYPE_EVERY_MS = 5;
 /** All at once would bring everybody back at once. */
 const SPREAD_MS_MIN = 200;
 
@@ -26,22 +27,16 @@ test(`SIGTERM under load (QUIRE_SEED=${SEED})`, async (t) => {
   await until("all watchers are connected", () => watchers.every(({ readyState }) => readyState === WebSocket.OPEN));
   const codes = editors.map(closeCodesOf);
 
+  // Plain text: each change of format makes every other Yjs editor clean up, and this process is all of them.
   const typists = editors.map((editor) => new Typist(editor, random));
   for (let act = 0; act < 50; act++) {
-    typists.forEach((typist) => typist.act());
+    typists.forEach((typist) => (random.chance(0.3) ? typist.erase() : typist.type()));
     await breathe();
   }
-  let ended = null;
-  void server.kill("SIGTERM").then((end) => (ended = end));
-  await within(
-    "the server's end",
-    (async () => {
-      while (ended === null) {
-        typists.forEach((typist) => random.chance(0.2) && typist.act());
-        await breathe();
-      }
-    })(),
-  );
+  // Steady from here on: this process must also notice when it is closed.
+  const typing = setInterval(() => random.pick(typists).type(), TYPE_EVERY_MS);
+  t.after(() => clearInterval(typing));
+  const ended = await within("the server's end", server.kill("SIGTERM"));
   assert.deepEqual(ended, { code: 0, signal: null });
 
   await until("every watcher saw its close", () => closes.length === WATCHERS);
@@ -53,6 +48,7 @@ test(`SIGTERM under load (QUIRE_SEED=${SEED})`, async (t) => {
   assert.ok(spread > SPREAD_MS_MIN, `all sessions were closed within ${Math.round(spread)} ms`);
   for (const seen of codes) assert.equal(seen[0], 1012);
 
+  clearInterval(typing);
   editors.forEach((editor) => editor.close());
   await server.restart();
   const stored = await storedDoc(server, "busy");
