@@ -3,7 +3,10 @@
 //! Invariant: 0 is success, 1 a failure of the command in one clear line, 2 a command or a
 //! configuration that was not understood.
 
+mod client;
+mod doc;
 mod serve;
+mod table;
 mod token;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -25,6 +28,8 @@ struct Quire {
 enum Command {
     /// Serve one region
     Serve,
+    /// List, read, import, export, delete and restore documents of a running server
+    Doc(doc::Doc),
     /// Mint a JWT
     Token(token::Token),
 }
@@ -41,6 +46,12 @@ pub fn main(words: Vec<String>) -> ExitCode {
     let matches = Quire::command().mut_subcommand("serve", serve::with_flags).try_get_matches_from(words);
     match matches.and_then(|matches| Quire::from_arg_matches(&matches)) {
         Ok(Quire { command: Command::Serve }) => ExitCode::from(NOT_UNDERSTOOD),
+        Ok(Quire { command: Command::Doc(doc) }) => {
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => finish(runtime.block_on(doc::run(doc))),
+                Err(error) => fail(format_args!("cannot start: {error}")),
+            }
+        }
         Ok(Quire { command: Command::Token(token) }) => finish(token::run(&token)),
         Err(error) => {
             // Nothing can be done about a closed stdout.

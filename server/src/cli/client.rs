@@ -1,0 +1,177 @@
+//! A small HTTP client for the commands that ask a running server.
+//!
+//! One connection per request, on the HTTP and TLS that the server itself is made of, so that no
+//! second stack is built. For TLS the system's certificates count; `SSL_CERT_FILE` names others.
+//!
+//! Invariant: every wait has an end, and no answer takes more memory than the stated bound.
+
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use axum::http::{Method, Request, StatusCode, Uri};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde::Deserialize;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// A server that is there answers sooner.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// The longest a request may take: more than the server itself gives one.
+const ANSWER_MAX: Duration = Duration::from_secs(120);
+/// More than any document's state.
+const ANSWER_BYTES_MAX: usize = 4 << 30;
+
+/// Speaks to one server.
+pub(super) struct Client {
+    uri: Uri,
+    token: Option<String>,
+}
+
+/// Why a request got no good answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("{0:?} is not the address of a server, such as http://127.0.0.1:8080")]
+    Url(String),
+    #[error("cannot reach {url}: {reason}")]
+    Unreachable { url: String, reason: String },
+    #[error("{url} did not answer as HTTP does: {reason}")]
+    Broken { url: String, reason: String },
+    #[error("{detail} ({status})")]
+    Refused { status: StatusCode, detail: String },
+    #[error("the answer of the server is not understood: {0}")]
+    Answer(#[from] serde_json::Error),
+    #[error("the token holds characters that no token has")]
+    Token,
+}
+
+/// What of a problem a person needs.
+#[derive(Deserialize)]
+struct Problem {
+    detail: String,
+}
+
+/// What a request carries.
+pub(super) struct Content {
+    pub(super) content_type: &'static str,
+    pub(super) bytes: Bytes,
+}
+
+impl Client {
+    /// A client for the server at an address.
+    pub(super) fn new(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
+        let uri: Uri = url.parse().map_err(|_| ClientError::Url(url.to_owned()))?;
+        let known = matches!(uri.scheme_str(), Some("http" | "https"));
+        if !known || uri.host().is_none() || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(ClientError::Url(url.to_owned()));
+        }
+        Ok(Self { uri, token: token.filter(|token| !token.is_empty()).map(str::to_owned) })
+    }
+
+    /// Asks, and returns a good answer's status and body.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        content: Option<Content>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let request = self.request(method, path, content)?;
+        let stream = self.connect().await?;
+        let asked = tokio::time::timeout(ANSWER_MAX, self.exchange(stream, request)).await;
+        let (status, body) = asked.unwrap_or_else(|_| Err(self.broken(&"it took too long")))?;
+        if status.is_success() {
+            return Ok((status, body));
+        }
+        let problem = serde_json::from_slice::<Problem>(&body);
+        let detail = problem.map_or_else(|_| "the server refused".to_owned(), |problem| problem.detail);
+        Err(ClientError::Refused { status, detail })
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        content: Option<Content>,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        let mut request = Request::builder().method(method).uri(path).header(HOST, authority);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let body = match content {
+            Some(content) => {
+                request = request.header(CONTENT_TYPE, content.content_type);
+                content.bytes
+            }
+            None => Bytes::new(),
+        };
+        // Paths are percent-encoded and types are ours, so only the token can be at fault.
+        request.body(Full::new(body)).map_err(|_| ClientError::Token)
+    }
+
+    fn unreachable(&self, reason: &dyn Display) -> ClientError {
+        ClientError::Unreachable { url: self.uri.to_string(), reason: reason.to_string() }
+    }
+
+    fn broken(&self, reason: &dyn Display) -> ClientError {
+        ClientError::Broken { url: self.uri.to_string(), reason: reason.to_string() }
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Stream>, ClientError> {
+        let connected = tokio::time::timeout(CONNECT_MAX, async {
+            let tls = self.uri.scheme_str() == Some("https");
+            let host = self.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+            let port = self.uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+            let stream = TcpStream::connect((host, port)).await.map_err(|error| self.unreachable(&error))?;
+            if !tls {
+                return Ok(Box::new(stream) as Box<dyn Stream>);
+            }
+            let name = ServerName::try_from(host.to_owned()).map_err(|error| self.unreachable(&error))?;
+            let config = tls_config().map_err(|error| self.unreachable(&error))?;
+            let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+            Ok(Box::new(stream.map_err(|error| self.unreachable(&error))?) as Box<dyn Stream>)
+        });
+        connected.await.unwrap_or_else(|_| Err(self.unreachable(&"it took too long")))
+    }
+
+    async fn exchange(
+        &self,
+        stream: Box<dyn Stream>,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.broken(&error))?;
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            Ok((status, body.map_err(|error| self.broken(&error))?.to_bytes()))
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            // Resolves before the answer only when the connection has failed.
+            ended = connection => Err(match ended {
+                Ok(()) => self.broken(&"it closed the connection"),
+                Err(error) => self.broken(&error),
+            }),
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
+    let mut roots = rustls::RootCertStore::empty();
+    // Certificates that cannot be read are as good as absent: the handshake says what is missing.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
+}

@@ -1,0 +1,265 @@
+//! `quire doc`: documents of a running server.
+//!
+//! Asks over HTTP and never opens a data directory, so it works from anywhere and beside a server.
+
+use super::client::{Client, ClientError, Content};
+use super::table;
+use axum::http::{Method, StatusCode};
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+/// How many names `ls` asks for at once.
+const PAGE_LEN: usize = 1_000;
+/// What `import` reads at most; the server's own limits are lower.
+const IMPORT_BYTES_MAX: u64 = 1 << 30;
+
+#[derive(Debug, Args)]
+pub(super) struct Doc {
+    #[command(subcommand)]
+    action: Action,
+    /// The server
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "QUIRE_URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    url: String,
+    /// A JWT, where the server asks for one
+    #[arg(long, global = true, env = "QUIRE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List documents
+    Ls {
+        /// Only names that begin with this
+        #[arg(default_value = "")]
+        prefix: String,
+        /// List deleted documents, too
+        #[arg(long)]
+        deleted: bool,
+    },
+    /// Tell about a document
+    Show { name: String },
+    /// Print a document's text
+    Cat {
+        name: String,
+        /// The root text
+        #[arg(long, default_value = "content")]
+        root: String,
+    },
+    /// Merge a Yjs update into a document, or make one from a text
+    Import {
+        name: String,
+        /// The file; - is standard input
+        file: PathBuf,
+        /// The file is a text, for a new document
+        #[arg(long)]
+        text: bool,
+        /// The root text
+        #[arg(long, default_value = "content", requires = "text")]
+        root: String,
+    },
+    /// Write a document's whole state as a Yjs update
+    Export {
+        name: String,
+        /// The file; standard output if there is none
+        file: Option<PathBuf>,
+    },
+    /// Delete a document; its content is kept
+    Rm { name: String },
+    /// Bring a deleted document back
+    Restore { name: String },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DocError {
+    #[error("{0}")]
+    Client(#[from] ClientError),
+    #[error("{name}: {error}")]
+    Document { name: String, error: ClientError },
+    #[error("{}: {error}", path.display())]
+    File { path: PathBuf, error: std::io::Error },
+    #[error("{0}: the file is not UTF-8")]
+    NotText(String),
+    #[error("{0}: a document of this name exists, and was left as it is")]
+    Exists(String),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    documents: Vec<Summary>,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    name: String,
+    deleted: bool,
+    created_ms: u64,
+    changed_ms: u64,
+    entries: u64,
+    entry_bytes: u64,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    #[serde(flatten)]
+    summary: Summary,
+    home: u16,
+    frontier: String,
+    state: Option<State>,
+}
+
+#[derive(Deserialize)]
+struct State {
+    sessions: usize,
+    bytes: usize,
+}
+
+#[derive(Deserialize)]
+struct Created {
+    created: bool,
+}
+
+pub(super) async fn run(doc: Doc) -> Result<(), DocError> {
+    let client = Client::new(&doc.url, doc.token.as_deref())?;
+    match doc.action {
+        Action::Ls { prefix, deleted } => list(&client, &prefix, deleted).await,
+        Action::Show { name } => show(&client, &name).await,
+        Action::Cat { name, root } => {
+            let path = format!("{}/text?root={}", path_of(&name), escaped(&root));
+            write_out(&ask(&client, &name, Method::GET, &path, None).await?.1)
+        }
+        Action::Import { name, file, text: false, .. } => {
+            let content = Content { content_type: "application/octet-stream", bytes: read(&file)?.into() };
+            let path = format!("{}/update", path_of(&name));
+            ask(&client, &name, Method::POST, &path, Some(content)).await.map(|_| ())
+        }
+        Action::Import { name, file, text: true, root } => import_text(&client, &name, &file, &root).await,
+        Action::Export { name, file } => {
+            let path = format!("{}/update", path_of(&name));
+            let (_, update) = ask(&client, &name, Method::GET, &path, None).await?;
+            match file {
+                None => write_out(&update),
+                Some(path) => std::fs::write(&path, update).map_err(|error| DocError::File { path, error }),
+            }
+        }
+        Action::Rm { name } => ask(&client, &name, Method::DELETE, &path_of(&name), None).await.map(|_| ()),
+        Action::Restore { name } => {
+            let path = format!("{}/restore", path_of(&name));
+            ask(&client, &name, Method::POST, &path, None).await.map(|_| ())
+        }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+fn path_of(name: &str) -> String {
+    format!("/v1/docs/{}", escaped(name))
+}
+
+/// Asks about one document, and names it in the error if that fails for the document's sake.
+async fn ask(
+    client: &Client,
+    name: &str,
+    method: Method,
+    path: &str,
+    content: Option<Content>,
+) -> Result<(StatusCode, Bytes), DocError> {
+    client.ask(method, path, content).await.map_err(|error| match error {
+        ClientError::Refused { .. } => DocError::Document { name: name.to_owned(), error },
+        error => DocError::Client(error),
+    })
+}
+
+async fn list(client: &Client, prefix: &str, deleted: bool) -> Result<(), DocError> {
+    let mut rows = vec![["NAME", "CHANGED", "ENTRIES", "BYTES", ""].map(str::to_owned).to_vec()];
+    let mut after = None::<String>;
+    loop {
+        let mut path = format!("/v1/docs?limit={PAGE_LEN}&deleted={deleted}&prefix={}", escaped(prefix));
+        if let Some(after) = &after {
+            path.push_str(&format!("&after={}", escaped(after)));
+        }
+        let (_, body) = client.ask(Method::GET, &path, None).await?;
+        let listed: Listed = serde_json::from_slice(&body).map_err(ClientError::from)?;
+        rows.extend(listed.documents.into_iter().map(|document| {
+            vec![
+                document.name,
+                table::time(document.changed_ms),
+                document.entries.to_string(),
+                document.entry_bytes.to_string(),
+                if document.deleted { "deleted".to_owned() } else { String::new() },
+            ]
+        }));
+        after = listed.next;
+        if after.is_none() {
+            return write_out(table::aligned(&rows).as_bytes());
+        }
+    }
+}
+
+async fn show(client: &Client, name: &str) -> Result<(), DocError> {
+    let (_, body) = ask(client, name, Method::GET, &path_of(name), None).await?;
+    let Info { summary, home, frontier, state } = serde_json::from_slice(&body).map_err(ClientError::from)?;
+    let mut rows = vec![
+        ("name", summary.name),
+        ("state", if summary.deleted { "deleted" } else { "live" }.to_owned()),
+        ("created", table::time(summary.created_ms)),
+        ("changed", table::time(summary.changed_ms)),
+        ("entries", format!("{} ({} bytes)", summary.entries, summary.entry_bytes)),
+        ("home", format!("replica {home}")),
+        ("frontier", frontier),
+    ];
+    if let Some(state) = state {
+        rows.push(("size", format!("{} bytes", state.bytes)));
+        rows.push(("sessions", state.sessions.to_string()));
+    }
+    let rows: Vec<_> = rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
+    write_out(table::aligned(&rows).as_bytes())
+}
+
+async fn import_text(client: &Client, name: &str, file: &Path, root: &str) -> Result<(), DocError> {
+    let text = String::from_utf8(read(file)?).map_err(|_| DocError::NotText(file.display().to_string()))?;
+    let creation = serde_json::json!({ "name": name, "seed": { "text": text, "root": root } });
+    let content = Content { content_type: "application/json", bytes: creation.to_string().into() };
+    let (_, body) = ask(client, name, Method::POST, "/v1/docs", Some(content)).await?;
+    let created: Created = serde_json::from_slice(&body).map_err(ClientError::from)?;
+    if created.created { Ok(()) } else { Err(DocError::Exists(name.to_owned())) }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, DocError> {
+    let failed = |error| DocError::File { path: path.to_owned(), error };
+    let mut bytes = Vec::new();
+    let source: Box<dyn std::io::Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(failed)?)
+    };
+    source.take(IMPORT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > IMPORT_BYTES_MAX {
+        return Err(failed(std::io::Error::other(format!("it is longer than {IMPORT_BYTES_MAX} bytes"))));
+    }
+    Ok(bytes)
+}
+
+/// Writes to stdout. A reader that has had enough, such as `head`, is no failure.
+fn write_out(bytes: &[u8]) -> Result<(), DocError> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,112 @@
+//! `quire doc`, `quire token` and TLS against the real server.
+
+mod support;
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use std::process::Stdio;
+use support::{SECRET, Scratch, Server, quire, run, text, token};
+
+fn doc(server: &Server, words: &[&str]) -> (i32, String, String) {
+    let output =
+        quire(&["doc", "--url", &server.url]).args(words).stdin(Stdio::null()).output().expect("it runs");
+    (output.status.code().expect("a code"), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn documents_are_imported_listed_shown_exported_and_removed() {
+    let server = Server::start(&[]);
+    let scratch = Scratch::new();
+    let file = scratch.write("plan.txt", "the plan 🪶\n");
+    let ok = |words: &[&str]| {
+        let (code, out, err) = doc(&server, words);
+        assert_eq!((code, err.as_str()), (0, ""), "{words:?}");
+        out
+    };
+    ok(&["import", "team/plan", &file, "--text"]);
+    assert_eq!(ok(&["cat", "team/plan"]), "the plan 🪶\n");
+    let (code, _, err) = doc(&server, &["import", "team/plan", &file, "--text"]);
+    assert_eq!(
+        (code, err.as_str()),
+        (1, "quire: team/plan: a document of this name exists, and was left as it is\n")
+    );
+
+    let list = ok(&["ls"]);
+    let rows: Vec<_> = list.lines().collect();
+    assert!(rows[0].starts_with("NAME       CHANGED") && rows[1].starts_with("team/plan  20"), "{list}");
+    assert_eq!(ok(&["ls", "x"]).lines().count(), 1);
+    let shown = ok(&["show", "team/plan"]);
+    assert!(
+        shown.starts_with("name      team/plan\nstate     live\n") && shown.contains("sessions  0"),
+        "{shown}"
+    );
+
+    let update = scratch.word("plan.bin");
+    ok(&["export", "team/plan", &update]);
+    ok(&["import", "copy", &update]);
+    assert_eq!(ok(&["cat", "copy"]), "the plan 🪶\n");
+
+    ok(&["rm", "copy"]);
+    let (code, out, err) = doc(&server, &["cat", "copy"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!(err, "quire: copy: the document has been deleted; it can be restored (410 Gone)\n");
+    assert!(!ok(&["ls"]).contains("copy") && ok(&["ls", "--deleted"]).contains("deleted"));
+    ok(&["restore", "copy"]);
+    assert_eq!(ok(&["cat", "copy"]), "the plan 🪶\n");
+}
+
+#[test]
+fn failures_are_one_clear_line() {
+    let server = Server::start(&[]);
+    let (code, _, err) = doc(&server, &["cat", "none"]);
+    assert_eq!((code, err.as_str()), (1, "quire: none: there is no document of this name (404 Not Found)\n"));
+    let url = server.url.clone();
+    drop(server);
+    let output = run(&["doc", "ls", "--url", &url]);
+    assert_eq!(output.status.code(), Some(1));
+    let err = text(&output.stderr);
+    assert!(err.starts_with(&format!("quire: cannot reach {url}")) && err.lines().count() == 1, "{err}");
+    assert_eq!(run(&["doc", "ls", "--url", "ftp://x"]).status.code(), Some(1));
+    assert_eq!(run(&["doc", "fly"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_token_from_an_ed25519_key_opens_a_server_that_has_its_public_half() {
+    let scratch = Scratch::new();
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key pair");
+    scratch.write("private.pem", &pair.serialize_pem());
+    let public = scratch.write("public.pem", &pair.public_key_pem());
+    let server = Server::start(&["--auth", "jwt", "--jwt-key-file", &public]);
+    let minted =
+        token(&scratch.path("private.pem"), &["--write", "**", "--expires", "5m", "--subject", "ada"]);
+    assert_eq!(doc(&server, &["ls", "--token", &minted]).0, 0);
+    let (code, _, err) = doc(&server, &["ls"]);
+    assert_eq!((code, err.as_str()), (1, "quire: a token is needed (401 Unauthorized)\n"));
+
+    let output = run(&["token", "--jwt-key-file", &public, "--write", "**"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("a public key cannot sign"));
+    assert_eq!(run(&["token", "--jwt-key-file", &public]).status.code(), Some(2));
+    let secret = scratch.write("secret", SECRET);
+    let bad = run(&["token", "--jwt-key-file", &secret, "--read", "a", "--expires", "5 weeks"]);
+    assert_eq!(bad.status.code(), Some(2));
+}
+
+#[test]
+fn tls_is_served_and_its_certificate_is_checked() {
+    let scratch = Scratch::new();
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("a certificate");
+    let cert = scratch.write("cert.pem", &cert.pem());
+    let key = scratch.write("key.pem", &signing_key.serialize_pem());
+    let server = Server::start(&["--tls-cert", &cert, "--tls-key", &key]);
+    assert!(server.url.starts_with("https://"), "{}", server.url);
+
+    let words = ["doc", "ls", "--url", &server.url];
+    let trusted = quire(&words).env("SSL_CERT_FILE", &cert).output().expect("it runs");
+    assert_eq!(trusted.status.code(), Some(0), "{}", text(&trusted.stderr));
+    let unknown = quire(&words).env("SSL_CERT_FILE", "/dev/null").output().expect("it runs");
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("cannot reach"), "{}", text(&unknown.stderr));
+    let (status, _, _) = server.stop();
+    assert_eq!(status.code(), Some(0));
+}
