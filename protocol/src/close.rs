@@ -73,6 +73,12 @@ impl CloseReason {
         }
     }
 
+    /// Whether trying again cannot help: a y-websocket client then stops for good.
+    #[must_use]
+    pub const fn is_permanent(&self) -> bool {
+        matches!(self.code(), 4400..=4499)
+    }
+
     /// A stable word for metrics and logs.
     #[must_use]
     pub const fn label(&self) -> &'static str {
@@ -136,5 +142,49 @@ impl fmt::Display for CloseReason {
             Self::Disk => f.write_str("the server's disk takes no writes"),
             Self::LoadFailed => f.write_str("the document cannot be opened; what is stored is untouched"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::update::ClientId;
+
+    #[test]
+    fn s3_only_what_a_retry_cannot_help_stops_a_client_for_good() {
+        let item = ItemId { client: ClientId(7), clock: 1 };
+        let table = [
+            (CloseReason::NotBinary, 1003, false),
+            (CloseReason::Draining, 1012, false),
+            (CloseReason::RateExceeded, 1013, false),
+            (CloseReason::SessionsFull("here"), 1013, false),
+            (CloseReason::Disk, 1013, false),
+            (CloseReason::LoadFailed, 1013, false),
+            (CloseReason::TimedOut, 4508, false),
+            (CloseReason::Frame(FrameError::UnknownType(9)), 4400, true),
+            (CloseReason::Update(Refusal::End), 4400, true),
+            (CloseReason::Awareness(AwarenessError::NotJson(1)), 4400, true),
+            (CloseReason::StateVector, 4400, true),
+            (CloseReason::BadName, 4400, true),
+            (CloseReason::Unauthorized("no token".to_owned()), 4401, true),
+            (CloseReason::Expired, 4401, true),
+            (CloseReason::Forbidden, 4403, true),
+            (CloseReason::Deleted, 4404, true),
+            (CloseReason::ClientReused(item), 4409, true),
+            (CloseReason::Update(Refusal::TooLarge), 4413, true),
+            (CloseReason::FrameTooLarge, 4413, true),
+            (CloseReason::DocumentTooLarge, 4413, true),
+        ];
+        for (reason, code, permanent) in table {
+            assert_eq!((reason.code(), reason.is_permanent()), (code, permanent), "{reason}");
+        }
+    }
+
+    #[test]
+    fn s4_a_reason_fits_into_a_close_frame() {
+        let long = "é".repeat(200);
+        let text = CloseReason::Unauthorized(long).text();
+        assert!(text.len() <= REASON_BYTES_MAX && text.ends_with('é'), "{text}");
+        assert_eq!(CloseReason::Expired.text(), "the token has expired");
     }
 }

@@ -218,14 +218,15 @@ impl Socket {
             CloseReason::Expired | CloseReason::Unauthorized(_) | CloseReason::Forbidden => {
                 self.deny(now, address, &reason, out);
             }
-            // The document is closed to this provider; the socket's other documents go on.
-            CloseReason::Deleted | CloseReason::DocumentTooLarge | CloseReason::ClientReused(_) => {
+            // Trying again would not help: the document is closed to this provider, and the socket's
+            // other documents go on. Closing the socket would have the provider try for ever.
+            reason if reason.is_permanent() => {
                 if self.documents.remove(&address).is_some() {
                     out.push(Output::Send(frame::close(&address, &reason.text())));
                     out.push(Output::End(address));
                 }
             }
-            // Everything else is the socket's fault or the server's: the provider reconnects.
+            // Everything else passes: the provider reconnects.
             reason => out.push(Output::Close(reason)),
         }
     }
@@ -300,7 +301,7 @@ mod tests {
     const TOKEN: &[u8] = &[2, 0, 0];
 
     #[test]
-    fn what_comes_before_the_verdict_is_delivered_after_it() {
+    fn h4_what_comes_before_the_verdict_is_delivered_after_it() {
         let mut socket = opened();
         assert_eq!(step(&mut socket, 0, frame("a", QUERY)), []);
         let asked = step(&mut socket, 0, frame("a", TOKEN));
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_address_may_try_another_token() {
+    fn h7_a_denied_address_may_try_another_token() {
         let mut socket = opened();
         step(&mut socket, 0, frame("a", TOKEN));
         let denied = Verdict::Denied(CloseReason::Forbidden);
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_session_ends_and_its_socket_stays() {
+    fn h8_an_expired_session_ends_and_its_socket_stays() {
         let mut socket = opened();
         step(&mut socket, 0, frame("a", TOKEN));
         step(&mut socket, 0, Input::Verdict(address("a"), Verdict::Granted(Access::Write)));
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_closes_the_socket() {
+    fn h5_a_full_queue_closes_the_socket() {
         let mut socket = opened();
         step(&mut socket, 0, frame("a", QUERY));
         step(&mut socket, 0, frame("b", QUERY));
@@ -343,14 +344,65 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_is_never_granted_anything_is_closed() {
+    fn h6_a_socket_that_is_never_granted_anything_is_closed() {
         let mut socket = opened();
         assert_eq!(step(&mut socket, 29_999, Input::Tick), []);
         assert_eq!(step(&mut socket, 30_000, Input::Tick), [Output::Close(CloseReason::TimedOut)]);
     }
 
     #[test]
-    fn garbage_closes_the_socket_with_a_reason() {
+    fn h9_a_document_that_is_closed_for_good_leaves_the_others_open() {
+        for reason in [CloseReason::Deleted, CloseReason::StateVector, CloseReason::DocumentTooLarge] {
+            let mut socket = opened();
+            for name in ["a", "b"] {
+                step(&mut socket, 0, frame(name, TOKEN));
+                step(&mut socket, 0, Input::Verdict(address(name), Verdict::Granted(Access::Write)));
+            }
+            let ended = step(&mut socket, 1, Input::Ended(address("a"), reason));
+            assert!(matches!(&ended[..], [Output::Send(_), Output::End(_)]));
+            let said = step(&mut socket, 2, frame("b", QUERY));
+            assert_eq!(said, [Output::Deliver(address("b"), Message::QueryAwareness)]);
+        }
+    }
+
+    #[test]
+    fn h9_what_passes_closes_the_socket_so_that_the_provider_comes_back() {
+        let mut socket = opened();
+        step(&mut socket, 0, frame("a", TOKEN));
+        step(&mut socket, 0, Input::Verdict(address("a"), Verdict::Granted(Access::Write)));
+        let ended = step(&mut socket, 1, Input::Ended(address("a"), CloseReason::Disk));
+        assert_eq!(ended, [Output::Close(CloseReason::Disk)]);
+    }
+
+    #[test]
+    fn h10_what_waits_for_a_token_that_never_comes_is_let_go() {
+        let mut socket = opened();
+        step(&mut socket, 0, frame("a", TOKEN));
+        step(&mut socket, 0, Input::Verdict(address("a"), Verdict::Granted(Access::Write)));
+        for at in [1_000, 100_000] {
+            // Both places of the queue are taken, and free again when the time is over.
+            assert_eq!(step(&mut socket, at, frame("b", QUERY)), []);
+            assert_eq!(step(&mut socket, at, frame("b", QUERY)), []);
+            assert_eq!(step(&mut socket, at + 29_999, Input::Tick), []);
+            assert!(matches!(&step(&mut socket, at + 30_000, Input::Tick)[..], [Output::Send(_)]));
+        }
+    }
+
+    #[test]
+    fn h11_a_ping_is_answered_and_a_letting_go_ends_the_session() {
+        let mut socket = opened();
+        let pong = Output::Send(Bytes::from_static(&[10]));
+        assert_eq!(step(&mut socket, 0, Input::Frame(Bytes::from_static(&[9]))), [pong]);
+        step(&mut socket, 0, frame("a", TOKEN));
+        step(&mut socket, 0, Input::Verdict(address("a"), Verdict::Granted(Access::Write)));
+        assert_eq!(step(&mut socket, 0, frame("a", &[7])), [Output::End(address("a"))]);
+        // A verdict that comes after it opens nothing.
+        let late = Input::Verdict(address("a"), Verdict::Granted(Access::Write));
+        assert_eq!(step(&mut socket, 0, late), []);
+    }
+
+    #[test]
+    fn h3_garbage_closes_the_socket_with_a_reason() {
         let mut socket = opened();
         let out = step(&mut socket, 0, Input::Frame(Bytes::from_static(&[200, 1, 2])));
         assert!(matches!(&out[..], [Output::Close(CloseReason::Frame(_))]));
