@@ -122,6 +122,11 @@ impl Awareness {
                 let newer =
                     state.clock > known.clock || (state.clock == known.clock && gone && known.json.is_some());
                 if !newer {
+                    if known.json.is_none() && !gone {
+                        // It is here, and does not know that it was said to be gone: once told, a
+                        // stock client raises its clock and says that it is here.
+                        self.changed.insert(state.client);
+                    }
                     return;
                 }
                 known.clock = state.clock;
@@ -230,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_state_of_each_client_is_told_once() {
+    fn a2_the_newest_state_of_each_client_is_told_once() {
         let mut room = Awareness::default();
         room.take(Time(0), ANN, update(7, 1, "{\"x\":1}"));
         room.take(Time(1), ANN, update(7, 3, "{\"x\":3}"));
@@ -240,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_told_as_null_with_a_newer_clock() {
+    fn a4_who_leaves_is_told_as_null_with_a_newer_clock() {
         let mut room = Awareness::default();
         room.take(Time(0), ANN, update(7, 1, "{}"));
         room.take(Time(0), BOB, update(8, 1, "{}"));
@@ -251,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_is_not_renewed_times_out() {
+    fn a5_a_client_that_is_not_renewed_times_out() {
         let mut room = Awareness::default();
         room.take(Time(5), ANN, update(7, 1, "{}"));
         assert_eq!(room.next_expiry(), Some(Time(30_005)));
@@ -263,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_null_of_the_same_clock_removes_and_an_older_one_does_not() {
+    fn a2_a_null_of_the_same_clock_removes_and_an_older_one_does_not() {
         let mut room = Awareness::default();
         room.take(Time(0), ANN, update(7, 4, "{}"));
         room.take(Time(0), BOB, update(7, 3, "null"));
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_introduces_a_bounded_number_of_clients() {
+    fn a7_a_session_introduces_a_bounded_number_of_clients() {
         let mut room = Awareness::default();
         for client in 0..100 {
             room.take(Time(0), ANN, update(client, 1, "{}"));
@@ -282,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_or_too_long_is_refused() {
+    fn a1_what_is_not_json_or_too_long_is_refused() {
         let frame = |json: &str| {
             let mut bytes = vec![1, 7, 1];
             put_var_bytes(&mut bytes, json.as_bytes());
@@ -299,7 +304,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+        fn a1_any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             let _: Result<Vec<State>, AwarenessError> = decode(bytes.into());
         }
     }

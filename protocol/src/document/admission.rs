@@ -16,17 +16,35 @@ use crate::close::CloseReason;
 use crate::ids::SessionId;
 use crate::update::{Limits as UpdateLimits, Overlap, Refusal, Shape, StateVector, Update, reused};
 
-/// The encoded state is measured again after so many bytes of updates, when the limit seems near.
-const MEASURE_EVERY_BYTES: usize = 64 << 10;
+/// When the limit seems reached, the encoded state is measured again, but only once such a share of the
+/// limit has been written or deleted since: measuring costs as much as the document is long.
+const MEASURE_AFTER_SHARE: usize = 1024;
+
+/// What a write does to the document.
+#[derive(Debug)]
+pub(super) enum Change {
+    Created,
+    Updated(Update),
+    Deleted,
+    Restored,
+}
 
 /// A write that was admitted.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    /// The update it carries, if it is one.
-    pub(super) update: Option<Update>,
+    pub(super) change: Change,
     /// The session it came from, if it came from one.
     pub(super) author: Option<SessionId>,
-    pub(super) deletes_document: bool,
+}
+
+impl Admitted {
+    /// The update it carries, if it is one.
+    pub(super) const fn update(&self) -> Option<&Update> {
+        match &self.change {
+            Change::Updated(update) => Some(update),
+            Change::Created | Change::Deleted | Change::Restored => None,
+        }
+    }
 }
 
 /// Somebody who is told when everything admitted so far is on disk.
@@ -36,6 +54,8 @@ pub(super) enum Waiter {
     Statuses(SessionId, u32),
     /// A request; whether it changed anything.
     Request(Ticket, bool),
+    /// A request that came behind the deletion of the document.
+    TooLate(Ticket),
 }
 
 /// What became of an update.
@@ -60,10 +80,14 @@ pub(super) struct Pipeline {
 
 impl Pipeline {
     /// Queues a write for the end of the burst.
-    pub(super) fn push(&mut self, write: Write, author: Option<SessionId>, update: Option<Update>) {
-        let deletes_document = write == Write::Delete;
-        self.unsent.push(write);
-        self.admitted.push_back(Admitted { update, author, deletes_document });
+    pub(super) fn push(&mut self, change: Change, author: Option<SessionId>) {
+        self.unsent.push(match &change {
+            Change::Created => Write::Create,
+            Change::Updated(update) => Write::Update(update.encoded().clone()),
+            Change::Deleted => Write::Delete,
+            Change::Restored => Write::Restore,
+        });
+        self.admitted.push_back(Admitted { change, author });
         self.admitted_total += 1;
     }
 
@@ -114,15 +138,34 @@ impl Pipeline {
     }
 
     fn in_flight(&self) -> impl Iterator<Item = &Update> {
-        self.committed.iter().chain(&self.admitted).filter_map(|admitted| admitted.update.as_ref())
+        self.committed.iter().chain(&self.admitted).filter_map(Admitted::update)
+    }
+
+    /// How many bytes of updates are admitted and not yet told.
+    pub(super) fn bytes_in_flight(&self) -> usize {
+        self.in_flight().map(|update| update.encoded().len()).sum()
     }
 }
 
 /// How large the document is, nearly.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Size {
+    /// Bytes of the encoded state, when it was measured.
     pub(super) measured: usize,
+    /// Bytes of updates since it was measured.
     pub(super) since: usize,
+    /// Units deleted since, which may have made it shorter.
+    pub(super) deleted: usize,
+}
+
+impl Size {
+    pub(super) const fn measured(bytes: usize) -> Self {
+        Self { measured: bytes, since: 0, deleted: 0 }
+    }
+
+    const fn bytes(&self) -> usize {
+        self.measured + self.since
+    }
 }
 
 /// Everything admission looks at.
@@ -179,10 +222,10 @@ impl Gate<'_> {
         }
         let missing = admission.missing;
         let Some(fresh) = admission.fresh else { return Ok(Offered { changed: false, missing }) };
-        self.check_size(fresh.encoded().len())?;
+        self.check_size(&fresh)?;
         self.create();
         self.shape.record(&fresh);
-        self.pipeline.push(Write::Update(fresh.encoded().clone()), author, Some(fresh));
+        self.pipeline.push(Change::Updated(fresh), author);
         Ok(Offered { changed: true, missing })
     }
 
@@ -190,7 +233,7 @@ impl Gate<'_> {
     pub(super) fn create(&mut self) {
         if *self.phase == Phase::New {
             *self.phase = Phase::Live;
-            self.pipeline.push(Write::Create, None, None);
+            self.pipeline.push(Change::Created, None);
         }
     }
 
@@ -222,15 +265,21 @@ impl Gate<'_> {
         from
     }
 
-    fn check_size(&mut self, more: usize) -> Result<(), Refusing> {
-        let max = self.limits.document_bytes_max;
-        if self.size.measured + self.size.since + more > max && self.size.since >= MEASURE_EVERY_BYTES {
-            *self.size = Size { measured: self.replica.state()?.len(), since: 0 };
+    fn check_size(&mut self, fresh: &Update) -> Result<(), Refusing> {
+        let more = fresh.encoded().len();
+        // Whoever only deletes makes room: a document at its limit must not be stuck there.
+        let max = if fresh.block_count() == 0 { usize::MAX } else { self.limits.document_bytes_max };
+        let changed = self.size.since + self.size.deleted;
+        if self.size.bytes() + more > max && changed >= max / MEASURE_AFTER_SHARE {
+            *self.size = Size::measured(self.replica.state()?.len());
+            self.size.since = self.pipeline.bytes_in_flight();
         }
-        if self.size.measured + self.size.since + more > max {
+        if self.size.bytes() + more > max {
             return Err(CloseReason::DocumentTooLarge.into());
         }
         self.size.since += more;
+        let ranges = fresh.deletes().flat_map(|(_, ranges)| ranges);
+        self.size.deleted += ranges.map(|range| (range.end - range.start) as usize).sum::<usize>();
         Ok(())
     }
 }

@@ -115,6 +115,16 @@ pub enum Request {
     Restore,
 }
 
+impl Request {
+    /// Whether it asks for a change.
+    pub(super) const fn writes(&self) -> bool {
+        match self {
+            Self::State | Self::Diff(_) | Self::Text(_) | Self::Info => false,
+            Self::Update(_) | Self::Splice { .. } | Self::Create(_) | Self::Delete | Self::Restore => true,
+        }
+    }
+}
+
 /// One change of a text, in UTF-16 code units as Yjs counts them; positions past the end mean the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splice {

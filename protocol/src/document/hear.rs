@@ -116,7 +116,8 @@ impl Document {
 
     pub(super) fn offer(&mut self, bytes: Bytes, author: SessionId) -> Result<Offered, Refusing> {
         if self.phase == Phase::Deleted {
-            return Err(CloseReason::Deleted.into());
+            // Too late: once the deletion is on disk this session is closed, before any status.
+            return Ok(Offered { changed: false, missing: false });
         }
         let mut gate = self.gate();
         let update = gate.decode(bytes)?;
@@ -142,9 +143,12 @@ impl Document {
         let update = self.gate().decode(bytes)?;
         let admission = self.shape.admit(update)?;
         let known = admission.fresh.is_none() && !admission.missing;
-        if session.is_hocuspocus() {
+        if session.is_hocuspocus() && known {
+            self.await_status(id, session, statuses);
+        } else if session.is_hocuspocus() {
+            session.refused += statuses;
             for _ in 0..statuses {
-                status(now, id, session, known, out);
+                status(now, id, session, false, out);
             }
         } else if !known && !session.told_read_only {
             session.told_read_only = true;
@@ -169,7 +173,7 @@ impl Document {
     }
 
     pub(super) fn awareness_changed(&mut self, now: Time, out: &mut Vec<Output>) {
-        if self.awareness.has_changed() && self.awareness_due.is_none() && !self.sessions.is_empty() {
+        if self.awareness.has_changed() && self.awareness_due.is_none() {
             let due = now.after(AWARENESS_TICK_MS);
             self.awareness_due = Some(due);
             self.wake_by(due, out);

@@ -49,7 +49,7 @@ pub enum LoadError {
     Undecodable(#[from] Refusal),
 }
 
-/// The life of the document as a whole.
+/// The life of the document as a whole, as far as it is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Nobody has written to it yet.
@@ -66,6 +66,8 @@ pub(super) enum Phase {
 pub struct Document {
     pub(super) limits: Limits,
     pub(super) phase: Phase,
+    /// Whether the document is deleted on disk, which is what it is to everybody.
+    pub(super) deleted: bool,
     pub(super) shape: Shape,
     pub(super) replica: Replica,
     pub(super) pipeline: Pipeline,
@@ -91,7 +93,7 @@ impl Document {
     pub fn load(now: Time, limits: Limits, stored: Stored, out: &mut Vec<Output>) -> Result<Self, LoadError> {
         let mut shape = Shape::new();
         let snapshot = stored.snapshot.unwrap_or_else(|| Bytes::from_static(EMPTY_UPDATE));
-        let mut size = Size { measured: snapshot.len(), since: 0 };
+        let mut size = Size::measured(snapshot.len());
         shape.record(&Update::decode_within(snapshot.clone(), &UpdateLimits::STORED)?);
         for update in &stored.tail {
             shape.record(&Update::decode_within(update.clone(), &UpdateLimits::STORED)?);
@@ -105,6 +107,7 @@ impl Document {
         let mut document = Self {
             limits,
             phase,
+            deleted: stored.deleted,
             committed: shape.state_vector(),
             shape,
             replica: Replica::new(snapshot),
@@ -123,6 +126,7 @@ impl Document {
         for update in stored.tail {
             if let Err(broken) = document.replica.push(update) {
                 document.fail(&broken, out);
+                break;
             }
         }
         document.wake_by(now.after(limits.unload_after_ms), out);
@@ -131,9 +135,13 @@ impl Document {
 
     /// Takes one event and appends what the driver must now do, in order.
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
+        // The log may still answer for what it was given, and the driver for sessions that are gone.
+        if self.has_failed() && !matches!(input, Input::Opened(_) | Input::Request(..)) {
+            return;
+        }
         match input {
             Input::Opened(opened) => self.open(now, opened, out),
-            Input::Renewed(opened) => self.renew(now, opened, out),
+            Input::Renewed(opened) => self.renew(now, &opened, out),
             Input::Closed(session) => self.end(now, session, out),
             Input::Message(session, message) => self.message(now, session, message, out),
             Input::Request(ticket, request) => self.request(ticket, request, out),
@@ -141,7 +149,7 @@ impl Document {
                 self.pipeline.commit(writes);
                 self.position = position;
             }
-            Input::AppendFailed => self.disk_failed(out),
+            Input::AppendFailed => self.disk_failed(now, out),
             Input::Lagging(session) => self.lagging(session),
             Input::Drained(session) => self.drained(now, session, out),
             Input::Tick => self.tick(now, out),
@@ -164,12 +172,12 @@ impl Document {
 
     pub(super) fn open(&mut self, now: Time, opened: Opened, out: &mut Vec<Output>) {
         let refusal = match self.phase {
-            Phase::Deleted => Some(CloseReason::Deleted),
             Phase::Failed => Some(CloseReason::LoadFailed),
-            Phase::New | Phase::Live if self.sessions.len() >= self.limits.sessions_max => {
+            _ if self.deleted => Some(CloseReason::Deleted),
+            _ if self.sessions.len() >= self.limits.sessions_max => {
                 Some(CloseReason::SessionsFull("on this document"))
             }
-            Phase::New | Phase::Live => None,
+            _ => None,
         };
         if let Some(reason) = refusal {
             return out.push(Output::Close(opened.session, reason));
@@ -185,12 +193,18 @@ impl Document {
         }
     }
 
-    pub(super) fn renew(&mut self, now: Time, opened: Opened, out: &mut Vec<Output>) {
-        let Some(session) = self.sessions.get_mut(&opened.session) else {
-            return self.open(now, opened, out);
-        };
+    pub(super) fn renew(&mut self, now: Time, opened: &Opened, out: &mut Vec<Output>) {
+        // A session that has ended is not brought back: its client is about to hear of the end.
+        let Some(mut session) = self.sessions.remove(&opened.session) else { return };
+        let may_write_now = session.access == Access::Read && opened.access == Access::Write;
         session.access = opened.access;
         session.expires = opened.expires;
+        if may_write_now {
+            // What it wrote as a reader was not taken, and nothing else makes it say that again.
+            session.owed += std::mem::take(&mut session.refused);
+            self.ask(now, opened.session, &mut session, out);
+        }
+        self.sessions.insert(opened.session, session);
         if let Some(expires) = opened.expires {
             self.wake_by(expires, out);
         }
@@ -201,10 +215,11 @@ impl Document {
             return;
         }
         self.awareness.end_session(now, id);
-        self.awareness_changed(now, out);
         if self.sessions.is_empty() {
             self.idle_since = now;
             self.wake_by(now.after(self.limits.unload_after_ms), out);
+        } else {
+            self.awareness_changed(now, out);
         }
     }
 
@@ -237,7 +252,8 @@ impl Document {
         self.sessions.keys().copied().collect()
     }
 
-    pub(super) fn disk_failed(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn disk_failed(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.tell(now, out);
         self.give_up(&CloseReason::Disk, out);
     }
 
@@ -248,9 +264,12 @@ impl Document {
     /// The machine is ahead of the log, or without its content: everybody is sent away, and the
     /// driver lets go of it. Whoever comes back gets what the log holds.
     pub(super) fn give_up(&mut self, reason: &CloseReason, out: &mut Vec<Output>) {
+        if self.has_failed() {
+            return;
+        }
         self.phase = Phase::Failed;
         for waiter in self.pipeline.fail() {
-            if let Waiter::Request(ticket, _) = waiter {
+            if let Waiter::Request(ticket, _) | Waiter::TooLate(ticket) = waiter {
                 out.push(Output::Reply(ticket, Err(Refused::Reason(reason.clone()))));
             }
         }

@@ -4,8 +4,8 @@
 
 use bytes::Bytes;
 
-use super::admission::{Refusing, Waiter};
-use super::event::{Answer, Output, Refused, Request, Ticket, Write};
+use super::admission::{Change, Refusing, Waiter};
+use super::event::{Answer, Output, Refused, Request, Ticket};
 use super::machine::{Document, Phase};
 use super::replica::Broken;
 use crate::close::CloseReason;
@@ -15,7 +15,9 @@ impl Document {
         let answered = match (self.phase, request) {
             (Phase::Failed, _) => Err(Refused::Reason(CloseReason::LoadFailed).into()),
             (Phase::Deleted, Request::Restore) => Ok(self.restore(ticket)),
-            (Phase::Deleted, _) => Err(Refused::Reason(CloseReason::Deleted).into()),
+            (Phase::Live, Request::Restore) => Ok(self.wait(ticket)),
+            _ if self.deleted => Err(Refused::Reason(CloseReason::Deleted).into()),
+            (Phase::Deleted, request) if request.writes() => Ok(self.wait_for_deletion(ticket)),
             (_, request) => self.serve(ticket, request),
         };
         match answered {
@@ -61,7 +63,7 @@ impl Document {
         Answer::Info {
             sessions: self.sessions.len(),
             bytes: self.size.measured + self.size.since,
-            state_vector: self.shape.state_vector(),
+            state_vector: self.committed.clone(),
         }
     }
 
@@ -84,6 +86,9 @@ impl Document {
             match seed {
                 Some(seed) => {
                     let seed = gate.decode(seed)?;
+                    if gate.shape.admit(seed.clone()).map_err(Refusing::from)?.missing {
+                        return Err(Refused::Missing.into());
+                    }
                     gate.offer(seed, None)?;
                     gate.create();
                 }
@@ -100,15 +105,27 @@ impl Document {
         let existed = self.phase == Phase::Live;
         if existed {
             self.phase = Phase::Deleted;
-            self.pipeline.push(Write::Delete, None, None);
+            self.pipeline.push(Change::Deleted, None);
         }
         self.pipeline.wait(Waiter::Request(ticket, existed));
     }
 
     fn restore(&mut self, ticket: Ticket) -> Option<Answer> {
         self.phase = Phase::Live;
-        self.pipeline.push(Write::Restore, None, None);
+        self.pipeline.push(Change::Restored, None);
         self.pipeline.wait(Waiter::Request(ticket, true));
+        None
+    }
+
+    /// Nothing has to be written, but what the request asks for may be on its way to the disk.
+    fn wait(&mut self, ticket: Ticket) -> Option<Answer> {
+        self.pipeline.wait(Waiter::Request(ticket, false));
+        None
+    }
+
+    /// The document is about to be deleted: the request is told so when it is.
+    fn wait_for_deletion(&mut self, ticket: Ticket) -> Option<Answer> {
+        self.pipeline.wait(Waiter::TooLate(ticket));
         None
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Session {
     pub(super) asked: bool,
     /// Sync statuses that the next `SyncStep2` earns: one for a join, one for each update with a hole.
     pub(super) owed: u32,
+    /// Sync statuses that said "not saved": once it may write, it earns them again.
+    pub(super) refused: u32,
     /// It was told that it may not write.
     pub(super) told_read_only: bool,
     pub(super) lag: Option<Box<Lag>>,
@@ -58,6 +60,7 @@ impl Session {
             joined: false,
             asked: false,
             owed: 0,
+            refused: 0,
             told_read_only: false,
             lag: None,
             last_sent: now,

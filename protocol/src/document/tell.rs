@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 
-use super::admission::{Admitted, Waiter};
-use super::event::{Answer, Output, Urgency};
+use super::admission::{Admitted, Change, Waiter};
+use super::event::{Answer, Output, Refused, Urgency};
 use super::fan_out::{Frames, framed};
 use super::machine::Document;
 use super::session::{Dialect, Lag, Session};
@@ -25,6 +25,12 @@ impl Document {
         if !writes.is_empty() {
             out.push(Output::Append(writes));
         }
+        self.tell(now, out);
+        self.snapshot_if_long(self.limits.snapshot_after_bytes, out);
+    }
+
+    /// Tells what has come on disk, then those who waited for it.
+    pub(super) fn tell(&mut self, now: Time, out: &mut Vec<Output>) {
         let committed = self.pipeline.take_committed();
         if !committed.is_empty() {
             self.tell_committed(now, &committed, out);
@@ -32,12 +38,10 @@ impl Document {
         while let Some(waiter) = self.pipeline.next_waiter() {
             self.tell_waiter(now, waiter, out);
         }
-        self.snapshot_if_long(self.limits.snapshot_after_bytes, out);
     }
 
     pub(super) fn tell_committed(&mut self, now: Time, committed: &[Admitted], out: &mut Vec<Output>) {
-        let updates: Vec<&Update> =
-            committed.iter().filter_map(|admitted| admitted.update.as_ref()).collect();
+        let updates: Vec<&Update> = committed.iter().filter_map(Admitted::update).collect();
         if !updates.is_empty() {
             self.fan_out(now, committed, &updates, out);
         }
@@ -47,9 +51,16 @@ impl Document {
                 return self.fail(&broken, out);
             }
         }
-        if committed.iter().any(|admitted| admitted.deletes_document) {
-            for id in self.session_ids() {
-                self.close(now, id, CloseReason::Deleted, out);
+        for admitted in committed {
+            match admitted.change {
+                Change::Created | Change::Updated(_) => {}
+                Change::Deleted => {
+                    self.deleted = true;
+                    for id in self.session_ids() {
+                        self.close(now, id, CloseReason::Deleted, out);
+                    }
+                }
+                Change::Restored => self.deleted = false,
             }
         }
     }
@@ -89,6 +100,9 @@ impl Document {
         match waiter {
             Waiter::Request(ticket, changed) => {
                 out.push(Output::Reply(ticket, Ok(Answer::Saved { changed })));
+            }
+            Waiter::TooLate(ticket) => {
+                out.push(Output::Reply(ticket, Err(Refused::Reason(CloseReason::Deleted))));
             }
             Waiter::Statuses(id, statuses) => {
                 if let Some(session) = self.sessions.get_mut(&id) {
@@ -130,7 +144,7 @@ impl Document {
 
 /// The session that all of a commit came from, if it is one.
 pub(super) fn sole_author(committed: &[Admitted]) -> Option<SessionId> {
-    let mut authors = committed.iter().filter(|admitted| admitted.update.is_some()).map(|a| a.author);
+    let mut authors = committed.iter().filter(|admitted| admitted.update().is_some()).map(|a| a.author);
     let first = authors.next()?;
     authors.all(|author| author == first).then_some(first)?
 }

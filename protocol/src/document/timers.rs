@@ -50,8 +50,11 @@ impl Document {
     }
 
     pub(super) fn unload_if_idle(&mut self, now: Time, out: &mut Vec<Output>) {
-        let idle = self.sessions.is_empty() && self.pipeline.is_empty();
-        if idle && now.since(self.idle_since) >= self.limits.unload_after_ms {
+        if !self.pipeline.is_empty() {
+            // What is on its way to the disk is somebody's: the document is not idle.
+            self.idle_since = now;
+        }
+        if self.sessions.is_empty() && now.since(self.idle_since) >= self.limits.unload_after_ms {
             self.snapshot_if_long(self.limits.snapshot_after_bytes / 4, out);
             out.push(Output::Unload);
             // Should somebody have just asked for the document, it stays as long again.
@@ -78,7 +81,8 @@ impl Document {
         }
         match self.replica.state() {
             Ok(state) => {
-                self.size = Size { measured: state.len(), since: 0 };
+                self.size = Size::measured(state.len());
+                self.size.since = self.pipeline.bytes_in_flight();
                 self.unsnapshotted_bytes = 0;
                 out.push(Output::Snapshot { position: self.position, state });
             }
