@@ -146,7 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_update_is_read_as_it_is_written() {
+    fn s1_an_update_is_read_as_it_is_written() {
         let mut frame = Vec::new();
         Reply::Update(b"abc").put(&mut frame);
         assert_eq!(frame, [0, 2, 3, b'a', b'b', b'c']);
@@ -154,13 +154,13 @@ mod tests {
     }
 
     #[test]
-    fn two_messages_in_one_frame_are_refused() {
+    fn s1_two_messages_in_one_frame_are_refused() {
         let frame = Bytes::from_static(&[3, 3]);
         assert_eq!(parse(frame), Err(FrameError::Malformed(ReadError::Trailing)));
     }
 
     #[test]
-    fn unknown_types_are_named() {
+    fn s2_unknown_types_are_named() {
         assert_eq!(parse(Bytes::from_static(&[9])), Err(FrameError::UnknownType(9)));
         assert_eq!(parse(Bytes::from_static(&[0, 7, 0])), Err(FrameError::UnknownSync(7)));
         assert_eq!(parse(Bytes::new()), Err(FrameError::Malformed(ReadError::End)));
@@ -168,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_frame_is_read_or_refused(bytes: Vec<u8>) {
+        fn s2_any_frame_is_read_or_refused(bytes: Vec<u8>) {
             let _: Result<Message, FrameError> = parse(bytes.into());
         }
     }

@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_both_provider_generations_are_read() {
+    fn h1_tokens_of_both_provider_generations_are_read() {
         for tail in [&b""[..], b"\x054.8.0"] {
             let body = [&[2, 0, 3][..], b"abc", tail].concat();
             let Ok(Frame::Document(address, Body::Token(token))) = read(frame("notes", &body)) else {
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_may_carry_a_session_id() {
+    fn h2_an_address_may_carry_a_session_id() {
         let Ok(Frame::Document(address, Body::Close)) = read(frame("a/b\0x1", &[7])) else {
             panic!("no close")
         };
@@ -238,14 +238,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broadcast_that_only_servers_send_is_refused() {
+    fn h3_a_broadcast_that_only_servers_send_is_refused() {
         let refused = Err(FrameError::Message(ysync::FrameError::UnknownType(6)));
         assert_eq!(read(frame("a", &[6, 0])), refused);
     }
 
     proptest! {
         #[test]
-        fn any_frame_is_read_or_refused(bytes: Vec<u8>) {
+        fn h3_any_frame_is_read_or_refused(bytes: Vec<u8>) {
             let _: Result<Frame, FrameError> = read(bytes.into());
         }
     }
