@@ -9,10 +9,10 @@ use anyhow::Result;
 
 use super::Options;
 use super::report::{Report, Row};
-use crate::rates::{self, Search};
+use crate::rates::{self, Search, median};
 use crate::relay::Kind;
 use crate::rooms::{self, Outcome, Plan};
-use crate::server::Program;
+use crate::server::{Program, Server};
 
 /// The highest p99 of a trial that passes.
 const P99_MS_MAX: f64 = 100.0;
@@ -25,6 +25,12 @@ const TRIALS_MAX: u32 = 24;
 
 /// A failed trial near the limit is tried once more: other work on the machine may have failed it.
 const TRIES_PER_RATE: u32 = 2;
+
+/// What a delivery costs is measured at this many times the rate that the search starts from.
+const COST_RATE_FACTOR: f64 = 2.0;
+
+/// Keeps the documents of one kind of trial apart from those of the other.
+const COST_SEEDS: u32 = 1 << 20;
 
 const WARM: Duration = Duration::from_secs(1);
 const MEASURED: Duration = Duration::from_secs(4);
@@ -57,7 +63,9 @@ fn compare(options: &Options, report: &mut Report, scenario: &'static str, plan:
     }
     let mut bests = Vec::new();
     for program in &programs {
-        let best = search(program, plan)?;
+        let server = program.start()?;
+        report.add(cost(&server, program, scenario, plan, options.repeats)?);
+        let best = search(&server, program, plan)?;
         let value = best.as_ref().map_or(0.0, |outcome| outcome.deliveries_per_second);
         bests.push(value);
         let note = best.as_ref().map_or_else(|| "no rate passes".to_owned(), note);
@@ -88,9 +96,22 @@ fn compare(options: &Options, report: &mut Report, scenario: &'static str, plan:
     options.clear("rooms")
 }
 
+/// What a delivery costs the server at a rate that every server bears: unlike a limit, it can be
+/// measured on a machine that does other things as well.
+fn cost(server: &Server, program: &Program, scenario: &'static str, plan: Plan, repeats: u32) -> Result<Row> {
+    let rate = plan.rate * COST_RATE_FACTOR;
+    let mut micros = Vec::new();
+    for repeat in 0..repeats {
+        let outcome = rooms::run(server, program.stores, Plan { rate, seed: COST_SEEDS + repeat, ..plan })?;
+        micros.push(outcome.server_cores * 1e6 / outcome.deliveries_per_second);
+    }
+    let note = format!("{} at {rate:.0} keystrokes/s", super::spread(&micros));
+    let (who, figure) = (program.name.to_owned(), "server CPU per delivery");
+    Ok(Row { scenario, who, figure, value: median(&micros), unit: "µs", note })
+}
+
 /// The best trial that passed.
-fn search(program: &Program, plan: Plan) -> Result<Option<Outcome>> {
-    let server = program.start()?;
+fn search(server: &Server, program: &Program, plan: Plan) -> Result<Option<Outcome>> {
     let mut search = Search::from(plan.rate, PRECISION, TRIALS_MAX);
     let mut best: Option<Outcome> = None;
     let mut seed = 0;
@@ -98,7 +119,7 @@ fn search(program: &Program, plan: Plan) -> Result<Option<Outcome>> {
         let mut passed = false;
         for _ in 0..TRIES_PER_RATE {
             seed += 1;
-            let outcome = rooms::run(&server, program.stores, Plan { rate, seed, ..plan })?;
+            let outcome = rooms::run(server, program.stores, Plan { rate, seed, ..plan })?;
             passed = outcome.passes(P99_MS_MAX);
             let failure = outcome.failure.as_deref().unwrap_or_default();
             let (missing, misplaced) = (outcome.missing, outcome.misplaced);
