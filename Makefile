@@ -76,6 +76,7 @@ docs: page ## build the API docs, warnings denied
 
 boundaries: ## which crate may depend on what, and how long a file may be
 	scripts/boundaries
+	scripts/check-rules
 
 fuzz: ## run every fuzz target for FUZZ_SECONDS (60) each
 	scripts/fuzz $(FUZZ_SECONDS)

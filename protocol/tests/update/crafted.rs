@@ -33,7 +33,7 @@ fn shape(updates: &[Bytes]) -> Shape {
 }
 
 #[test]
-fn values_and_json_that_nest_deep_are_refused_without_recursion() {
+fn u3_values_and_json_that_nest_deep_are_refused_without_recursion() {
     let arrays = [[117, 1].repeat(100_000), vec![126]].concat();
     let block = wire().byte(ANY).u(1).text("t").u(1).raw(&arrays);
     assert_eq!(refusal(one(block)), Refusal::ValueDepth);
@@ -43,7 +43,7 @@ fn values_and_json_that_nest_deep_are_refused_without_recursion() {
 }
 
 #[test]
-fn counts_that_the_bytes_cannot_hold_are_refused() {
+fn u2_counts_that_the_bytes_cannot_hold_are_refused() {
     let claims = 100_000_000;
     assert_eq!(refusal(wire().u(claims).0), Refusal::Count);
     assert_eq!(refusal(wire().u(0).u(claims).0), Refusal::Count);
@@ -57,7 +57,7 @@ fn counts_that_the_bytes_cannot_hold_are_refused() {
 }
 
 #[test]
-fn clocks_stay_below_the_limit() {
+fn u3_clocks_stay_below_the_limit() {
     let huge = u64::from(u32::MAX);
     assert_eq!(refusal(one(gc(huge))), Refusal::Clock);
     assert_eq!(refusal(one(wire().byte(DELETED).u(1).text("t").u(huge))), Refusal::Clock);
@@ -73,7 +73,7 @@ fn clocks_stay_below_the_limit() {
 }
 
 #[test]
-fn only_what_yjs_writes_is_read() {
+fn u1_only_what_yjs_writes_is_read() {
     for (block, expected) in [
         (wire().byte(0x80).u(1), Refusal::Flags),
         (wire().byte(0x20 | 10).u(1), Refusal::Flags),
@@ -128,7 +128,7 @@ fn only_what_yjs_writes_is_read() {
 }
 
 #[test]
-fn limits_hold_on_bytes_blocks_values_and_subdocuments() {
+fn u3_limits_hold_on_bytes_blocks_values_and_subdocuments() {
     let limits =
         Limits { bytes: 100, blocks: 3, clients: 2, ranges: 2, values: 4, subdocs: 1, ..Limits::OUTSIDE };
     let within = |bytes: Bytes| Update::decode_within(bytes, &limits).map(drop);
@@ -154,7 +154,7 @@ fn limits_hold_on_bytes_blocks_values_and_subdocuments() {
 }
 
 #[test]
-fn shared_types_nest_to_the_limit_and_no_deeper() {
+fn u4_shared_types_nest_to_the_limit_and_no_deeper() {
     let cap = u64::from(NESTING_MAX);
     let root = wire().byte(TYPE | KEYED).u(1).text("m").text("k").u(1);
     let chain = |depth: u64| {
@@ -186,7 +186,7 @@ fn shared_types_nest_to_the_limit_and_no_deeper() {
 }
 
 #[test]
-fn a_parent_must_be_a_shared_type_or_deleted() {
+fn u4_a_parent_must_be_a_shared_type_or_deleted() {
     let text = one(text_in("t", "abc"));
     let child = decode(update(&[(2, 0, &[map_in((1, 1), "k")])], &[]));
     let held = shape(std::slice::from_ref(&text));
@@ -226,7 +226,7 @@ fn text_stands_only_in_texts() {
 /// yrs takes the key from the right neighbour even where it takes the container from the left one. Yjs does
 /// not, and shows text of which yrs deletes a part.
 #[test]
-fn nothing_stands_to_the_left_of_a_map_entry() {
+fn u4_nothing_stands_to_the_left_of_a_map_entry() {
     let base = update(&[(2, 0, &[entry_in("m", "k")]), (1, 0, &[text_in("t", "ab")])], &[]);
     let hostile =
         update(&[(3, 0, &[text_between((1, 0), (2, 0), "x"), text_between((3, 0), (2, 0), "y")])], &[]);
@@ -249,7 +249,7 @@ fn nothing_stands_to_the_left_of_a_map_entry() {
 }
 
 #[test]
-fn what_is_attached_to_collected_content_is_collected_as_in_yjs() {
+fn u8_what_is_attached_to_collected_content_is_collected_as_in_yjs() {
     let held = shape(&[update(&[(2, 0, &[text_in("t", "ab")]), (1, 0, &[gc(2)])], &[])]);
     for (block, len) in [
         (text_after((1, 1), "x😀"), 3),
@@ -264,7 +264,7 @@ fn what_is_attached_to_collected_content_is_collected_as_in_yjs() {
 }
 
 #[test]
-fn what_rests_on_the_unknown_is_held_back_and_never_pending() {
+fn u5_what_rests_on_the_unknown_is_held_back_and_never_pending() {
     let doc = doc(9);
     let mut shape = Shape::new();
     // Single letters in reverse order: pending updates would cost yrs the square of their number.
@@ -303,7 +303,7 @@ fn what_rests_on_the_unknown_is_held_back_and_never_pending() {
 }
 
 #[test]
-fn deletions_are_taken_as_far_as_their_units_are_known() {
+fn u5_deletions_are_taken_as_far_as_their_units_are_known() {
     let held = shape(&[one(text_in("t", "abcdef")), update(&[], &[(1, 1, 2)])]);
     let admission = held.admit(decode(update(&[], &[(1, 0, 9)]))).unwrap();
     assert!(admission.missing);
@@ -315,7 +315,7 @@ fn deletions_are_taken_as_far_as_their_units_are_known() {
 
 /// While it puts clients aside yrs looks through all of them for every block it takes meanwhile.
 #[test]
-fn blocks_that_would_keep_yrs_searching_are_refused() {
+fn u4_blocks_that_would_keep_yrs_searching_are_refused() {
     let depth = 2_000;
     let letters = 20_000;
     let last = depth + 1;
@@ -336,7 +336,7 @@ fn blocks_that_would_keep_yrs_searching_are_refused() {
 }
 
 #[test]
-fn joining_fills_gaps_with_skips_and_takes_each_unit_once() {
+fn u9_joining_fills_gaps_with_skips_and_takes_each_unit_once() {
     let word = |clock: u64, text: &str| {
         let block = if clock == 0 { text_in("t", text) } else { text_after((1, clock - 1), text) };
         decode(update(&[(1, clock, &[block])], &[(2, clock, 1)]))
@@ -353,7 +353,7 @@ fn joining_fills_gaps_with_skips_and_takes_each_unit_once() {
 }
 
 #[test]
-fn state_vectors_are_read_as_yjs_writes_them() {
+fn s5_state_vectors_are_read_as_yjs_writes_them() {
     let bytes = wire().u(3).u(9).u(4).u(7).u(0).u(1).u(300).0;
     let vector = StateVector::decode(&bytes).unwrap();
     assert_eq!(vector.iter().collect::<Vec<_>>(), [(ClientId(1), 300), (ClientId(9), 4)]);

@@ -33,7 +33,7 @@ fn shape_with(state: &Update, known: u32) -> Shape {
 }
 
 #[test]
-fn what_is_left_is_what_yjs_sends_to_someone_who_has_the_first_units() {
+fn u7_what_is_left_is_what_yjs_sends_to_someone_who_has_the_first_units() {
     for run in read_json("cuts.json").as_array().unwrap() {
         let name = run["name"].as_str().unwrap();
         let state = decode(unhex(&run["state"]));
@@ -63,7 +63,7 @@ fn what_is_left_is_what_yjs_sends_to_someone_who_has_the_first_units() {
 }
 
 #[test]
-fn a_document_that_has_the_first_units_takes_the_rest() {
+fn u7_a_document_that_has_the_first_units_takes_the_rest() {
     for run in read_json("cuts.json").as_array().unwrap() {
         let state = decode(unhex(&run["state"]));
         let whole = doc(1);

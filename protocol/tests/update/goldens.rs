@@ -32,7 +32,7 @@ fn deliver(golden: &Golden, mut pool: Vec<Update>) -> Vec<Update> {
 }
 
 #[test]
-fn every_golden_is_admitted_in_order_without_holes() {
+fn u1_every_golden_is_admitted_in_order_without_holes() {
     for golden in goldens() {
         let reader = doc(900);
         let mut shape = Shape::new();
@@ -49,7 +49,7 @@ fn every_golden_is_admitted_in_order_without_holes() {
 }
 
 #[test]
-fn duplicates_in_any_order_give_what_yjs_holds() {
+fn u6_duplicates_in_any_order_give_what_yjs_holds() {
     for golden in goldens() {
         for seed in 1..=8 {
             let mut numbers = Numbers(seed);
@@ -75,7 +75,7 @@ fn duplicates_in_any_order_give_what_yjs_holds() {
 }
 
 #[test]
-fn a_state_that_is_sent_again_admits_nothing() {
+fn u6_a_state_that_is_sent_again_admits_nothing() {
     for golden in goldens() {
         let mut shape = Shape::new();
         let whole = shape.admit(golden.state.clone()).unwrap();
@@ -101,7 +101,7 @@ fn a_state_that_is_sent_again_admits_nothing() {
 }
 
 #[test]
-fn a_client_that_waits_itself_sends_holes_and_they_are_seen() {
+fn u5_a_client_that_waits_itself_sends_holes_and_they_are_seen() {
     let json = read_json("holes.json");
     let updates: Vec<Update> = json["updates"].as_array().unwrap().iter().map(|u| decode(unhex(u))).collect();
     for name in ["waiting", "merged"] {

@@ -257,7 +257,7 @@ fn deliver(updates: &[Update], order: &[usize]) -> Result<(Doc, Vec<Update>), Te
 
 proptest! {
     #[test]
-    fn pieces_in_any_order_are_admitted_as_the_model_says(
+    fn u5_pieces_in_any_order_are_admitted_as_the_model_says(
         acts in prop::collection::vec((0..PEOPLE, act()), 1..40),
         order in prop::collection::vec(0_usize..64, 0..60),
         groups in prop::collection::vec(1_usize..5, 1..20),
@@ -304,7 +304,7 @@ proptest! {
 }
 
 #[test]
-fn two_writers_with_one_client_id_are_found() {
+fn u10_two_writers_with_one_client_id_are_found() {
     let write = |text: &str, entry: u32, nested: &str| {
         let writer = doc(1);
         let (root, map) = (writer.get_or_insert_text("text"), writer.get_or_insert_map("map"));

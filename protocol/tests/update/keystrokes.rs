@@ -5,7 +5,7 @@ use quire_protocol::update::{Shape, Update, merge};
 use yrs::{Any, GetString, Map, ReadTxn, StateVector, Text, Transact};
 
 #[test]
-fn keystrokes_are_admitted_once_and_join_to_the_same_text() {
+fn u9_keystrokes_are_admitted_once_and_join_to_the_same_text() {
     let typist = doc(1);
     let text = typist.get_or_insert_text("content");
     let map = typist.get_or_insert_map("fields");

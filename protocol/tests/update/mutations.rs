@@ -141,7 +141,7 @@ fn peak_memory_kib() -> usize {
 }
 
 #[test]
-fn yrs_stands_whatever_mutant_is_let_through() {
+fn u11_yrs_stands_whatever_mutant_is_let_through() {
     let count = std::env::var("QUIRE_MUTATIONS").map_or(MUTATIONS_BY_DEFAULT, |count| count.parse().unwrap());
     let goldens = goldens();
     let bases: Vec<Vec<Base>> = goldens.iter().map(Base::all).collect();
