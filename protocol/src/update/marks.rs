@@ -1,5 +1,7 @@
 //! What an item's place in the document means for those that name it.
 
+use super::block::ItemId;
+
 /// What must be known of an item for as long as others may name it. Plain text in a root type has the
 /// default mark, which costs nothing to keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -8,6 +10,8 @@ pub(super) struct Mark {
     pub(super) depth: u8,
     /// It is a map entry.
     pub(super) keyed: bool,
+    /// The shared type that holds it; none for a root type, whichever.
+    pub(super) container: Option<ItemId>,
     /// What the container that holds it is for.
     pub(super) within: Use,
     pub(super) role: Role,

@@ -94,6 +94,9 @@ pub enum Refusal {
     /// what it means.
     #[error("a block names the map entry {0} as its right neighbour")]
     RightOfEntry(ItemId),
+    /// The two neighbours of a block are in different containers.
+    #[error("a block's right neighbour {0} is in another container than its left one")]
+    Apart(ItemId),
     /// The blocks refer to each other in a way that would keep yrs busy for too long.
     #[error("the blocks refer to each other in too tangled a way")]
     Tangled,
@@ -133,6 +136,7 @@ impl Refusal {
             Self::Misplaced(_) => "misplaced",
             Self::Parent(_) => "parent",
             Self::RightOfEntry(_) => "right_of_entry",
+            Self::Apart(_) => "apart",
             Self::Tangled => "tangled",
         }
     }

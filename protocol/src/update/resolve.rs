@@ -241,7 +241,8 @@ impl<'a> Resolution<'a> {
                 match mark.role {
                     Role::Container(within) => {
                         let depth = mark.depth.saturating_add(1);
-                        Ok(Some(Mark { depth, keyed: key.is_some(), within, role: Role::Leaf }))
+                        let keyed = key.is_some();
+                        Ok(Some(Mark { depth, keyed, container: Some(id), within, role: Role::Leaf }))
                     }
                     // Only a shared type has ever had children: this one was deleted before we saw it.
                     _ if deleted => Ok(None),
@@ -251,24 +252,30 @@ impl<'a> Resolution<'a> {
                     Role::Leaf => Ok(None),
                 }
             }
-            Anchor::Beside { left, right } => {
-                let left = left.map(|id| self.look_up(id).0);
-                let beside = right.map(|id| (id, self.look_up(id).0));
-                if let Some((id, mark)) = beside
-                    && mark.keyed
-                    && self.strict
-                {
-                    return Err(Refusal::RightOfEntry(id));
-                }
-                let right = beside.map(|(_, mark)| mark);
-                let gone = |mark: Option<Mark>| mark.is_some_and(|mark| mark.role == Role::Gone);
-                if gone(left) || gone(right) {
-                    return Ok(None);
-                }
-                let place = left.or(right).unwrap_or_default();
-                Ok(Some(Mark { role: Role::Leaf, ..place }))
-            }
+            Anchor::Beside { left, right } => self.place_beside(left, right),
         }
+    }
+
+    /// The mark of a leaf beside other items; none when one of them has been collected.
+    fn place_beside(&self, left: Option<ItemId>, right: Option<ItemId>) -> Result<Option<Mark>, Refusal> {
+        let left = left.map(|id| self.look_up(id).0);
+        let Some(right_id) = right else {
+            let alive = left.filter(|mark| mark.role != Role::Gone);
+            return Ok(alive.map(|mark| Mark { role: Role::Leaf, ..mark }));
+        };
+        let right = self.look_up(right_id).0;
+        if self.strict && right.keyed {
+            return Err(Refusal::RightOfEntry(right_id));
+        }
+        let left = left.unwrap_or(right);
+        if left.role == Role::Gone || right.role == Role::Gone {
+            return Ok(None);
+        }
+        // When one of two containers is collected, Yjs collects the block and yrs shows it in the other.
+        if self.strict && left.container != right.container {
+            return Err(Refusal::Apart(right_id));
+        }
+        Ok(Some(Mark { role: Role::Leaf, ..left }))
     }
 
     /// The mark of a known item, and whether it is known to be deleted.

@@ -248,6 +248,23 @@ fn u4_nothing_stands_to_the_left_of_a_map_entry() {
     assert_ne!(text, "axyb", "yrs has learnt to do as Yjs does: the rule may go");
 }
 
+/// When one of two containers is collected Yjs collects what stands between them, and yrs shows it.
+#[test]
+fn neighbours_are_in_one_container() {
+    let nested = |key: &str| wire().byte(TYPE | KEYED).u(1).text("fields").text(key).u(2);
+    let inside = |clock: u64| wire().byte(STRING).u(0).id((1, clock)).text("ab");
+    let base = [(1, 0, &[nested("a"), nested("b"), inside(0), inside(1), text_in("t", "ab")][..])];
+    let held = shape(&[update(&base, &[])]);
+    for (left, right) in [(2, 4), (2, 6), (6, 4)] {
+        let between = update(&[(2, 0, &[text_between((1, left), (1, right), "x")])], &[]);
+        assert_eq!(held.admit(decode(between)).unwrap_err().reason(), "apart");
+    }
+    for (left, right) in [(2, 3), (6, 7)] {
+        let between = update(&[(2, 0, &[text_between((1, left), (1, right), "x")])], &[]);
+        assert!(held.admit(decode(between)).unwrap().fresh.is_some());
+    }
+}
+
 #[test]
 fn u8_what_is_attached_to_collected_content_is_collected_as_in_yjs() {
     let held = shape(&[update(&[(2, 0, &[text_in("t", "ab")]), (1, 0, &[gc(2)])], &[])]);

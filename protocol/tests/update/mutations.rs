@@ -1,11 +1,13 @@
 //! Real updates, mutated: whatever the decoder and admission let through, yrs stands.
 //!
-//! `QUIRE_MUTATIONS` sets how many; `--nocapture` shows what became of them.
+//! `QUIRE_MUTATIONS` sets how many; `--nocapture` shows what became of them. `QUIRE_MUTANTS_OUT` names a file that
+//! what was let through is written to, for `testdata/replay.mjs` to give it to Yjs.
 
 use crate::support::{Golden, Numbers, apply, decode, doc, goldens, state_of};
 use bytes::Bytes;
 use quire_protocol::update::{Refusal, Shape, Update};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 use yrs::types::ToJson;
@@ -40,7 +42,7 @@ impl Base {
     }
 
     /// What a mutant did: refused, nothing new, or applied. The document must be whole afterwards.
-    fn try_on(&self, mutant: Bytes) -> Result<Outcome, Refusal> {
+    fn try_on(&self, mutant: Bytes, out: Option<&mut dyn Write>) -> Result<Outcome, Refusal> {
         let admission = self.shape.admit(Update::decode(mutant)?)?;
         let Some(fresh) = admission.fresh else { return Ok(Outcome::NothingNew) };
         let doc = doc(901);
@@ -52,6 +54,11 @@ impl Base {
         assert_eq!(shape.admit(fresh.clone()).unwrap().fresh, None);
         check(&doc, &shape);
         let changed = state_of(&doc) != before;
+        if let Some(out) = out {
+            let text = doc.get_or_insert_text("content").get_string(&doc.transact());
+            let line = [hex(self.state.encoded()), hex(fresh.encoded()), hex(text.as_bytes())].join(" ");
+            writeln!(out, "{line}").unwrap();
+        }
         // Everything goes: what the mutant nested or misplaced is deleted and collected.
         let deletes = shape.state_vector().iter().fold(Vec::new(), |mut out, (client, clock)| {
             for value in [u64::from(client.0), 1, 0, u64::from(clock)] {
@@ -90,6 +97,10 @@ fn check(doc: &Doc, shape: &Shape) {
     assert_eq!(again.state_vector(), shape.state_vector());
     let reader = crate::support::doc(902);
     apply(&reader, &state);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn mutate(numbers: &mut Numbers, seed: &[u8], others: &[Bytes]) -> Vec<u8> {
@@ -149,6 +160,7 @@ fn u11_yrs_stands_whatever_mutant_is_let_through() {
     let mut numbers = Numbers(0x5eed);
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
     let mut slowest = (Duration::ZERO, Vec::new());
+    let mut out = std::env::var("QUIRE_MUTANTS_OUT").ok().map(|path| std::fs::File::create(path).unwrap());
     let mut hungriest = (0, Vec::new());
     for _ in 0..count {
         let story = numbers.below(goldens.len());
@@ -161,8 +173,9 @@ fn u11_yrs_stands_whatever_mutant_is_let_through() {
         };
         let mutant = mutate(&mut numbers, seed.encoded(), &all);
         let memory = peak_memory_kib();
+        let out = out.as_mut().map(|out| out as &mut dyn Write);
         let (outcome, took) =
-            timed(|| catch_unwind(AssertUnwindSafe(|| base.try_on(Bytes::from(mutant.clone())))));
+            timed(|| catch_unwind(AssertUnwindSafe(|| base.try_on(Bytes::from(mutant.clone()), out))));
         let Ok(outcome) = outcome else {
             panic!("{} after {} updates: {:02x?}", goldens[story].name, base.at, mutant);
         };
@@ -175,7 +188,7 @@ fn u11_yrs_stands_whatever_mutant_is_let_through() {
         }
         if took > slowest.0 {
             // Again: other work on the machine must not count.
-            let (_, again) = timed(|| base.try_on(Bytes::from(mutant.clone())));
+            let (_, again) = timed(|| base.try_on(Bytes::from(mutant.clone()), None));
             if took.min(again) > slowest.0 {
                 slowest = (took.min(again), mutant);
             }
