@@ -39,6 +39,7 @@ for (const dialect of DIALECTS) {
     stalled.resume();
     await untilEqual([...writers, reader].map((editor) => editor.doc));
     assert.equal(reader.losses, 0, "the reader was cut off instead");
+    assert.ok((await metric(server, "quire_sessions_lagging_total")) > 0, "it was never behind, so nothing was tested");
     // It follows again.
     reader.text.insert(0, "back. ");
     await reader.saved();
@@ -46,6 +47,12 @@ for (const dialect of DIALECTS) {
     t.diagnostic(`${(CHUNKS * CHUNK.length) >> 20} MiB typed past it, server memory grew by ${grown >> 20} MiB`);
     assert.ok(grown < MEMORY_GROWTH_MAX, `server memory grew by ${grown >> 20} MiB`);
   });
+}
+
+async function metric(server, name) {
+  const text = await (await fetch(`${server.http}/metrics`)).text();
+  const values = text.split("\n").filter((line) => line.startsWith(name)).map((line) => Number(line.split(" ").at(-1)));
+  return values.reduce((sum, value) => sum + value, 0);
 }
 
 async function memoryOf(pid) {
