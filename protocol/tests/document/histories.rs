@@ -72,6 +72,8 @@ enum Step {
         ms: u64,
     },
     Killed,
+    /// The disk refuses what was appended; the machine is let go and the document read again.
+    DiskFails,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -93,6 +95,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => who.prop_map(|who| Step::Drains { who }),
         1 => (0..20_000_u64).prop_map(|ms| Step::Waits { ms }),
         1 => Just(Step::Killed),
+        1 => Just(Step::DiskFails),
     ]
 }
 
@@ -153,6 +156,14 @@ fn take(world: &mut World, step: Step) {
         Step::Drains { who } => drains(world, EDITORS[who].0),
         Step::Waits { ms } => world.passes(ms),
         Step::Killed => world.restarts(),
+        Step::DiskFails => {
+            if !world.appended.is_empty() {
+                world.appended.clear();
+                world.handle(Input::AppendFailed);
+                assert!(world.machine.has_failed());
+                world.restarts();
+            }
+        }
     }
 }
 
@@ -224,7 +235,11 @@ fn hold_to_account(world: &World) {
             );
         }
     }
-    assert_eq!(world.closed, Vec::<String>::new(), "nobody did wrong");
+    assert!(
+        world.closed.iter().all(|closed| closed.ends_with(": disk")),
+        "nobody did wrong: {:?}",
+        world.closed
+    );
 }
 
 proptest! {
