@@ -27,7 +27,7 @@ run: page ## build everything and serve the editor page on http://127.0.0.1:8080
 	@echo "Starting Quire. Open http://$(LISTEN)/ in two tabs; Ctrl-C stops it."
 	@exec $(TARGET)/release/quire serve --listen $(LISTEN) --data "$(DATA)"
 
-test: test-rust test-page ## every test there is, installing what they need
+test: test-rust test-page test-clients test-browser ## every test there is, installing what they need
 
 # The page comes first in each of these: the binary embeds it.
 test-rust: page

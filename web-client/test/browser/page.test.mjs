@@ -39,7 +39,7 @@ test("two tabs type, see each other, and find it all after kill -9", async (t) =
 test("saved is never shown for what is gone", async (t) => {
   const server = await startServer(t);
   const browser = await startBrowser(t);
-  for (let round = 0; round < 5; round++) {
+  for (let round = 0; round < 3; round++) {
     const context = await browser.newContext();
     const visitor = await Visitor.open(context, server, `?doc=round-${round}`);
     await visitor.is("saved");
