@@ -1,6 +1,6 @@
 //! Measures the log on a real disk: throughput, bytes written, ack latency, and how it starts.
 //!
-//! `cargo bench -p quire-storage --bench log -- [DIRECTORY] [throughput|lone|reopen|start]…` prints
+//! `cargo bench -p quire-storage --bench log -- [DIRECTORY] [throughput|lone|start|reopen|layouts]…` prints
 //! one line a figure. Ratios are taken within the run, on the same disk.
 
 use bytes::Bytes;
@@ -29,7 +29,7 @@ fn main() {
     {
         return fill_and_die(Path::new(directory), number(documents), number(snapshot_bytes));
     }
-    let known = ["throughput", "lone", "reopen", "start"];
+    let known = ["throughput", "lone", "start", "reopen", "layouts"];
     let (chosen, places): (Vec<_>, Vec<_>) = args.iter().partition(|arg| known.contains(&arg.as_str()));
     let place = places.first().map_or_else(std::env::temp_dir, PathBuf::from);
     let runs = |name: &str| chosen.is_empty() || chosen.iter().any(|chosen| *chosen == name);
@@ -45,6 +45,9 @@ fn main() {
     }
     if runs("reopen") {
         reopen_after_kill(&place);
+    }
+    if runs("layouts") {
+        layouts(&place);
     }
 }
 
@@ -243,6 +246,45 @@ fn reopen_after_kill(place: &Path) {
     println!(
         "reopen after a kill at {} MiB: {open:?}, {replayed} entries replayed; then one document in {load:?}",
         bytes >> 20
+    );
+}
+
+/// What one file for everything would cost: acks with redb's quick repair, starts without it.
+fn layouts(place: &Path) {
+    for quick_repair in [false, true] {
+        let dir = tempfile::tempdir_in(place).expect("a directory");
+        let db = redb::Database::create(dir.path().join("one.redb")).expect("creates");
+        let mut plain = File::create(dir.path().join("plain")).expect("a file");
+        plain.write_all(&vec![0; 4096 * 400]).and_then(|()| plain.sync_all()).expect("room");
+        let mut plain = OpenOptions::new().write(true).open(dir.path().join("plain")).expect("the file");
+        let table = redb::TableDefinition::<u64, &[u8]>::new("log");
+        let (mut commits, mut syncs) = (vec![], vec![]);
+        for i in 0..400 {
+            let started = Instant::now();
+            plain.write_all(&[1; 4096]).and_then(|()| plain.sync_data()).expect("a working disk");
+            syncs.push(started.elapsed());
+            let started = Instant::now();
+            let mut txn = db.begin_write().expect("one writer");
+            txn.set_quick_repair(quick_repair);
+            txn.open_table(table).expect("a table").insert(i, &[7; 100][..]).expect("room");
+            txn.commit().expect("a working disk");
+            commits.push(started.elapsed());
+        }
+        let (commit, sync) = (median(commits), median(syncs));
+        println!(
+            "one redb file, quick repair {quick_repair}: commit p50 {commit:?}; one fdatasync p50 {sync:?}; ratio {:.2}",
+            commit.as_secs_f64() / sync.as_secs_f64()
+        );
+    }
+    let dir = filled(place, 16_000, 60_000);
+    let started = Instant::now();
+    let mut builder = redb::Builder::new();
+    let file = dir.path().join("store.redb");
+    drop(builder.set_check_integrity_on_open(true).open(file).expect("a whole file"));
+    let walk = started.elapsed();
+    println!(
+        "a start that walks a file of {} MiB, as redb's ordinary repair does: {walk:?}",
+        size(dir.path()) >> 20
     );
 }
 

@@ -122,6 +122,24 @@ fn files_that_do_not_belong_together_are_refused_and_left_alone() {
     }
 }
 
+#[test]
+fn a_newer_format_is_refused_and_named() {
+    for file in ["journal.redb", "store.redb"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        drop(fill(dir.path()));
+        let db = redb::Database::create(dir.path().join(file)).expect("opens");
+        let txn = db.begin_write().expect("one writer");
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        txn.open_table(meta).expect("a table").insert("format", &2_u32.to_le_bytes()[..]).expect("room");
+        txn.commit().expect("a working disk");
+        drop(db);
+        let refused = RedbLog::open(dir.path(), &options()).expect_err("a newer format").to_string();
+        assert!(refused.contains(file) && refused.contains("format 2"), "{refused}");
+        assert!(refused.contains("reads format 1"), "{refused}");
+        assert!(!verify(dir.path()).expect("readable").is_whole());
+    }
+}
+
 /// What the documents of `fill` are, as long as nothing is damaged.
 fn documents(log: &RedbLog) -> Vec<StoredDoc> {
     (0..40).map(|i| load(log, &format!("doc {i}"))).collect()

@@ -33,7 +33,7 @@ impl Journal {
 
     /// Whose journal this is; none when it was never set up.
     pub(super) fn identity(&self) -> Result<Option<Identity>, Fault> {
-        caught("journal.redb", || meta::read_identity(&self.db, "journal.redb"))
+        caught("journal.redb", || meta::read_identity(&self.db))
     }
 
     pub(super) fn set_up(&self, identity: &Identity) -> Result<(), Fault> {

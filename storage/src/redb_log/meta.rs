@@ -34,14 +34,14 @@ pub(super) fn read(db: &Database, key: &str) -> Result<Option<Bytes>, Fault> {
 }
 
 /// Checks the format, then reads the identity; none when the file was never set up.
-pub(super) fn read_identity(db: &Database, file: &str) -> Result<Option<Identity>, Fault> {
+pub(super) fn read_identity(db: &Database) -> Result<Option<Identity>, Fault> {
     let Some(format) = read(db, FORMAT_KEY)? else { return Ok(None) };
     let format: [u8; 4] =
         format.as_ref().try_into().map_err(|_| Fault::corrupt("a format that is not a number"))?;
     let format = u32::from_le_bytes(format);
     if format != FORMAT {
         return Err(Fault::corrupt(format!(
-            "{file} has format {format}; this release reads format {FORMAT}: use the release that wrote it, or a newer one"
+            "it has format {format}; this release reads format {FORMAT}: use the release that wrote it, or a newer one"
         )));
     }
     read(db, IDENTITY_KEY)?.as_ref().map(decode_identity).transpose()

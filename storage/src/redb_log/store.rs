@@ -48,7 +48,7 @@ impl Store {
 
     /// Whose store this is; none when it was never set up.
     pub(super) fn identity(&self) -> Result<Option<Identity>, Fault> {
-        caught("store.redb", || meta::read_identity(&self.db, "store.redb"))
+        caught("store.redb", || meta::read_identity(&self.db))
     }
 
     pub(super) fn set_up(&self, identity: &Identity) -> Result<(), Fault> {

@@ -108,8 +108,8 @@ pub fn verify(directory: &Path) -> Result<Report, OpenError> {
         report.note(checked);
     }
     if let (Some(store), Some(journal)) = (&store, &journal) {
-        let identities = caught("identity", || {
-            Ok((meta::read_identity(store, STORE_FILE)?, meta::read_identity(journal, JOURNAL_FILE)?))
+        let identities = caught("whose files they are", || {
+            Ok((meta::read_identity(store)?, meta::read_identity(journal)?))
         });
         match report.note(identities) {
             Some((of_store, of_journal)) if of_store != of_journal => {
