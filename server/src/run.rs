@@ -11,7 +11,7 @@ use crate::http::{self, Origins};
 use crate::net::{self, Door};
 use crate::region::{Observer, Region};
 use crate::sessions::{self, Rate, Sessions};
-use quire_storage::{Committer, CommitterLimits, Health, Log};
+use quire_storage::{Committer, CommitterLimits, Health, Log, OpenError};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ pub enum StartError {
         /// The directory.
         path: PathBuf,
         /// What is wrong.
-        error: quire_storage::OpenError,
+        error: OpenError,
     },
     /// The system gives no thread, or the socket has no address.
     #[error("cannot start: {0}")]
@@ -88,8 +88,12 @@ impl std::fmt::Debug for Running {
 pub async fn start(config: Config, listener: TcpListener) -> Result<Running, StartError> {
     let (path, replica) = (config.settings.data.clone(), config.settings.replica);
     check_directory(&path)?;
-    let open =
-        move || crate::region::open_log(&path, replica).map_err(|error| StartError::Log { path, error });
+    let open = move || {
+        crate::region::open_log(&path, replica).map_err(|error| match error {
+            OpenError::Directory { reason, .. } => StartError::Data { path, reason: reason.to_string() },
+            error => StartError::Log { path, error },
+        })
+    };
     let log = tokio::task::spawn_blocking(open).await.map_err(std::io::Error::from)??;
     start_with(config, listener, log)
 }

@@ -110,3 +110,33 @@ fn tls_is_served_and_its_certificate_is_checked() {
     let (status, _, _) = server.stop();
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn a_directory_is_checked() {
+    let server = Server::start(&[]);
+    server.post_json("/v1/docs", r#"{"name":"a","seed":{"text":"some content"}}"#);
+    let used = run(&["check", &server.scratch.word("data")]);
+    assert_eq!(used.status.code(), Some(1));
+    assert!(text(&used.stderr).contains("in use by another server"), "{}", text(&used.stderr));
+
+    let (_, _, scratch) = server.stop();
+    let data = scratch.word("data");
+    let good = run(&["check", &data]);
+    let said = text(&good.stdout);
+    assert_eq!(good.status.code(), Some(0), "{said}{}", text(&good.stderr));
+    assert!(
+        said.starts_with("documents            1\n") && said.ends_with("\nNothing is wrong.\n"),
+        "{said}"
+    );
+
+    let file = scratch.path("data").join("store.redb");
+    let mut bytes = std::fs::read(&file).expect("it is there");
+    let at = bytes.windows(12).position(|window| window == b"some content").expect("it is stored as it is");
+    bytes[at] ^= 1;
+    std::fs::write(&file, bytes).expect("it can be written");
+    let bad = run(&["check", &data]);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(text(&bad.stdout).contains("\n- "), "{}", text(&bad.stdout));
+    assert!(text(&bad.stderr).contains("is damaged; keep a copy of it"), "{}", text(&bad.stderr));
+    assert_eq!(run(&["check", &scratch.word("absent")]).status.code(), Some(1));
+}

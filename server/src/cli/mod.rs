@@ -3,6 +3,7 @@
 //! Invariant: 0 is success, 1 a failure of the command in one clear line, 2 a command or a
 //! configuration that was not understood.
 
+mod check;
 mod client;
 mod doc;
 mod serve;
@@ -28,6 +29,8 @@ struct Quire {
 enum Command {
     /// Serve one region
     Serve,
+    /// Verify a data directory that no server has open
+    Check(check::Check),
     /// List, read, import, export, delete and restore documents of a running server
     Doc(doc::Doc),
     /// Mint a JWT
@@ -46,6 +49,7 @@ pub fn main(words: Vec<String>) -> ExitCode {
     let matches = Quire::command().mut_subcommand("serve", serve::with_flags).try_get_matches_from(words);
     match matches.and_then(|matches| Quire::from_arg_matches(&matches)) {
         Ok(Quire { command: Command::Serve }) => ExitCode::from(NOT_UNDERSTOOD),
+        Ok(Quire { command: Command::Check(check) }) => finish(check::run(check)),
         Ok(Quire { command: Command::Doc(doc) }) => {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => finish(runtime.block_on(doc::run(doc))),

@@ -42,7 +42,7 @@ fn flag(setting: &'static Setting) -> Arg {
 
 /// Serves until a signal, and says how it went.
 pub(super) fn run(words: Vec<String>) -> ExitCode {
-    let config = match config::load(&Sources::of_process(words)) {
+    let mut config = match config::load(&Sources::of_process(words)) {
         Ok(config) => config,
         Err(problems) => {
             eprintln!("quire: {problems}\n\nNothing was started. `quire serve --help` lists all settings.");
@@ -50,15 +50,19 @@ pub(super) fn run(words: Vec<String>) -> ExitCode {
         }
     };
     crate::logs::start(config.settings.log_format, config.settings.log_level);
-    raise_open_files();
+    let room = raise_open_files();
+    let limits = &mut config.settings.limits;
+    let short = room < limits.connections;
+    // A connection beyond the limit is refused; one without a file could not even be refused.
+    limits.connections = limits.connections.min(room);
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve(config)),
+        Ok(runtime) => runtime.block_on(serve(config, short)),
         Err(error) => fail(format_args!("cannot start threads: {error}")),
     }
 }
 
-async fn serve(config: Config) -> ExitCode {
-    let address = config.settings.listen;
+async fn serve(config: Config, short_of_files: bool) -> ExitCode {
+    let (address, connections) = (config.settings.listen, config.settings.limits.connections);
     // The port comes first: taking it changes nothing, opening the log may.
     let listener = match bind(address) {
         Ok(listener) => listener,
@@ -80,6 +84,9 @@ async fn serve(config: Config) -> ExitCode {
     // Whoever started the server may have closed stdout; that is no reason to stop serving.
     let _ = writeln!(stdout, "listening on {}", region.url()).and_then(|()| stdout.flush());
     drop(stdout);
+    if short_of_files {
+        tracing::info!(connections, "the system's limit of open files leaves room for fewer connections");
+    }
     match region.until(stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(error),
@@ -106,12 +113,17 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Each editor is a socket, and the usual soft limit of 1,024 open files is meant for programs that
-/// use `select`.
-fn raise_open_files() {
+/// Files that are open besides sockets: the log's, and the process's own.
+const FILES_BESIDE_SOCKETS: u64 = 64;
+
+/// Raises the limit of open files, since each editor is a socket and the usual soft limit of 1,024 is
+/// meant for programs that use `select`; returns how many sockets that leaves room for.
+fn raise_open_files() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files.saturating_sub(FILES_BESIDE_SOCKETS)).unwrap_or(usize::MAX).max(1)
 }

@@ -42,6 +42,17 @@ fn token(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// The region holds what the request has seen elsewhere.
+pub(super) struct After;
+
+impl FromRequestParts<Arc<Region>> for After {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, region: &Arc<Region>) -> Result<Self, Problem> {
+        wait_for(region, &parts.headers).await.map(|()| Self)
+    }
+}
+
 /// A document that the request names and may use, whether or not it exists.
 pub(super) struct Named {
     pub(super) name: DocName,

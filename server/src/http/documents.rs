@@ -4,7 +4,7 @@
 //!
 //! Invariant: a write is answered with a frontier that covers it.
 
-use super::bearer::{Bearer, Named};
+use super::bearer::{After, Bearer, Named};
 use super::problem::{Kind, Problem};
 use super::seed::Seed;
 use crate::region::Region;
@@ -86,6 +86,7 @@ impl From<&DocInfo> for Summary {
 pub(super) async fn list(
     State(region): State<Arc<Region>>,
     Bearer(grant): Bearer,
+    _: After,
     Query(listing): Query<Listing>,
 ) -> Result<Response, Problem> {
     let limit = listing.limit.unwrap_or(LIST_DEFAULT);

@@ -67,21 +67,23 @@ async fn answer(region: &Region, request: Request, next: Next) -> Response {
     };
     let mut response = match origin::preflight(request.method(), request.headers()) {
         Some(response) => response,
-        None => {
-            let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
-            match tokio::time::timeout(REQUEST_MAX, handled).await {
-                Ok(Ok(response)) => problem::adopt(response).await,
-                // The panic's own message has gone to the log by its hook.
-                Ok(Err(_)) => {
-                    tracing::error!("a handler panicked");
-                    Problem::new(Kind::Internal, "the request hit a bug; the log has more").into_response()
-                }
-                Err(_) => Problem::new(Kind::Timeout, "the request was given up").into_response(),
-            }
-        }
+        None => guarded(next.run(request)).await,
     };
     origin::tell(&caller, response.headers_mut());
     response
+}
+
+/// An answer whatever happens: the handler's, or a problem where it is late or panics.
+async fn guarded(handled: impl Future<Output = Response>) -> Response {
+    match tokio::time::timeout(REQUEST_MAX, AssertUnwindSafe(handled).catch_unwind()).await {
+        Ok(Ok(response)) => problem::adopt(response).await,
+        // The panic's own message has gone to stderr by its hook.
+        Ok(Err(_)) => {
+            tracing::error!("a handler panicked");
+            Problem::new(Kind::Internal, "the request hit a bug; the log has more").into_response()
+        }
+        Err(_) => Problem::new(Kind::Timeout, "the request was given up").into_response(),
+    }
 }
 
 /// What every answer carries, unless its handler has said otherwise.
@@ -110,4 +112,20 @@ fn method_label(method: &axum::http::Method) -> &'static str {
         .into_iter()
         .find(|known| *known == method.as_str())
         .unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::StatusCode;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_and_a_handler_that_never_ends_are_answered() {
+        let answer = guarded(async { panic!("a bug") }).await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let answer = guarded(std::future::pending()).await;
+        assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+        let answer = guarded(async { (StatusCode::BAD_REQUEST, "plain").into_response() }).await;
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    }
 }
