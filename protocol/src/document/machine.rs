@@ -18,7 +18,7 @@ use crate::awareness::Awareness;
 use crate::close::CloseReason;
 use crate::ids::SessionId;
 use crate::time::Time;
-use crate::update::{ClientId, Limits as UpdateLimits, Refusal, Shape, StateVector, Update};
+use crate::update::{ClientId, Limits as UpdateLimits, Refusal, Shape, StateVector, Update, merge};
 
 /// Awareness gathered for this long goes out as one message.
 pub const AWARENESS_TICK_MS: u64 = 20;
@@ -91,13 +91,15 @@ impl Document {
     /// # Errors
     /// When something stored does not decode. Nothing is changed then.
     pub fn load(now: Time, limits: Limits, stored: Stored, out: &mut Vec<Output>) -> Result<Self, LoadError> {
-        let mut shape = Shape::new();
         let snapshot = stored.snapshot.unwrap_or_else(|| Bytes::from_static(EMPTY_UPDATE));
         let mut size = Size::measured(snapshot.len());
-        shape.record(&Update::decode_within(snapshot.clone(), &UpdateLimits::STORED)?);
-        for update in &stored.tail {
-            shape.record(&Update::decode_within(update.clone(), &UpdateLimits::STORED)?);
-            size.since += update.len();
+        size.since = stored.tail.iter().map(Bytes::len).sum();
+        let mut shape = Shape::new();
+        let mut updates = Vec::with_capacity(1 + stored.tail.len());
+        for bytes in std::iter::once(snapshot).chain(stored.tail) {
+            let update = Update::decode_within(bytes, &UpdateLimits::STORED)?;
+            shape.record(&update);
+            updates.push(update);
         }
         let phase = match (stored.exists, stored.deleted) {
             (_, true) => Phase::Deleted,
@@ -110,7 +112,8 @@ impl Document {
             deleted: stored.deleted,
             committed: shape.state_vector(),
             shape,
-            replica: Replica::new(snapshot),
+            // Joined as bytes: whoever opens the document need not wait for yrs to build it.
+            replica: Replica::new(merge(&updates).encoded().clone()),
             pipeline: Pipeline::default(),
             size,
             sessions: BTreeMap::new(),
@@ -123,12 +126,6 @@ impl Document {
             idle_since: now,
             wake: None,
         };
-        for update in stored.tail {
-            if let Err(broken) = document.replica.push(update) {
-                document.fail(&broken, out);
-                break;
-            }
-        }
         document.wake_by(now.after(limits.unload_after_ms), out);
         Ok(document)
     }
