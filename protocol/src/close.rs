@@ -79,6 +79,12 @@ impl CloseReason {
         matches!(self.code(), 4400..=4499)
     }
 
+    /// Whether an update was refused, so that its author's edits are not in the document.
+    #[must_use]
+    pub const fn refuses_update(&self) -> bool {
+        matches!(self, Self::Update(_) | Self::DocumentTooLarge | Self::ClientReused(_) | Self::Disk)
+    }
+
     /// A stable word for metrics and logs.
     #[must_use]
     pub const fn label(&self) -> &'static str {

@@ -3,9 +3,9 @@
 //! A dumb loop: take a burst of messages, hand each to the machine, say that the burst is over, carry
 //! out what the machine orders. Whatever it means is decided in `quire_protocol::document`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quire_protocol::close::CloseReason;
 use quire_protocol::document::{
@@ -29,7 +29,7 @@ pub(super) async fn run(documents: Arc<Documents>, name: DocName, inbox: Arc<Inb
         Ok((machine, out)) => Box::new(Actor::new(documents, name, inbox, machine)).serve(out).await,
         Err(error) => {
             tracing::error!(document = %name, %error, "cannot open the document; what is stored stays as it is");
-            metrics::counter!("quire_documents_load_failed_total").increment(1);
+            metrics::counter!(crate::metrics::LOADS_FAILED).increment(1);
             documents.evict(name.id(), &inbox);
             for message in inbox.close() {
                 refuse(message);
@@ -83,8 +83,12 @@ struct Actor {
     replies: HashMap<Ticket, oneshot::Sender<Result<Answer, Refused>>>,
     /// The budget held by this burst's messages; it follows their writes to the disk.
     permits: Vec<OwnedSemaphorePermit>,
-    /// Appends that the log has not answered.
-    appends: usize,
+    /// When the bursts began whose appends the log has not answered.
+    appends: VecDeque<Instant>,
+    /// When this burst began.
+    began: Instant,
+    /// When the last commit of this burst returned.
+    committed: Option<Instant>,
     wake: Option<Time>,
     leaving: bool,
 }
@@ -100,7 +104,9 @@ impl Actor {
             outboxes: BTreeMap::new(),
             replies: HashMap::new(),
             permits: Vec::new(),
-            appends: 0,
+            appends: VecDeque::new(),
+            began: Instant::now(),
+            committed: None,
             wake: None,
             leaving: false,
         }
@@ -122,6 +128,7 @@ impl Actor {
                 }
             }
             self.inbox.take(&mut burst);
+            self.began = Instant::now();
             for message in burst.drain(..) {
                 let input = self.input(message);
                 self.machine.handle(self.documents.now(), input, &mut out);
@@ -130,6 +137,9 @@ impl Actor {
             burst.shrink_to(IDLE_MESSAGES);
             self.machine.handle(self.documents.now(), Input::Quiet, &mut out);
             self.carry_out(&mut out);
+            if let Some(committed) = self.committed.take() {
+                self.documents.shared.fanout_seconds.record(committed.elapsed());
+            }
             // What is still held was for messages that wrote nothing.
             self.permits.clear();
             out.shrink_to(IDLE_MESSAGES);
@@ -138,7 +148,7 @@ impl Actor {
 
     /// Leaves the registry, once the log has answered everything and the registry agrees.
     fn has_left(&mut self) -> bool {
-        if self.appends > 0 {
+        if !self.appends.is_empty() {
             return false;
         }
         if self.machine.has_failed() {
@@ -174,12 +184,15 @@ impl Actor {
                 self.replies.insert(ticket, reply);
                 Input::Request(ticket, *request)
             }
-            Message::Committed { writes, position } => {
-                self.appends -= 1;
+            Message::Committed { writes, position, at } => {
+                if let Some(began) = self.appends.pop_front() {
+                    self.documents.shared.ack_seconds.record(at - began);
+                }
+                self.committed = Some(at);
                 Input::Committed { writes, position }
             }
             Message::AppendFailed => {
-                self.appends -= 1;
+                self.appends.pop_front();
                 Input::AppendFailed
             }
         }
@@ -209,7 +222,7 @@ impl Actor {
                 }
             }
             for session in lagging.drain(..) {
-                metrics::counter!("quire_sessions_lagging_total").increment(1);
+                metrics::counter!(crate::metrics::SESSIONS_LAGGING).increment(1);
                 self.machine.handle(self.documents.now(), Input::Lagging(session), out);
             }
         }
@@ -220,7 +233,9 @@ impl Actor {
     }
 
     fn end(&mut self, session: SessionId, reason: CloseReason) {
-        metrics::counter!("quire_updates_refused_total", "reason" => reason.label()).increment(1);
+        if reason.refuses_update() {
+            metrics::counter!(crate::metrics::UPDATES_REFUSED, "reason" => reason.label()).increment(1);
+        }
         if let Some(outbox) = self.outboxes.remove(&session) {
             tracing::info!(document = %self.name, session = session.0, %reason, "session ended");
             outbox.end(session, reason);
@@ -232,11 +247,13 @@ impl Actor {
         let entries = writes.into_iter().map(|write| self.entry(write)).collect();
         let inbox = self.inbox.clone();
         let permits = std::mem::take(&mut self.permits);
-        self.appends += 1;
+        self.appends.push_back(self.began);
         let done = move |result: Result<Receipt, AppendError>| {
             drop(permits);
             let message = match result {
-                Ok(receipt) => Message::Committed { writes: count, position: receipt.position.0 },
+                Ok(receipt) => {
+                    Message::Committed { writes: count, position: receipt.position.0, at: Instant::now() }
+                }
                 Err(_) => Message::AppendFailed,
             };
             // The actor stays while an append is unanswered, so its inbox is open.

@@ -4,7 +4,8 @@
 //! own: whatever brings bytes from outside holds a permit of the server's ingest budget
 //! ([`super::Options::ingest_bytes_max`]), and the log answers each append once.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use quire_protocol::document::{Answer, Opened, Refused, Request};
 use quire_protocol::ids::SessionId;
@@ -12,7 +13,6 @@ use quire_protocol::ysync;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::outbox::Outbox;
-use std::sync::Arc;
 
 /// One thing to say to a document's actor.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub enum Message {
         writes: usize,
         /// The last one's position.
         position: u64,
+        /// When the commit returned.
+        at: Instant,
     },
     /// The log refused an append.
     AppendFailed,

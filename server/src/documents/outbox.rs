@@ -66,7 +66,7 @@ impl Outbox {
         let full = queue.bytes > 0 && queue.bytes + frame.len() > self.bytes_max;
         match urgency {
             Urgency::Awareness if full => {
-                metrics::counter!("quire_awareness_dropped_total").increment(1);
+                metrics::counter!(crate::metrics::AWARENESS_DROPPED).increment(1);
                 return Pushed::Done;
             }
             Urgency::FanOut if full => {

@@ -76,6 +76,8 @@ pub(super) struct Shared {
     pub(super) appender: Appender,
     pub(super) options: Options,
     pub(super) loads: Semaphore,
+    pub(super) ack_seconds: metrics::Histogram,
+    pub(super) fanout_seconds: metrics::Histogram,
     ingest: Arc<Semaphore>,
     started: Instant,
     next_ticket: AtomicU64,
@@ -116,6 +118,8 @@ impl Documents {
                 appender,
                 options,
                 loads: Semaphore::new(options.loads_max),
+                ack_seconds: metrics::histogram!(crate::metrics::ACK_SECONDS),
+                fanout_seconds: metrics::histogram!(crate::metrics::FANOUT_SECONDS),
                 ingest: Arc::new(Semaphore::new(options.ingest_bytes_max)),
                 started: Instant::now(),
                 next_ticket: AtomicU64::new(1),
@@ -144,7 +148,7 @@ impl Documents {
                 let inbox = Arc::new(Inbox::default());
                 slot.insert(Slot { inbox: inbox.clone(), leases: 1 });
                 self.actors.spawn(actor::run(self.clone(), name.clone(), inbox.clone()));
-                metrics::gauge!("quire_documents_open").increment(1);
+                metrics::gauge!(crate::metrics::DOCUMENTS_OPEN).increment(1);
                 inbox
             }
         };
@@ -155,7 +159,7 @@ impl Documents {
     pub(super) fn retire(&self, id: DocId) -> bool {
         let left = self.slots.remove_if(&id, |_, slot| slot.leases == 0).is_some();
         if left {
-            metrics::gauge!("quire_documents_open").decrement(1);
+            metrics::gauge!(crate::metrics::DOCUMENTS_OPEN).decrement(1);
         }
         left
     }
@@ -163,7 +167,7 @@ impl Documents {
     /// Lets an actor leave that can no longer serve; those who hold leases are told by their closing.
     pub(super) fn evict(&self, id: DocId, inbox: &Arc<Inbox>) {
         if self.slots.remove_if(&id, |_, slot| Arc::ptr_eq(&slot.inbox, inbox)).is_some() {
-            metrics::gauge!("quire_documents_open").decrement(1);
+            metrics::gauge!(crate::metrics::DOCUMENTS_OPEN).decrement(1);
         }
     }
 

@@ -40,7 +40,7 @@ impl Sessions {
     pub async fn serve_hocuspocus(self: Arc<Self>, ws: WebSocket, place: Place) {
         let mut socket = Socket::new(ws, self.options.rate);
         if let Some(reason) = Connection::new(self).run(&mut socket).await {
-            metrics::counter!("quire_sessions_closed_total", "reason" => reason.label()).increment(1);
+            metrics::counter!(crate::metrics::SESSIONS_CLOSED, "reason" => reason.label()).increment(1);
             socket.close(&reason).await;
         }
         drop(place);

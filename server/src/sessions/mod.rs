@@ -128,7 +128,7 @@ impl Sessions {
             return Err(NoPlace::Server);
         }
         *from_address += 1;
-        metrics::gauge!("quire_sessions").increment(1);
+        metrics::gauge!(crate::metrics::SESSIONS).increment(1);
         Ok(Place { sessions: self.clone(), address })
     }
 
@@ -183,7 +183,7 @@ impl Sessions {
 impl Drop for Place {
     fn drop(&mut self) {
         self.sessions.sockets.fetch_sub(1, Ordering::Relaxed);
-        metrics::gauge!("quire_sessions").decrement(1);
+        metrics::gauge!(crate::metrics::SESSIONS).decrement(1);
         if let Some(mut from_address) = self.sessions.by_address.get_mut(&self.address) {
             *from_address -= 1;
         }

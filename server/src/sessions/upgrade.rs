@@ -77,7 +77,7 @@ where
     let place = match sessions.place(address.ip()) {
         Ok(place) => place,
         Err(refused) => {
-            metrics::counter!("quire_sessions_refused_total").increment(1);
+            metrics::counter!(crate::metrics::SESSIONS_REFUSED).increment(1);
             let retry = [(header::RETRY_AFTER, "5")];
             return (StatusCode::SERVICE_UNAVAILABLE, retry, refused.to_string()).into_response();
         }

@@ -48,7 +48,7 @@ impl Sessions {
             Err(reason) => End::Refused(reason),
         };
         if let End::Refused(reason) = end {
-            metrics::counter!("quire_sessions_closed_total", "reason" => reason.label()).increment(1);
+            metrics::counter!(crate::metrics::SESSIONS_CLOSED, "reason" => reason.label()).increment(1);
             socket.close(&reason).await;
         }
         drop(place);
