@@ -38,7 +38,7 @@ struct Connection {
 impl Sessions {
     /// Serves a Hocuspocus client until either side ends it.
     pub async fn serve_hocuspocus(self: Arc<Self>, ws: WebSocket, place: Place) {
-        let mut socket = Socket::new(ws, self.options.rate);
+        let mut socket = Socket::new(ws, &self.options);
         if let Some(reason) = Connection::new(self).run(&mut socket).await {
             metrics::counter!(crate::metrics::SESSIONS_CLOSED, "reason" => reason.label()).increment(1);
             socket.close(&reason).await;

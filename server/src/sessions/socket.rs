@@ -13,7 +13,8 @@ use futures_util::{SinkExt, StreamExt};
 use quire_protocol::close::CloseReason;
 use tokio::time::{Instant, Sleep};
 
-use super::pace::{Pace, Rate};
+use super::Options;
+use super::pace::Pace;
 use crate::documents::Outbox;
 
 /// A ping goes out so often; one interval without any frame after it, and the socket is given up.
@@ -46,12 +47,14 @@ pub(super) struct Socket {
     pace: Pace,
     ping: Pin<Box<Sleep>>,
     heard: bool,
+    frame_bytes_max: usize,
 }
 
 impl Socket {
-    pub(super) fn new(ws: WebSocket, rate: Rate) -> Self {
+    pub(super) fn new(ws: WebSocket, options: &Options) -> Self {
         let ping = Box::pin(tokio::time::sleep(PING_EVERY));
-        Self { ws, pace: Pace::new(rate), ping, heard: true }
+        let pace = Pace::new(options.rate);
+        Self { ws, pace, ping, heard: true, frame_bytes_max: options.frame_bytes_max }
     }
 
     /// Waits for a frame or for the outbox.
@@ -61,6 +64,9 @@ impl Socket {
                 received = self.ws.next(), if !outbox.is_full() => {
                     self.heard = true;
                     match received {
+                        Some(Ok(Message::Binary(frame))) if frame.len() > self.frame_bytes_max => {
+                            return Event::Refused(CloseReason::FrameTooLarge);
+                        }
                         Some(Ok(Message::Binary(frame))) => {
                             self.pace.wait(frame.len()).await;
                             return Event::Frame(frame);

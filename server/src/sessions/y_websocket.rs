@@ -42,7 +42,7 @@ impl Sessions {
         token: Option<String>,
         place: Place,
     ) {
-        let mut socket = Socket::new(ws, self.options.rate);
+        let mut socket = Socket::new(ws, &self.options);
         let end = match self.clone().join(&name, token.as_deref()) {
             Ok(session) => session.run(&mut socket).await,
             Err(reason) => End::Refused(reason),
