@@ -77,7 +77,7 @@ impl EncodedBatch {
     /// Reads a batch.
     ///
     /// # Errors
-    /// When the bytes are not exactly what [`EncodedBatch::encode`] gives for some batch.
+    /// When the bytes are not exactly what [`BatchBuilder`] gives for some batch.
     pub fn decode(bytes: Bytes) -> Result<Self, BatchError> {
         let body = bytes.len().checked_sub(CRC_BYTES).ok_or(ReadError::End)?;
         let (covered, crc) = bytes.split_at(body);

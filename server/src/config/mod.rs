@@ -1,6 +1,6 @@
 //! What one region is told: its settings, where each came from, and whether they make sense together.
 //!
-//! One table ([`table::SETTINGS`]) makes the flags, the `QUIRE_…` variables and the keys of
+//! One table (`table::SETTINGS`) makes the flags, the `QUIRE_…` variables and the keys of
 //! `quire.toml`. Nothing here starts anything, opens a socket or touches the data directory.
 //!
 //! Invariant: a [`Config`] is complete and consistent, or there is none and every problem is listed.

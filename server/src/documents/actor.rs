@@ -4,6 +4,7 @@
 //! out what the machine orders. Whatever it means is decided in `quire_protocol::document`.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use quire_protocol::ids::{DocId, DocName, SessionId};
 use quire_protocol::time::Time;
 use quire_storage::{AppendError, NewEntry, Receipt};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Sleep;
 
 use super::inbox::{Inbox, Message};
 use super::outbox::{Outbox, Pushed};
@@ -90,6 +92,8 @@ struct Actor {
     /// When the last commit of this burst returned.
     committed: Option<Instant>,
     wake: Option<Time>,
+    /// Rings at `wake`; kept between turns, since a new timer for each costs more than most turns.
+    alarm: Pin<Box<Sleep>>,
     leaving: bool,
 }
 
@@ -108,6 +112,7 @@ impl Actor {
             began: Instant::now(),
             committed: None,
             wake: None,
+            alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
             leaving: false,
         }
     }
@@ -121,7 +126,7 @@ impl Actor {
             }
             tokio::select! {
                 () = self.inbox.ready() => {}
-                () = sleep_until(&self.documents, self.wake), if self.wake.is_some() => {
+                () = self.alarm.as_mut(), if self.wake.is_some() => {
                     self.wake = None;
                     self.machine.handle(self.documents.now(), Input::Tick, &mut out);
                     self.carry_out(&mut out);
@@ -217,7 +222,7 @@ impl Actor {
                         }
                     }
                     Output::Snapshot { position, state } => self.put_snapshot(position, state),
-                    Output::WakeAt(time) => self.wake = Some(self.wake.map_or(time, |wake| wake.min(time))),
+                    Output::WakeAt(time) => self.set_alarm(time),
                     Output::Unload => self.leaving = true,
                 }
             }
@@ -266,6 +271,14 @@ impl Actor {
         super::stored::to_entry(self.id, &self.name, || self.documents.log().frontier(), write)
     }
 
+    fn set_alarm(&mut self, time: Time) {
+        if self.wake.is_none_or(|wake| time < wake) {
+            self.wake = Some(time);
+            let wait = Duration::from_millis(time.since(self.documents.now()));
+            self.alarm.as_mut().reset(tokio::time::Instant::now() + wait);
+        }
+    }
+
     fn put_snapshot(&self, position: u64, state: bytes::Bytes) {
         if let Err(error) =
             self.documents.log().put_snapshot(self.id, quire_storage::Position(position), state)
@@ -274,9 +287,4 @@ impl Actor {
             tracing::warn!(document = %self.name, %error, "a snapshot was not stored");
         }
     }
-}
-
-async fn sleep_until(documents: &Documents, wake: Option<Time>) {
-    let Some(wake) = wake else { return };
-    tokio::time::sleep(Duration::from_millis(wake.since(documents.now()))).await;
 }

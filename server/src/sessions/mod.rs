@@ -171,6 +171,9 @@ impl Sessions {
         let pause = over / u32::try_from(open.len().max(1)).unwrap_or(u32::MAX);
         let mut due = tokio::time::Instant::now();
         for (session, outbox) in open {
+            if !self.open.contains_key(&session) {
+                continue;
+            }
             tokio::time::sleep_until(due).await;
             outbox.end(session, CloseReason::Draining);
             due += pause;

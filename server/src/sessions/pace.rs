@@ -27,31 +27,49 @@ impl Default for Rate {
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, DefaultClock>;
 
+/// The limiters are asked once for so many messages, since asking reads the clock.
+const MESSAGES_AT_ONCE: u32 = 16;
+/// Or once for so many bytes.
+const BYTES_AT_ONCE: u32 = 64 << 10;
+
 /// Holds one socket to its rate.
 #[derive(Debug)]
 pub(super) struct Pace {
+    rate: Rate,
     messages: Limiter,
     bytes: Limiter,
-    bytes_max: NonZeroU32,
+    taken_messages: u32,
+    taken_bytes: u32,
 }
 
 impl Pace {
     pub(super) fn new(rate: Rate) -> Self {
         Self {
+            rate,
             messages: RateLimiter::direct(Quota::per_second(rate.messages)),
             bytes: RateLimiter::direct(Quota::per_second(rate.bytes)),
-            bytes_max: rate.bytes,
+            taken_messages: 0,
+            taken_bytes: 0,
         }
     }
 
     /// Waits until a message of this length may be taken. One longer than a second's worth waits for
     /// a whole second's worth.
-    pub(super) async fn wait(&self, bytes: usize) {
-        self.messages.until_ready().await;
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes_max.get());
-        if let Some(bytes) = NonZeroU32::new(bytes) {
-            // It is at most the quota's burst, so the limiter can always grant it.
-            let _granted = self.bytes.until_n_ready(bytes).await;
+    pub(super) async fn wait(&mut self, bytes: usize) {
+        self.taken_messages += 1;
+        self.taken_bytes = self.taken_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        if self.taken_messages >= MESSAGES_AT_ONCE.min(self.rate.messages.get()) {
+            ask(&self.messages, &mut self.taken_messages, self.rate.messages).await;
         }
+        if self.taken_bytes >= BYTES_AT_ONCE.min(self.rate.bytes.get()) {
+            ask(&self.bytes, &mut self.taken_bytes, self.rate.bytes).await;
+        }
+    }
+}
+
+async fn ask(limiter: &Limiter, taken: &mut u32, burst: NonZeroU32) {
+    if let Some(taken) = NonZeroU32::new(std::mem::take(taken).min(burst.get())) {
+        // It is at most the quota's burst, so the limiter can always grant it.
+        let _granted = limiter.until_n_ready(taken).await;
     }
 }

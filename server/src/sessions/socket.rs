@@ -90,21 +90,19 @@ impl Socket {
 
     async fn ping(&mut self) -> Result<(), Gone> {
         self.ping.as_mut().reset(Instant::now() + PING_EVERY);
-        self.ws.feed(Message::Ping(Bytes::new())).await.map_err(|_| Gone)?;
-        self.flush().await
+        let sent = tokio::time::timeout(STALL_MAX, self.ws.send(Message::Ping(Bytes::new()))).await;
+        sent.map_err(|_| Gone)?.map_err(|_| Gone)
     }
 
     /// Writes frames, all of them in as few system calls as the socket takes.
     pub(super) async fn write(&mut self, frames: &mut VecDeque<Bytes>) -> Result<(), Gone> {
-        for frame in frames.drain(..) {
-            let fed = tokio::time::timeout(STALL_MAX, self.ws.feed(Message::Binary(frame))).await;
-            fed.map_err(|_| Gone)?.map_err(|_| Gone)?;
-        }
-        self.flush().await
-    }
-
-    async fn flush(&mut self) -> Result<(), Gone> {
-        tokio::time::timeout(STALL_MAX, self.ws.flush()).await.map_err(|_| Gone)?.map_err(|_| Gone)
+        let all = async {
+            for frame in frames.drain(..) {
+                self.ws.feed(Message::Binary(frame)).await?;
+            }
+            self.ws.flush().await
+        };
+        tokio::time::timeout(STALL_MAX, all).await.map_err(|_| Gone)?.map_err(|_| Gone)
     }
 
     /// Says why the socket is closed, and closes it.

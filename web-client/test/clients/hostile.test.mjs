@@ -21,7 +21,7 @@ const LETTER_MS_MAX = 5_000;
 const CONNECTS = Number(process.env.QUIRE_CONNECTS || 1_000);
 const MEMORY_GROWTH_MAX = 192 << 20;
 
-/** A masked binary frame's head that announces 17 MiB, and nothing behind it. */
+/** A masked binary frame's head that announces 68 MiB, and nothing behind it. */
 const OVERSIZED = { head: Uint8Array.from([0x82, 0xff, 0, 0, 0, 0, 4, 16, 0, 0, 1, 2, 3, 4]) };
 
 const HUGE = [0xff, 0xff, 0xff, 0xff, 0x0f];
