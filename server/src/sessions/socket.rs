@@ -57,7 +57,13 @@ impl Socket {
         Self { ws, pace, ping, heard: true, frame_bytes_max: options.frame_bytes_max }
     }
 
-    /// Waits for a frame or for the outbox.
+    /// Holds the sender of a frame of so many bytes to its rate. Apart from [`Socket::next`], which may
+    /// be given up while it waits and so must never hold a frame.
+    pub(super) async fn keep_pace(&mut self, bytes: usize) {
+        self.pace.wait(bytes).await;
+    }
+
+    /// Waits for a frame or for the outbox. Giving it up loses nothing.
     pub(super) async fn next(&mut self, outbox: &Outbox) -> Event {
         loop {
             tokio::select! {
@@ -67,10 +73,7 @@ impl Socket {
                         Some(Ok(Message::Binary(frame))) if frame.len() > self.frame_bytes_max => {
                             return Event::Refused(CloseReason::FrameTooLarge);
                         }
-                        Some(Ok(Message::Binary(frame))) => {
-                            self.pace.wait(frame.len()).await;
-                            return Event::Frame(frame);
-                        }
+                        Some(Ok(Message::Binary(frame))) => return Event::Frame(frame),
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                         Some(Ok(Message::Text(_))) => return Event::Refused(CloseReason::NotBinary),
                         Some(Ok(Message::Close(_))) | None => return Event::Gone,

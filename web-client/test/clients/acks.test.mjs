@@ -74,3 +74,15 @@ test(`hocuspocus: exactly one sync status for each update or step 2 (QUIRE_SEED=
   assert.ok(sent > 100);
   assert.equal(confirmed, sent);
 });
+
+for (const dialect of DIALECTS) {
+  test(`${dialect}: who sends too fast is slowed down, and loses nothing`, async (t) => {
+    // The deadline for tokens passes while the server holds the socket back.
+    const server = await startServer(t, "--session-messages-per-second", "40", "--preauth-seconds", "1");
+    const editor = openEditor(t, server, dialect, "fast");
+    await editor.synced();
+    for (let edit = 0; edit < 200; edit++) editor.text.insert(editor.text.length, `${edit} `);
+    await editor.saved();
+    assertHolds(await storedDoc(server, "fast"), editor.doc, "fast");
+  });
+}
