@@ -40,20 +40,32 @@ export class Typist {
   }
 
   type() {
-    this.text.insert(this.#random.below(this.text.length + 1), this.#random.pick(WORDS));
+    const at = this.#random.below(this.text.length + 1);
+    this.text.insert(this.#range(at, 0).from, this.#random.pick(WORDS));
   }
 
   erase() {
     if (this.text.length === 0) return;
-    const from = this.#random.below(this.text.length);
-    this.text.delete(from, Math.min(1 + this.#random.below(6), this.text.length - from));
+    const { from, length } = this.#range(this.#random.below(this.text.length), 1 + this.#random.below(6));
+    this.text.delete(from, length);
+  }
+
+  /**
+   * A range that cuts no surrogate pair, as no editor does. Yjs replaces both halves of a pair that it cuts, and
+   * it cuts where it only looks for a place to format: one client then shows another text than all others.
+   */
+  #range(at, length) {
+    const units = this.text.toDelta().map(({ insert }) => (typeof insert === "string" ? insert : "\ufffc")).join("");
+    const inPair = (index) => /^[\udc00-\udfff]/.test(units.slice(index, index + 1));
+    const from = inPair(at) ? at - 1 : at;
+    const end = Math.min(at + length, units.length);
+    return { from, length: (inPair(end) ? end + 1 : end) - from };
   }
 
   format() {
     if (this.text.length === 0) return;
-    const from = this.#random.below(this.text.length);
-    const to = Math.min(1 + this.#random.below(12), this.text.length - from);
-    this.text.format(from, to, this.#random.pick([{ bold: true }, { bold: null }, { link: "https://example.org" }, { size: 3 }]));
+    const { from, length } = this.#range(this.#random.below(this.text.length), 1 + this.#random.below(12));
+    this.text.format(from, length, this.#random.pick([{ bold: true }, { bold: null }, { link: "https://example.org" }, { size: 3 }]));
   }
 
   setField() {
