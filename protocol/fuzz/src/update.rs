@@ -3,11 +3,11 @@
 //! Uses the library and yrs only: the crate's tests run it over the committed seeds.
 
 use bytes::Bytes;
+use quire_protocol::document::Live;
 use quire_protocol::lib0::Reader;
 use quire_protocol::update::{Shape, Update, merge, reused};
-use yrs::block::ClientID;
 use yrs::updates::decoder::Decode;
-use yrs::{Doc, GetString, OffsetKind, Options, ReadTxn, StateVector, Transact};
+use yrs::{Doc, GetString, ReadTxn, StateVector, Transact};
 
 /// Updates of one input that are looked at.
 const UPDATES_MAX: usize = 64;
@@ -15,7 +15,7 @@ const UPDATES_MAX: usize = 64;
 /// Takes an input apart into updates, each behind its length, and gives them to a document.
 pub(crate) fn run(data: &[u8]) {
     let mut reader = Reader::new(Bytes::copy_from_slice(data));
-    let (mut shape, document) = (Shape::new(), empty(1));
+    let (mut shape, document) = (Shape::new(), Live::new(1));
     let mut taken: Vec<Update> = Vec::new();
     for _ in 0..UPDATES_MAX {
         let Ok(bytes) = reader.var_bytes() else { break };
@@ -35,14 +35,9 @@ pub(crate) fn run(data: &[u8]) {
     check(&document, &shape);
     let merged = merge(&taken);
     assert_eq!(Update::decode(merged.encoded().clone()), Ok(merged.clone()), "what is joined is whole");
-    let at_once = empty(2);
+    let at_once = Live::new(2);
     apply(&at_once, &merged);
     check(&at_once, &shape);
-}
-
-fn empty(client: u64) -> Doc {
-    let options = Options { offset_kind: OffsetKind::Utf16, cleanup_formatting: false, ..Options::default() };
-    Doc::with_options(Options { client_id: ClientID::new(client), ..options })
 }
 
 fn apply(document: &Doc, update: &Update) {
@@ -62,6 +57,6 @@ fn check(document: &Doc, shape: &Shape) {
     let mut stored = Shape::new();
     stored.record(&state);
     assert_eq!(stored.state_vector(), shape.state_vector(), "yrs holds the units that we recorded");
-    let reopened = empty(3);
+    let reopened = Live::new(3);
     apply(&reopened, &state);
 }

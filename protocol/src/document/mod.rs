@@ -7,6 +7,7 @@ mod admission;
 mod event;
 mod fan_out;
 mod hear;
+mod live;
 mod machine;
 mod replica;
 mod request;
@@ -15,5 +16,6 @@ mod tell;
 mod timers;
 
 pub use event::{Answer, Input, Limits, Opened, Output, Refused, Request, Splice, Ticket, Urgency, Write};
+pub use live::Live;
 pub use machine::{AWARENESS_TICK_MS, Document, KEEP_ALIVE_MS, LoadError, Stored};
 pub use session::{Access, Dialect};

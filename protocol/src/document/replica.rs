@@ -11,9 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use yrs::block::ClientID;
 use yrs::updates::decoder::Decode;
-use yrs::{Doc, GetString, OffsetKind, Options, ReadTxn, Text, Transact};
+use yrs::{Doc, GetString, ReadTxn, Text, Transact};
 
 use super::event::Splice;
+use super::live::Live;
 use crate::update::StateVector;
 
 /// An update without blocks and deletions: the state of an empty document.
@@ -31,7 +32,7 @@ pub(super) struct Broken(String);
 /// One document's committed content.
 pub(super) struct Replica {
     encoded: Option<Bytes>,
-    live: Option<Doc>,
+    live: Option<Live>,
     waiting: Vec<Bytes>,
     waiting_bytes: usize,
 }
@@ -98,7 +99,7 @@ impl Replica {
     pub(super) fn splice(&mut self, root: &str, splices: &[Splice], client: u32) -> Result<Bytes, Broken> {
         let state = self.state()?;
         guarded(|| {
-            let fork = Doc::with_options(options(u64::from(client)));
+            let fork = Live::new(u64::from(client));
             let text = fork.get_or_insert_text(root);
             apply(&fork, &[state])?;
             let before = fork.transact().state_vector();
@@ -121,7 +122,7 @@ impl Replica {
     /// The live document with everything committed in it.
     fn live(&mut self) -> Result<&Doc, Broken> {
         if self.live.is_none() {
-            let doc = Doc::with_options(options(0));
+            let doc = Live::new(0);
             if let Some(encoded) = &self.encoded
                 && encoded.as_ref() != EMPTY_UPDATE
             {
@@ -137,20 +138,6 @@ impl Replica {
             self.encoded = None;
         }
         Ok(live)
-    }
-}
-
-/// A document that never acts on its own: no random ids, and no clean-up that the log knows nothing of.
-fn options(client: u64) -> Options {
-    Options {
-        client_id: ClientID::new(client),
-        guid: "".into(),
-        collection_id: None,
-        offset_kind: OffsetKind::Utf16,
-        skip_gc: false,
-        auto_load: false,
-        should_load: false,
-        cleanup_formatting: false,
     }
 }
 
