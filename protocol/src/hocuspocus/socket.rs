@@ -81,7 +81,7 @@ pub enum Output {
     Send(Bytes),
     /// Close the socket.
     Close(CloseReason),
-    /// Come back at this time.
+    /// Come back at this time; an earlier time replaces a later one.
     WakeAt(Time),
 }
 
@@ -257,6 +257,18 @@ impl Socket {
             self.let_go(&address, out);
             out.push(Output::Send(frame::close(&address, &CloseReason::TimedOut.text())));
         }
+        self.plan_next_wake(out);
+    }
+
+    /// The driver keeps the earliest moment it was asked for; those behind it are asked for anew.
+    fn plan_next_wake(&self, out: &mut Vec<Output>) {
+        let waiting = self.documents.values().filter_map(|phase| match phase {
+            Phase::Waiting { since, .. } => Some(*since),
+            Phase::Open => None,
+        });
+        let first_grant = (!self.granted_once).then_some(self.opened);
+        let next = waiting.chain(first_grant).min();
+        out.extend(next.map(|since| Output::WakeAt(since.after(self.limits.auth_ms_max))));
     }
 }
 
@@ -386,6 +398,26 @@ mod tests {
             assert_eq!(step(&mut socket, at + 29_999, Input::Tick), []);
             assert!(matches!(&step(&mut socket, at + 30_000, Input::Tick)[..], [Output::Send(_)]));
         }
+    }
+
+    #[test]
+    fn h10_two_that_wait_are_let_go_each_in_its_time() {
+        let mut out = Vec::new();
+        let mut socket = Socket::new(Limits::default(), Time(0), &mut out);
+        socket.handle(Time(0), frame("a", TOKEN), &mut out);
+        socket.handle(Time(0), Input::Verdict(address("a"), Verdict::Granted(Access::Write)), &mut out);
+        socket.handle(Time(1_000), frame("b", QUERY), &mut out);
+        socket.handle(Time(2_000), frame("c", QUERY), &mut out);
+        let mut woken = Vec::new();
+        // A driver that keeps one moment: the earliest.
+        while let Some(wake) =
+            out.iter().filter_map(|o| if let Output::WakeAt(t) = o { Some(*t) } else { None }).min()
+        {
+            out.clear();
+            socket.handle(wake, Input::Tick, &mut out);
+            woken.extend(out.iter().any(|output| matches!(output, Output::Send(_))).then_some(wake));
+        }
+        assert_eq!(woken, [Time(31_000), Time(32_000)]);
     }
 
     #[test]
