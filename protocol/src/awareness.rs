@@ -116,7 +116,13 @@ impl Awareness {
 
     fn take_one(&mut self, now: Time, session: SessionId, state: State) {
         let gone = state.json.as_str() == GONE;
-        let owned = |presence: &&Presence| presence.session == session && presence.json.is_some();
+        let owned = |presence: &Presence| presence.session == session && presence.json.is_some();
+        let known = self.clients.get(&state.client);
+        // Whoever comes back, or comes over from another session, is one more in this one.
+        let comes = !gone && !known.is_some_and(owned);
+        let full = comes
+            && self.clients.values().filter(|known| owned(known)).count() >= CLIENTS_PER_SESSION_MAX
+            || known.is_none() && self.clients.len() >= CLIENTS_MAX;
         match self.clients.get_mut(&state.client) {
             Some(known) => {
                 let newer =
@@ -129,6 +135,9 @@ impl Awareness {
                     }
                     return;
                 }
+                if full {
+                    return;
+                }
                 known.clock = state.clock;
                 known.json = (!gone).then_some(state.json);
                 known.seen = now;
@@ -137,12 +146,8 @@ impl Awareness {
                 }
             }
             None if gone => return,
+            None if full => return,
             None => {
-                let full = self.clients.len() >= CLIENTS_MAX
-                    || self.clients.values().filter(owned).count() >= CLIENTS_PER_SESSION_MAX;
-                if full {
-                    return;
-                }
                 let presence = Presence { clock: state.clock, json: Some(state.json), session, seen: now };
                 self.clients.insert(state.client, presence);
             }
@@ -284,6 +289,27 @@ mod tests {
             room.take(Time(0), ANN, update(client, 1, "{}"));
         }
         assert_eq!(said(room.everybody().unwrap()).len(), CLIENTS_PER_SESSION_MAX);
+    }
+
+    #[test]
+    fn a7_who_comes_back_or_comes_over_counts() {
+        let max = u32::try_from(CLIENTS_PER_SESSION_MAX).unwrap();
+        let mut room = Awareness::default();
+        for client in 0..max {
+            room.take(Time(0), ANN, update(client, 1, "{}"));
+            room.take(Time(0), ANN, update(client, 2, "null"));
+            room.take(Time(0), BOB, update(max + client, 1, "{}"));
+        }
+        // Ann's first clients have gone; with new ones her session is full.
+        for client in 2 * max..3 * max {
+            room.take(Time(0), ANN, update(client, 1, "{}"));
+        }
+        let everybody = room.everybody();
+        for client in 0..2 * max {
+            room.take(Time(0), ANN, update(client, 3, "{}"));
+        }
+        assert_eq!(room.everybody(), everybody);
+        assert_eq!(said(everybody.unwrap()).len(), 2 * CLIENTS_PER_SESSION_MAX);
     }
 
     #[test]
