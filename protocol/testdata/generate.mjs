@@ -370,9 +370,62 @@ const seedOf = updates => Buffer.concat(updates.map(update => {
   return Buffer.concat([Buffer.from(varUint(bytes.length)), bytes])
 }))
 
-for (const folder of [FOLDER, new URL('update/', SEEDS), new URL('state_vector/', SEEDS)]) {
-  mkdirSync(folder, { recursive: true })
+const varBytes = bytes => Buffer.concat([Buffer.from(varUint(bytes.length)), bytes])
+
+const text = string => varBytes(Buffer.from(string))
+
+/** The y-protocols messages of one editor that joins, types and points. */
+const messagesOf = (story, doc) => {
+  const sync = (kind, bytes) => Buffer.concat([Buffer.from([0, kind]), varBytes(bytes)])
+  const update = story.updates.findLast(hex => hex.length <= SEED_BYTES) ?? '0000'
+  const state = Buffer.from(Y.encodeStateAsUpdate(doc))
+  return {
+    step1: sync(0, Buffer.from(Y.encodeStateVector(doc))),
+    ...(state.length <= SEED_BYTES ? { step2: sync(1, state) } : {}),
+    update: sync(2, Buffer.from(update, 'hex')),
+    awareness: Buffer.concat([Buffer.from([1]), varBytes(awarenessOf(doc.clientID, 1, { user: { name: 'Ann', color: '#30bced' } }))]),
+    query: Buffer.from([3])
+  }
 }
+
+const awarenessOf = (client, clock, state) =>
+  Buffer.concat([Buffer.from([1, ...varUint(client), ...varUint(clock)]), text(JSON.stringify(state))])
+
+/** What happens in one room, in the words of the target: say, point, leave, wait. */
+const rooms = {
+  'comes-and-goes': [
+    [0, 0, varBytes(awarenessOf(7, 1, { cursor: { anchor: 3, head: 3 } }))], [3, 0, varUint(20)],
+    [0, 1, varBytes(awarenessOf(8, 1, {}))], [1, 0, [7, 2, 2]], [3, 0, varUint(20)], [2, 0], [3, 0, varUint(20)]
+  ],
+  'times-out-and-comes-back': [
+    [1, 0, [7, 5, 1]], [3, 0, varUint(30000)], [1, 1, [7, 5, 1]], [3, 0, varUint(20)], [1, 1, [7, 9, 1]], [3, 0, varUint(20)]
+  ],
+  'seventeen-clients': Array.from({ length: 17 }, (_, at) => [1, 0, [at, 1, 1]])
+}
+
+/** What happens on one socket, in the words of the target: a frame, a known frame, a verdict, an end, a pause. */
+const socketsOf = frames => ({
+  'joins-and-types': [...frames.map(frame => [0, varBytes(frame)]), [3, [2]], ...frames.map(frame => [0, varBytes(frame)])],
+  'two-documents': [[1, [0, 0]], [1, [1, 1]], [1, [1, 2]], [3, [2]], [3, [1]], [1, [0, 3]], [1, [1, 4]], [4, [1, 0]], [1, [0, 6]]],
+  'renews-in-vain': [[1, [2, 0]], [3, [2]], [1, [2, 1]], [3, [0]], [1, [2, 5]], [5, varUint(999)], [5, varUint(1)]],
+  'never-granted': [[1, [0, 5]], [5, varUint(999)], [5, varUint(1)]],
+  ping: [[0, varBytes(Buffer.from([9]))], [0, varBytes(Buffer.from([10]))]]
+})
+
+const written = events => Buffer.concat(events.flat().map(part => Buffer.from(typeof part === 'number' ? [part] : part)))
+
+/** A batch in the words of the target: stream, first seq, stamp, dependencies, entries. */
+const batchOf = updates => Buffer.concat([
+  Buffer.from([...varUint(65537), ...varUint(1), ...varUint(1700000000000 * 65536), 1, ...varUint(131073), ...varUint(9)]),
+  ...updates.map(update => Buffer.concat([Buffer.from([1, 1, 5]), varBytes(Buffer.from(update, 'hex'))]))
+])
+
+const seed = (target, name, bytes) => {
+  mkdirSync(new URL(`${target}/`, SEEDS), { recursive: true })
+  writeFileSync(new URL(`${target}/${name}`, SEEDS), bytes)
+}
+
+mkdirSync(FOLDER, { recursive: true })
 for (const [name, tell] of Object.entries(stories)) {
   const story = new Story()
   const roots = tell(story)
@@ -390,10 +443,30 @@ for (const [name, tell] of Object.entries(stories)) {
   for (let at = 0; at < story.updates.length; at += SEED_UPDATES) {
     // Each seed starts from nothing: the story so far is its first update.
     const before = at === 0 ? [] : [hex(Y.mergeUpdates(story.updates.slice(0, at).map(update => Buffer.from(update, 'hex'))))]
-    const seed = seedOf([...before, ...story.updates.slice(at, at + SEED_UPDATES)])
-    if (seed.length <= SEED_BYTES) writeFileSync(new URL(`update/${name}-${at}`, SEEDS), seed)
+    const bytes = seedOf([...before, ...story.updates.slice(at, at + SEED_UPDATES)])
+    if (bytes.length <= SEED_BYTES) seed('update', `${name}-${at}`, bytes)
   }
-  writeFileSync(new URL(`state_vector/${name}`, SEEDS), Y.encodeStateVector(last))
+  seed('state_vector', name, Y.encodeStateVector(last))
+  const messages = messagesOf(story, last)
+  for (const [kind, message] of Object.entries(messages)) {
+    seed('ysync', `${name}-${kind}`, message)
+    seed('hocuspocus', `${name}-${kind}`, Buffer.concat([text(name), message]))
+  }
+  seed('batch', name, batchOf(story.updates.slice(0, SEED_UPDATES)))
 }
+for (const [name, events] of Object.entries(rooms)) seed('awareness', name, written(events))
+seed('awareness', 'one-update', awarenessOf(4294967295, 2 ** 40, { user: { name: 'Zoë 😀' } }))
+const newcomer = new Story()
+const frames = [Buffer.from([2, 0, ...text('token'), ...text('4.8.0')]), ...Object.values(messagesOf(newcomer, newcomer.doc(71)))]
+for (const [name, events] of Object.entries(socketsOf(frames.map(frame => Buffer.concat([text('notes'), frame]))))) {
+  seed('hocuspocus', name, written(events))
+}
+for (const [name, bytes] of Object.entries({
+  create: Buffer.concat([Buffer.from([1]), Buffer.from('team/plan 🪶')]),
+  delete: Buffer.from([2, 2, 1, 5, ...varUint(65537), 7]),
+  home: Buffer.from([4, ...varUint(300)]),
+  token: Buffer.from('AgEFgYAEBw'),
+  address: Buffer.from('team/plan\0session')
+})) seed('batch', name, bytes)
 writeFileSync(new URL('../cuts.json', FOLDER), JSON.stringify(cuts(), null, 1) + '\n')
 writeFileSync(new URL('../holes.json', FOLDER), JSON.stringify(holes(), null, 1) + '\n')

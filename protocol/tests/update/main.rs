@@ -9,5 +9,4 @@ mod goldens;
 mod histories;
 mod keystrokes;
 mod mutations;
-mod seeds;
 mod support;
