@@ -24,7 +24,7 @@ const STATES: [&str; 4] = ["null", "{}", r#"{"cursor":1}"#, r#"{"user":{"name":"
 /// Reads the whole as one update, then as a sequence of events.
 pub(crate) fn run(data: &[u8]) {
     let bytes = Bytes::copy_from_slice(data);
-    let _read = read(bytes.clone());
+    let _read = read(&bytes);
     let mut reader = Reader::new(bytes);
     let (mut room, mut listener, mut now) = (Awareness::default(), Listener::default(), Time(0));
     for _ in 0..EVENTS_MAX {
@@ -40,7 +40,7 @@ pub(crate) fn run(data: &[u8]) {
 }
 
 /// Reads an update, and holds what is read to the limits.
-fn read(bytes: Bytes) -> Option<Vec<State>> {
+fn read(bytes: &Bytes) -> Option<Vec<State>> {
     let states = decode(bytes.clone()).ok()?;
     assert!(states.len() <= CLIENTS_PER_MESSAGE_MAX);
     assert!(states.iter().all(|state| state.json.as_str().len() <= STATE_BYTES_MAX));
@@ -66,7 +66,7 @@ fn event(reader: &mut Reader, room: &mut Awareness, now: &mut Time) -> Result<()
     let session = SessionId(u64::from(reader.u8()? % SESSIONS));
     match kind % 4 {
         0 => {
-            if let Some(states) = read(reader.var_bytes()?) {
+            if let Some(states) = read(&reader.var_bytes()?) {
                 room.take(*now, session, states);
             }
         }
