@@ -3,29 +3,27 @@
 //! It answers the server's question, applies what it is sent and counts what it is owed, as
 //! y-websocket and the Hocuspocus provider do. Client ids are fixed, so histories repeat exactly.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use quire_protocol::document::{Access, Dialect};
+use quire_protocol::document::{Access, Dialect, Live};
 use quire_protocol::hocuspocus::Address;
 use quire_protocol::ids::SessionId;
-use quire_protocol::update::{Clocks, Content, Update};
+use quire_protocol::update::Update;
 use quire_protocol::ysync::Message;
-use yrs::block::ClientID;
 use yrs::types::Attrs;
 use yrs::updates::decoder::Decode;
-use yrs::{Any, Doc, GetString, Map, OffsetKind, Options, ReadTxn, StateVector, Text, Transact};
+use yrs::{Any, Doc, GetString, Map, ReadTxn, StateVector, Text, Transact};
+
+use super::units::{Units, units};
 
 /// The root text that editors type in.
 pub(crate) const ROOT: &str = "content";
 
-/// Units of content, by client and clock.
-pub(crate) type Units = BTreeSet<(u32, u32)>;
-
 /// One person's editor.
 pub(crate) struct Editor {
     pub(crate) name: String,
-    pub(crate) doc: Doc,
+    pub(crate) doc: Live,
     pub(crate) dialect: Dialect,
     pub(crate) access: Access,
     pub(crate) expires: Option<u64>,
@@ -36,6 +34,8 @@ pub(crate) struct Editor {
     pub(crate) down: VecDeque<Bytes>,
     /// Its socket takes nothing more: fan-out finds the outbox full.
     pub(crate) stalled: bool,
+    /// The machine was told so, and that it missed something.
+    pub(crate) lags: bool,
     /// The server's questions that it has not answered: at most one at a time.
     pub(crate) questions: u32,
     /// Nobody reads what has arrived.
@@ -53,9 +53,8 @@ pub(crate) struct Editor {
     pub(crate) batch: Option<Vec<Bytes>>,
 }
 
-pub(crate) fn document(client: u64) -> Doc {
-    let options = Options { offset_kind: OffsetKind::Utf16, ..Options::default() };
-    let doc = Doc::with_options(Options { client_id: ClientID::new(client), ..options });
+pub(crate) fn document(client: u64) -> Live {
+    let doc = Live::new(client);
     doc.get_or_insert_text(ROOT);
     doc
 }
@@ -73,6 +72,7 @@ impl Editor {
             up: VecDeque::new(),
             down: VecDeque::new(),
             stalled: false,
+            lags: false,
             questions: 0,
             paused: false,
             earned: 0,
@@ -148,8 +148,8 @@ impl Editor {
         {
             if self.session.is_some() {
                 let (inserted, deleted) = units(&decoded);
-                self.unechoed.0.extend(inserted);
-                self.unechoed.1.extend(deleted);
+                self.unechoed.0.extend(&inserted);
+                self.unechoed.1.extend(&deleted);
             }
             self.unconfirmed.push(decoded);
         }
@@ -185,7 +185,7 @@ impl Editor {
         self.session = None;
         self.up.clear();
         self.down.clear();
-        (self.stalled, self.paused) = (false, false);
+        (self.stalled, self.lags, self.paused) = (false, false, false);
         (self.earned, self.saved, self.refused, self.questions) = (0, 0, 0, 0);
         self.unechoed = (Units::new(), Units::new());
     }
@@ -216,32 +216,11 @@ impl Editor {
                 self.apply(update);
                 let decoded = Update::decode(update.clone()).expect("the server sends what it has checked");
                 let (inserted, deleted) = units(&decoded);
-                self.unechoed.0.retain(|unit| !inserted.contains(unit));
-                self.unechoed.1.retain(|unit| !deleted.contains(unit));
+                self.unechoed = (self.unechoed.0.without(&inserted), self.unechoed.1.without(&deleted));
             }
             Message::Awareness(_) | Message::QueryAwareness => {}
         }
     }
-}
-
-/// The units that an update brings and those that it deletes.
-pub(crate) fn units(update: &Update) -> (Units, Units) {
-    let mut inserted = Units::new();
-    let mut deleted = Units::new();
-    for item in update.items() {
-        let Clocks { start, end } = item.clocks();
-        let ids = (start..end).map(|clock| (item.id().client.0, clock));
-        if matches!(item.content(), Content::Gc | Content::Deleted) {
-            deleted.extend(ids.clone());
-        }
-        inserted.extend(ids);
-    }
-    for (client, ranges) in update.deletes() {
-        for range in ranges {
-            deleted.extend((range.start..range.end).map(|clock| (client.0, clock)));
-        }
-    }
-    (inserted, deleted)
 }
 
 /// All that makes two documents equal: text, units, deletions, and every root's JSON.

@@ -4,5 +4,7 @@ mod editor;
 mod histories;
 mod render;
 mod script;
+mod steps;
 mod transcripts;
+mod units;
 mod world;

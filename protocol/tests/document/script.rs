@@ -15,6 +15,7 @@ use quire_protocol::document::{Access, Input, Limits, Request, Splice};
 use quire_protocol::lib0::{put_var_bytes, put_var_u64};
 use quire_protocol::update::StateVector;
 use quire_protocol::ysync::Message;
+use yrs::Transact;
 use yrs::updates::decoder::Decode;
 
 use super::editor::{Editor, document, essence};
@@ -113,7 +114,7 @@ fn global(world: &mut World, words: &[&str]) -> bool {
             let stored = world.disk.stored();
             for update in stored.snapshot.iter().chain(&stored.tail) {
                 let update = yrs::Update::decode_v1(update).expect("the log holds updates");
-                yrs::Transact::transact_mut(&doc).apply_update(update).expect("which apply");
+                doc.transact_mut().apply_update(update).expect("which apply");
             }
             assert_eq!(&essence(&doc).0, text, "the log's text");
         }
@@ -142,7 +143,7 @@ fn everybody_has(world: &mut World, text: &str) {
     let replay = document(u64::from(u32::MAX));
     for update in log.disk.stored().tail {
         let update = yrs::Update::decode_v1(&update).expect("the log holds updates");
-        yrs::Transact::transact_mut(&replay).apply_update(update).expect("which apply");
+        replay.transact_mut().apply_update(update).expect("which apply");
     }
     let expected = essence(&replay);
     assert_eq!(expected.0, text, "the log's text");
@@ -183,7 +184,7 @@ fn request(world: &mut World, what: &[&str]) {
         }
         other => panic!("no such request: {other:?}"),
     };
-    world.request(request);
+    let _ticket = world.request(request);
 }
 
 fn personal(world: &mut World, words: &[&str]) -> bool {

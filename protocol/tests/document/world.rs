@@ -14,8 +14,9 @@ use quire_protocol::time::Time;
 use quire_protocol::update::Update;
 use quire_protocol::ysync::Message;
 
-use super::editor::{Editor, Units, units};
+use super::editor::Editor;
 use super::render::{Said, close, read, updates, writes};
+use super::units::{Units, units};
 
 /// What is on disk.
 #[derive(Default)]
@@ -31,8 +32,8 @@ impl Disk {
         for write in &writes {
             if let Write::Update(update) = write {
                 let (inserted, deleted) = units(&Update::decode(update.clone()).expect("it was admitted"));
-                self.inserted.extend(inserted);
-                self.deleted.extend(deleted);
+                self.inserted.extend(&inserted);
+                self.deleted.extend(&deleted);
             }
         }
         self.log.extend(writes);
@@ -173,16 +174,17 @@ impl World {
 
     pub(crate) fn drains(&mut self, name: &str) {
         let editor = self.editor(name);
-        editor.stalled = false;
+        (editor.stalled, editor.lags) = (false, false);
         if let Some(session) = editor.session {
             self.handle(Input::Drained(session));
         }
     }
 
-    pub(crate) fn request(&mut self, request: Request) {
+    pub(crate) fn request(&mut self, request: Request) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.handle(Input::Request(ticket, request));
+        ticket
     }
 
     /// The oldest append is on disk.
@@ -251,10 +253,16 @@ impl World {
                     self.disk.snapshot = Some((position, state));
                 }
                 Output::WakeAt(time) => self.wake = Some(self.wake.map_or(time, |wake| wake.min(time))),
-                Output::Unload => self.say("unload".to_owned()),
+                Output::Unload => {
+                    assert_eq!(self.machine.sessions(), 0, "nobody is left behind");
+                    self.say("unload".to_owned());
+                }
             }
         }
         for session in lagging {
+            if let Some(editor) = self.editors.iter_mut().find(|editor| editor.session == Some(session)) {
+                editor.lags = true;
+            }
             self.handle(Input::Lagging(session));
         }
     }
@@ -275,6 +283,7 @@ impl World {
             self.hold_to_the_disk(&update);
         }
         let editor = &mut self.editors[at];
+        assert!(!editor.lags || urgency != Urgency::FanOut, "{}: news while it lags", editor.name);
         let full = editor.stalled && urgency != Urgency::Answer;
         if let Said::Sync(Message::SyncStep1(_)) = &said {
             editor.questions += 1;
@@ -305,12 +314,12 @@ impl World {
     }
 
     /// Nothing may leave the machine before it is on disk.
-    fn hold_to_the_disk(&self, update: &Update) {
+    pub(crate) fn hold_to_the_disk(&self, update: &Update) {
         let (inserted, deleted) = units(update);
-        let early: Vec<_> = inserted.difference(&self.disk.inserted).collect();
+        let early = inserted.without(&self.disk.inserted);
         assert!(early.is_empty(), "shown or confirmed before its commit: {early:?}");
         let known = if self.implied_deletions { &self.disk.inserted } else { &self.disk.deleted };
-        let early: Vec<_> = deleted.difference(known).collect();
+        let early = deleted.without(known);
         assert!(early.is_empty(), "a deletion shown or confirmed before its commit: {early:?}");
     }
 
