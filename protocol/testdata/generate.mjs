@@ -414,6 +414,31 @@ const socketsOf = frames => ({
 
 const written = events => Buffer.concat(events.flat().map(part => Buffer.from(typeof part === 'number' ? [part] : part)))
 
+/** What happens to one document, in the words of the target: two honest editors, and a stranger who says all this. */
+const historyOf = (limits, stranger, messages) => {
+  const everybodyReads = [0, 1].flatMap(who => [[2, who, 3], [3, who, 3]])
+  const everybodyIsTold = [...everybodyReads, ...everybodyReads, [23], ...everybodyReads]
+  return [
+    [limits], [9, 0], [9, 1], [16, stranger, 1, 5],
+    [0, 0, 3, 0], [0, 1, 2, 1], ...everybodyIsTold,
+    ...messages.map(message => [18, stranger, varBytes(message)]),
+    ...everybodyIsTold, [1, 0, 1, 2], [11, 1], [0, 0, 1, 1], ...everybodyIsTold, [12, 1]
+  ]
+}
+
+/** Histories that no stranger takes part in. */
+const histories = {
+  'a-server-is-killed': [[0], [9, 0], [9, 1], [0, 0, 3, 0], [2, 0, 4], [6], [14], [9, 1], [9, 0], [7, 0], [15, 0]],
+  'a-disk-fails': [[0], [9, 0], [9, 3], [0, 0, 3, 0], [0, 3, 1, 1], [2, 0, 4], [2, 3, 4], [6], [15, 0]],
+  'two-tabs': [[0], [9, 0], [0, 0, 3, 0], [8, 0], [0, 0, 2, 1], [4, 1, 0], [9, 1], [0, 1, 1, 2], [2, 1, 4], [23]],
+  'over-http': [
+    [0], [22, 7, 0], [22, 5, 0, 0, text('hello')], [23], [22, 6, 1, 2, text('é')], [22, 3], [22, 0], [22, 1, [1, 0]],
+    [22, 2, text('content')], [22, 8], [22, 0], [23], [22, 9], [9, 0], [2, 0, 4], [23]
+  ],
+  'a-token-runs-out': [[0], [16, 0, varUint(2000), 5], [16, 1, varUint(3000), 5], [16, 1, varUint(1), 3], [13, 0, varUint(5000)]],
+  'an-idle-document': [[1], [9, 0], [0, 0, 1, 0], [2, 0, 4], [23], [8, 0], [13, 0, varUint(1200)], [13, 0, varUint(1200)]]
+}
+
 /** A batch in the words of the target: stream, first seq, stamp, dependencies, entries. */
 const batchOf = updates => Buffer.concat([
   Buffer.from([...varUint(65537), ...varUint(1), ...varUint(1700000000000 * 65536), 1, ...varUint(131073), ...varUint(9)]),
@@ -452,9 +477,14 @@ for (const [name, tell] of Object.entries(stories)) {
     seed('ysync', `${name}-${kind}`, message)
     seed('hocuspocus', `${name}-${kind}`, Buffer.concat([text(name), message]))
   }
+  const said = story.updates.slice(0, SEED_UPDATES).map(hex => Buffer.concat([Buffer.from([0, 2]), varBytes(Buffer.from(hex, 'hex'))]))
+  seed('document', `${name}-to-y-websocket`, written(historyOf(0, 0, said)))
+  seed('document', `${name}-to-hocuspocus`, written(historyOf(0, 1, [...Object.values(messages), ...said.slice(0, 4)])))
   seed('batch', name, batchOf(story.updates.slice(0, SEED_UPDATES)))
 }
 for (const [name, events] of Object.entries(rooms)) seed('awareness', name, written(events))
+for (const [name, events] of Object.entries(histories)) seed('document', name, written(events))
+seed('document', 'tight-limits', written(historyOf(1, 0, Array.from({ length: 4 }, () => Buffer.alloc(300)))))
 seed('awareness', 'one-update', awarenessOf(4294967295, 2 ** 40, { user: { name: 'Zoë 😀' } }))
 const newcomer = new Story()
 const frames = [Buffer.from([2, 0, ...text('token'), ...text('4.8.0')]), ...Object.values(messagesOf(newcomer, newcomer.doc(71)))]

@@ -11,7 +11,7 @@ use quire_protocol::hocuspocus::Address;
 use quire_protocol::ids::SessionId;
 use quire_protocol::update::Update;
 use quire_protocol::ysync::Message;
-use yrs::types::Attrs;
+use yrs::types::{Attrs, ToJson};
 use yrs::updates::decoder::Decode;
 use yrs::{Any, Doc, GetString, Map, ReadTxn, StateVector, Text, Transact};
 
@@ -230,6 +230,18 @@ pub(crate) fn essence(doc: &Doc) -> (String, Units, Units, BTreeMap<String, Stri
     let (inserted, deleted) = units(&Update::decode(state.into()).expect("a state without gaps"));
     let map = doc.get_or_insert_map("fields");
     let txn = doc.transact();
-    let fields = map.iter(&txn).map(|(key, value)| (key.to_owned(), value.to_string(&txn))).collect();
+    let fields = map.iter(&txn).map(|(key, value)| (key.to_owned(), spelt(&value.to_json(&txn)))).collect();
     (text, inserted, deleted, fields)
+}
+
+/// A value in words that are the same wherever it is: `yrs` keeps maps in no order, and NaN equals nothing.
+fn spelt(value: &Any) -> String {
+    match value {
+        Any::Map(entries) => {
+            let entries: BTreeMap<&String, String> = entries.iter().map(|(k, v)| (k, spelt(v))).collect();
+            format!("{entries:?}")
+        }
+        Any::Array(values) => format!("{:?}", values.iter().map(spelt).collect::<Vec<_>>()),
+        other => format!("{other:?}"),
+    }
 }
