@@ -11,12 +11,13 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 LISTEN ?= 127.0.0.1:8080
 DATA ?= ./quire-data
 FUZZ_SECONDS ?= 60
+FUZZ ?=
 BENCH ?=
 WEB := web-client
 
 export QUIRE_BIN ?= $(abspath $(TARGET)/debug/quire)
 
-.PHONY: help run test test-rust test-page test-clients test-browser page fmt fmt-check lint docs boundaries fuzz bench audit dist
+.PHONY: help run test test-rust test-page test-clients test-browser page fmt fmt-check lint docs boundaries fuzz fuzz-keep bench audit dist
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -78,8 +79,11 @@ boundaries: ## which crate may depend on what, and how long a file may be
 	scripts/boundaries
 	scripts/check-rules
 
-fuzz: ## run every fuzz target for FUZZ_SECONDS (60) each
-	scripts/fuzz $(FUZZ_SECONDS)
+fuzz: ## run every fuzz target for FUZZ_SECONDS (60) each, installing what it needs; FUZZ='update ysync' chooses
+	scripts/fuzz $(FUZZ_SECONDS) $(FUZZ)
+
+fuzz-keep: ## copy the least of what fuzzing reached on this machine to protocol/fuzz/kept, to be committed
+	scripts/fuzz keep $(FUZZ)
 
 bench: page ## one region measured as it is shipped; BENCH='--only one-room' and the like choose
 	cargo build --locked --profile dist -p quire-server --bin quire -p quire-loadtest --bin quire-loadtest
