@@ -38,7 +38,7 @@ async fn a_region_whose_disk_fails_refuses_writes_says_so_and_does_not_end_well(
 
     assert_eq!(create("kept").await.status, 201);
     assert_eq!(ready().await.status, 200);
-    let full = Failure { kind: FailureKind::DiskFull, text: "journal.redb: no space left".into() };
+    let full = Failure { kind: FailureKind::DiskFull, text: "journal.0: no space left".into() };
     log.fail_next_append(AppendFault::Lost(full));
     create("lost").await.is_problem(503, "unavailable");
     create("after").await.is_problem(503, "unavailable");

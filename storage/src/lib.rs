@@ -32,6 +32,13 @@ pub mod limits {
     /// done. Large enough for one of the largest.
     pub const PENDING_SNAPSHOT_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+    /// The longest commit. A committer's limits keep far below it.
+    pub const JOURNAL_COMMIT_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+    /// Appends wait for the checkpointer while commits that the store does not hold take so many
+    /// bytes in the journal's files.
+    pub const JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
     /// The most documents that one call lists.
     pub const LIST_LEN_MAX: usize = 1000;
 }

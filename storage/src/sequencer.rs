@@ -7,6 +7,7 @@
 use crate::document::TailEntry;
 use crate::error::AppendError;
 use crate::log::{NewEntry, Position, Receipt};
+use bytes::Bytes;
 use quire_protocol::batch::{
     BatchBuilder, BatchFull, ChainHash, ENTRY_PAYLOAD_BYTES_MAX, EncodedBatch, Entry, EntryKind,
     LifecycleChange,
@@ -71,6 +72,16 @@ pub(crate) struct PlacedBatch {
 }
 
 impl PlacedBatch {
+    /// Reads back what was written of a batch.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub(crate) fn decode(first: Position, bytes: Bytes) -> Result<Self, String> {
+        let encoded = EncodedBatch::decode(bytes)
+            .map_err(|error| format!("the batch at position {} is damaged: {error}", first.0))?;
+        Ok(Self { first, encoded })
+    }
+
     /// The position of the last entry.
     pub(crate) fn last(&self) -> Position {
         Position(self.first.0 + self.encoded.batch.entries.len() as u64 - 1)

@@ -1,6 +1,6 @@
 //! A disk in memory that loses power, tears writes and fails, for tests and simulations.
 //!
-//! Two files on one disk, with one count of operations over both, so that a fault can be put at any
+//! The files of a log on one disk, with one count of operations over all, so that a fault can be put at any
 //! of them. What was written since a file's last sync may be lost, in any combination and torn at any
 //! sector; what was synced is kept. The same seed loses the same.
 //!
@@ -27,7 +27,7 @@ pub enum Unsynced {
     },
 }
 
-/// A disk with the two files of a log.
+/// A disk with the files of a log.
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     inner: Arc<Mutex<Inner>>,
@@ -35,12 +35,13 @@ pub struct SimDisk {
 
 #[derive(Debug, Default)]
 struct Inner {
-    files: [SimFile; 2],
+    files: [SimFile; 3],
     operations: u64,
     written_bytes: u64,
     /// Power goes before this operation; it and all later ones fail.
     cut_at: Option<u64>,
-    /// This operation fails, and later ones do not.
+    /// This operation fails, and later ones do not. A sync that fails has the disk forget what it
+    /// was to cover, which is still read until power goes: some systems take their pages for written.
     fail_at: Option<(u64, ErrorKind)>,
     /// Counts power cycles: what was opened before one touches the disk no more.
     life: u64,
@@ -74,25 +75,25 @@ impl SimDisk {
         Self::default()
     }
 
-    /// A disk that holds the bytes of a journal and a store.
+    /// A disk that holds the bytes of the journal's two files and the store.
     #[must_use]
-    pub fn holding(contents: [Vec<u8>; 2]) -> Self {
+    pub fn holding(contents: [Vec<u8>; 3]) -> Self {
         let files =
             contents.map(|durable| SimFile { current: durable.clone(), durable, unsynced: Vec::new() });
         let inner = Inner { files, ..Inner::default() };
         Self { inner: Arc::new(Mutex::new(inner)) }
     }
 
-    /// Opens the journal's file.
+    /// Opens the journal's files.
     #[must_use]
-    pub fn journal(&self) -> impl StorageBackend + use<> {
-        self.open(0)
+    pub fn journal(&self) -> [impl StorageBackend + use<>; 2] {
+        [self.open(0), self.open(1)]
     }
 
     /// Opens the store's file.
     #[must_use]
     pub fn store(&self) -> impl StorageBackend + use<> {
-        self.open(1)
+        self.open(2)
     }
 
     /// How many writes, changes of length and syncs there have been.
@@ -112,15 +113,24 @@ impl SimDisk {
         self.inner().cut_at = Some(operation);
     }
 
-    /// Has one operation fail, and later ones succeed.
+    /// Has one operation fail, and later ones succeed. What a failed sync was to cover is read until
+    /// power goes, and no later sync covers it.
     pub fn fail_at(&self, operation: u64, kind: ErrorKind) {
         self.inner().fail_at = Some((operation, kind));
     }
 
-    /// The bytes of the journal (0) or the store (1), as they would be read.
+    /// The bytes of the journal's files (0 and 1) or the store (2), as they would be read.
     #[must_use]
     pub fn contents(&self, file: usize) -> Vec<u8> {
         self.inner().files[file].current.clone()
+    }
+
+    /// Kills the process alone, and ends all faults. What was written is still read, synced or not.
+    pub fn kill(&self) {
+        let mut inner = self.inner();
+        inner.life += 1;
+        inner.cut_at = None;
+        inner.fail_at = None;
     }
 
     /// Loses power, and comes back without faults. What is still open can write no more.
@@ -237,12 +247,19 @@ impl StorageBackend for OpenFile {
 
     fn sync_data(&self) -> Result<()> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.operate(self.life)?;
+        let here = inner.life == self.life;
+        let powered = inner.cut_at.is_none_or(|cut| inner.operations < cut);
+        let synced = inner.operate(self.life);
         let file = &mut inner.files[self.index];
-        for change in std::mem::take(&mut file.unsynced) {
-            change.apply(&mut file.durable);
+        if synced.is_ok() {
+            for change in std::mem::take(&mut file.unsynced) {
+                change.apply(&mut file.durable);
+            }
+        } else if here && powered {
+            // A file's length is not in its pages: it stays to be synced.
+            file.unsynced.retain(|change| matches!(change, Change::SetLen(_)));
         }
-        Ok(())
+        synced
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
@@ -276,7 +293,7 @@ mod tests {
     #[test]
     fn a_crash_keeps_what_was_synced_and_loses_what_was_not() {
         let disk = SimDisk::new();
-        let file = disk.journal();
+        let [file, _] = disk.journal();
         file.set_len(4096).expect("power");
         file.write(0, &[1; 2048]).expect("power");
         file.sync_data().expect("power");
@@ -285,7 +302,8 @@ mod tests {
         assert_eq!(disk.contents(0)[..2048], [1; 2048]);
         assert!(file.write(0, &[3]).is_err(), "a handle from before the crash");
 
-        disk.journal().write(1024, &[2; 2048]).expect("power");
+        let [file, _] = disk.journal();
+        file.write(1024, &[2; 2048]).expect("power");
         disk.crash(Unsynced::Torn { seed: 4 });
         assert_eq!(disk.contents(0)[..1024], [1; 1024]);
         assert!(disk.contents(0)[1024..3072].chunks(512).all(|s| s.iter().all(|byte| *byte == s[0])));

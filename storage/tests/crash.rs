@@ -212,6 +212,33 @@ fn an_error_at_any_operation_latches_and_nothing_acknowledged_is_lost() {
     }
 }
 
+/// What a restart after `fault` found, and what it then took, is there after power is lost too.
+fn restarted_then_cut(fault: impl FnOnce(&SimDisk), story: &str) {
+    let (disk, done, log) = faulty_run(fault);
+    disk.kill();
+    drop(log);
+    let log = RedbLog::open_backends(disk.journal(), disk.store(), &with_peers()).expect(story);
+    check(&log, &done, story);
+    put(&log, vec![create("a"), update("a", "after")]);
+    let seen: Vec<_> = DOCS.iter().map(|doc| contents(&log, doc)).collect();
+    disk.crash(Unsynced::Lost);
+    drop(log);
+    let log = RedbLog::open_backends(disk.journal(), disk.store(), &with_peers()).expect(story);
+    let held: Vec<_> = DOCS.iter().map(|doc| contents(&log, doc)).collect();
+    assert!(held == seen, "{story}: what was shown is gone");
+    chain_is_whole(&log, story);
+}
+
+#[test]
+fn what_is_shown_after_a_kill_or_a_failed_sync_survives_power() {
+    let operations = operations_of_a_whole_run();
+    for at in 0..operations {
+        restarted_then_cut(|disk| disk.cut_at(at), &format!("killed at operation {at}, then cut"));
+        let story = format!("an error at operation {at}, a restart, then cut");
+        restarted_then_cut(|disk| disk.fail_at(at, ErrorKind::Other), &story);
+    }
+}
+
 /// A failed log takes no write, says why, and still reads what is stored.
 fn refuses_for_good(log: &RedbLog, disk: &SimDisk, done: &Acknowledged, at: u64, story: &str) {
     let Health::Failed(failure) = log.health() else {

@@ -13,6 +13,8 @@ use std::path::Path;
 use support::{NOW_MS, create, id, load, options, put, update, updates};
 
 const PAGE_BYTES: usize = 4096;
+const FILES: [&str; 3] = ["journal.0", "journal.1", "store.redb"];
+const STORE: usize = 2;
 
 fn with_peers() -> RedbLogOptions {
     let retention =
@@ -39,20 +41,17 @@ fn fill(dir: &Path) -> RedbLog {
     log
 }
 
-/// Copies both files as they are, as a kill would leave them.
+/// Copies the files as they are, as a kill would leave them.
 fn copied(from: &Path) -> tempfile::TempDir {
     let to = tempfile::tempdir().expect("a directory");
-    for file in ["journal.redb", "store.redb"] {
+    for file in FILES {
         std::fs::copy(from.join(file), to.path().join(file)).expect("copied");
     }
     to
 }
 
 fn bytes_of(dir: &Path) -> Vec<Vec<u8>> {
-    ["journal.redb", "store.redb"]
-        .iter()
-        .map(|file| std::fs::read(dir.join(file)).expect("readable"))
-        .collect()
+    FILES.iter().map(|file| std::fs::read(dir.join(file)).expect("readable")).collect()
 }
 
 #[test]
@@ -104,7 +103,7 @@ fn files_that_do_not_belong_together_are_refused_and_left_alone() {
     assert!(matches!(RedbLog::open(mixed.path(), &options()), Err(OpenError::Foreign(_))));
     assert!(!verify(mixed.path()).expect("readable").is_whole());
 
-    for file in ["journal.redb", "store.redb"] {
+    for file in FILES {
         let half = copied(dir.path());
         std::fs::remove_file(half.path().join(file)).expect("removed");
         let refused = RedbLog::open(half.path(), &options()).expect_err("a file is missing");
@@ -116,7 +115,7 @@ fn files_that_do_not_belong_together_are_refused_and_left_alone() {
         assert!(refused.to_string().contains(file), "{refused}");
 
         std::fs::write(half.path().join(file), [7; 9000]).expect("written");
-        let refused = RedbLog::open(half.path(), &options()).expect_err("no redb file");
+        let refused = RedbLog::open(half.path(), &options()).expect_err("no file of a log");
         assert!(matches!(refused, OpenError::Damaged(_)), "{refused:?}");
         assert_eq!(std::fs::read(half.path().join(file)).expect("readable"), [7; 9000]);
     }
@@ -124,15 +123,21 @@ fn files_that_do_not_belong_together_are_refused_and_left_alone() {
 
 #[test]
 fn a_newer_format_is_refused_and_named() {
-    for file in ["journal.redb", "store.redb"] {
+    for file in FILES {
         let dir = tempfile::tempdir().expect("a directory");
         drop(fill(dir.path()));
-        let db = redb::Database::create(dir.path().join(file)).expect("opens");
-        let txn = db.begin_write().expect("one writer");
-        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
-        txn.open_table(meta).expect("a table").insert("format", &2_u32.to_le_bytes()[..]).expect("room");
-        txn.commit().expect("a working disk");
-        drop(db);
+        let path = dir.path().join(file);
+        if file == "store.redb" {
+            let db = redb::Database::create(path).expect("opens");
+            let txn = db.begin_write().expect("one writer");
+            let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
+            txn.open_table(meta).expect("a table").insert("format", &2_u32.to_le_bytes()[..]).expect("room");
+            txn.commit().expect("a working disk");
+        } else {
+            let mut bytes = std::fs::read(&path).expect("readable");
+            bytes[8..12].copy_from_slice(&2_u32.to_le_bytes());
+            std::fs::write(&path, bytes).expect("written");
+        }
         let refused = RedbLog::open(dir.path(), &options()).expect_err("a newer format").to_string();
         assert!(refused.contains(file) && refused.contains("format 2"), "{refused}");
         assert!(refused.contains("reads format 1"), "{refused}");
@@ -159,10 +164,10 @@ fn refused_documents(log: &RedbLog, whole: &[StoredDoc], story: &str) -> usize {
     refused
 }
 
-/// The store's pages that hold something, and its bytes with one of them overwritten.
-fn pages(store: &[u8]) -> Vec<usize> {
-    (1..store.len() / PAGE_BYTES)
-        .filter(|page| store[page * PAGE_BYTES..][..PAGE_BYTES].iter().any(|b| *b != 0))
+/// A file's pages that hold something, but for its first.
+fn pages(file: &[u8]) -> Vec<usize> {
+    (1..file.len() / PAGE_BYTES)
+        .filter(|page| file[page * PAGE_BYTES..][..PAGE_BYTES].iter().any(|b| *b != 0))
         .collect()
 }
 
@@ -178,12 +183,13 @@ fn a_damaged_page_is_an_error_and_never_an_empty_or_a_wrong_document() {
     let log = fill(dir.path());
     let whole = documents(&log);
     drop(log);
-    let [journal, store] = bytes_of(dir.path()).try_into().expect("two files");
+    let [first, second, store] = bytes_of(dir.path()).try_into().expect("three files");
     let mut refused = 0;
     for page in pages(&store).into_iter().step_by(2) {
         for (from, len) in [(0, 64), (64, 2000), (2000, 40)] {
             let story = format!("page {page}, {len} bytes from {from}");
-            let disk = SimDisk::holding([journal.clone(), overwritten(&store, page, from, len)]);
+            let disk =
+                SimDisk::holding([first.clone(), second.clone(), overwritten(&store, page, from, len)]);
             match RedbLog::open_backends(disk.journal(), disk.store(), &with_peers()) {
                 Ok(log) => refused += refused_documents(&log, &whole, &story),
                 Err(OpenError::Damaged(_)) => refused += 1,
@@ -200,7 +206,7 @@ fn a_check_tells_of_every_damaged_page_that_keeps_something_from_being_read() {
     let log = fill(dir.path());
     let whole = documents(&log);
     drop(log);
-    let store = bytes_of(dir.path()).remove(1);
+    let store = bytes_of(dir.path()).remove(STORE);
     let mut told = 0;
     for page in pages(&store).into_iter().step_by(5) {
         let bytes = overwritten(&store, page, 64, 2000);
@@ -211,8 +217,8 @@ fn a_check_tells_of_every_damaged_page_that_keeps_something_from_being_read() {
             "a check changes nothing"
         );
         told += usize::from(!report.is_whole());
-        let journal = bytes_of(dir.path()).remove(0);
-        let disk = SimDisk::holding([journal, bytes]);
+        let [first, second, _] = bytes_of(dir.path()).try_into().expect("three files");
+        let disk = SimDisk::holding([first, second, bytes]);
         let opened = RedbLog::open_backends(disk.journal(), disk.store(), &with_peers());
         let refused = opened.map_or(1, |log| refused_documents(&log, &whole, "after a check"));
         assert!(refused == 0 || !report.is_whole(), "page {page}: {refused} documents cannot be read");
@@ -237,4 +243,54 @@ fn a_log_whose_store_is_damaged_takes_writes_until_it_meets_the_damage() {
     assert!(log.checkpoint().is_err());
     assert!(matches!(log.health(), Health::Failed(_)));
     assert!(log.append(NOW_MS, &[vec![update("doc 1", "fifth")]]).is_err());
+}
+
+/// A directory whose journal holds commits that the store does not, of one block and of several.
+fn killed_before_its_checkpoint() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = fill(dir.path());
+    for i in 0..12 {
+        put(&log, vec![update("doc 2", &format!("{i} {}", "long ".repeat(i * 150)))]);
+    }
+    copied(dir.path())
+}
+
+#[test]
+fn damage_to_a_commit_that_others_follow_is_never_taken_for_the_journals_end() {
+    let killed = killed_before_its_checkpoint();
+    let whole = updates(&load(&RedbLog::open(killed.path(), &with_peers()).expect("opens"), "doc 2"));
+    let killed = killed_before_its_checkpoint();
+    let mut refused = 0;
+    for file in ["journal.0", "journal.1"] {
+        let path = killed.path().join(file);
+        let stored = std::fs::read(&path).expect("readable");
+        // A byte in each page: of a header's every field, and of what comes after it.
+        let within = [0, 5, 9, 13, 17, 30].into_iter().cycle();
+        let places = pages(&stored).into_iter().zip(within).map(|(page, at)| page * PAGE_BYTES + at);
+        for at in places {
+            let mut bytes = stored.clone();
+            bytes[at] ^= 0x10;
+            std::fs::write(&path, &bytes).expect("written");
+            let [first, second, store] = bytes_of(killed.path()).try_into().expect("three files");
+            let disk = SimDisk::holding([first, second, store]);
+            let report = verify(killed.path()).expect("readable");
+            match RedbLog::open_backends(disk.journal(), disk.store(), &with_peers()) {
+                Ok(log) => {
+                    let read = updates(&load(&log, "doc 2"));
+                    // Damage to the very last commit cannot be told from one that was cut short.
+                    let cut = whole.len() - read.len();
+                    assert!(cut <= 1 && read[..] == whole[..read.len()], "{file} at {at}: {cut} are missing");
+                    assert!(report.is_whole(), "{file} at {at}: {report}");
+                }
+                Err(OpenError::Damaged(text)) => {
+                    assert!(text.contains("journal"), "{text}");
+                    assert!(!report.is_whole(), "{file} at {at}");
+                    refused += 1;
+                }
+                Err(error) => panic!("{file} at {at}: {error:?}"),
+            }
+        }
+        std::fs::write(&path, &stored).expect("written");
+    }
+    assert!(refused > 8, "{refused}");
 }

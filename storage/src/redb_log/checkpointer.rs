@@ -1,7 +1,7 @@
 //! The thread that moves entries from memory and journal into the store, so that its fsyncs hold up
 //! no ack, and the state it shares with the log.
 //!
-//! Invariant: once a failure is latched, nothing more is written to either file.
+//! Invariant: once a failure is latched, nothing more is written to any file.
 
 use super::RedbLogOptions;
 use super::fault::{Fault, caught};
@@ -10,7 +10,7 @@ use super::rows::encode_head;
 use super::store::{DocTables, Store};
 use super::{kept, meta};
 use crate::error::Failure;
-use crate::limits::PENDING_SNAPSHOT_BYTES_MAX;
+use crate::limits::{JOURNAL_BYTES_MAX, PENDING_SNAPSHOT_BYTES_MAX};
 use crate::log::{LogStats, Position, Retention};
 use crate::sequencer::{Head, PlacedBatch};
 use quire_protocol::ids::DocId;
@@ -94,30 +94,33 @@ impl Shared {
         first
     }
 
-    /// Waits while memory is full, then returns the log's end and how far the store holds it.
+    /// Waits while memory or the journal is full, then returns the log's end and how far the store holds it.
     pub(super) fn wait_for_room(&self, bytes_max: usize) -> Result<(Head, Position), Failure> {
+        let is_full = |state: &State| {
+            state.recent.bytes() >= bytes_max || state.recent.journal_bytes() >= JOURNAL_BYTES_MAX
+        };
         let mut state = self.state();
         self.check()?;
-        if state.recent.bytes() >= bytes_max {
+        if is_full(&state) {
             state.stats.stalls += 1;
             self.work.notify_one();
         }
-        while state.recent.bytes() >= bytes_max {
+        while is_full(&state) {
             state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
             self.check()?;
         }
         Ok((state.recent.head().clone(), state.stats.checkpoint))
     }
 
-    /// Takes what has become durable.
-    pub(super) fn adopt(&self, batches: Vec<PlacedBatch>, head: Head) {
+    /// Takes what has become durable, in so many bytes of the journal.
+    pub(super) fn adopt(&self, batches: Vec<PlacedBatch>, head: Head, journal_bytes: u64) {
         let mut state = self.state();
-        state.recent.adopt(batches, head);
+        state.recent.adopt(batches, head, journal_bytes);
         state.stats.commits += 1;
         // The checkpointer sleeps without an end while the active epoch is empty.
         let first = state.active_since.is_none();
         state.active_since.get_or_insert_with(Instant::now);
-        let full = state.recent.active().bytes >= self.checkpoint_bytes;
+        let full = self.is_large(state.recent.active());
         drop(state);
         if first || full {
             self.work.notify_one();
@@ -144,6 +147,12 @@ impl Shared {
             state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(state.stats.checkpoint)
+    }
+
+    /// Whether the store holds all of the log, for good: the checkpointer has ended, and well.
+    pub(super) fn is_settled(&self) -> bool {
+        let state = self.state();
+        self.failure.get().is_none() && state.stats.checkpoint == state.recent.head().position
     }
 
     pub(super) fn close(&self) {
@@ -213,12 +222,17 @@ impl Shared {
         }
     }
 
+    /// Whether an epoch has enough in memory, or in the journal, to be written.
+    const fn is_large(&self, epoch: &Epoch) -> bool {
+        epoch.bytes >= self.checkpoint_bytes || epoch.journal_bytes >= self.checkpoint_bytes as u64
+    }
+
     /// How long until a checkpoint is due by itself; none while there is nothing to write.
     fn rest(&self, state: &State) -> Option<Duration> {
         let since = state.active_since?;
         let active = state.recent.active();
         // Snapshots make the epoch due at half their bound, so that givers seldom find it full.
-        if active.bytes >= self.checkpoint_bytes || active.snapshot_bytes >= PENDING_SNAPSHOT_BYTES_MAX / 2 {
+        if self.is_large(active) || active.snapshot_bytes >= PENDING_SNAPSHOT_BYTES_MAX / 2 {
             return Some(Duration::ZERO);
         }
         Some(self.checkpoint_every.saturating_sub(since.elapsed()))

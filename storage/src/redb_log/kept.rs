@@ -4,11 +4,10 @@
 //! is not here and not in memory has been truncated.
 
 use super::fault::{Fault, caught};
-use super::journal::placed;
 use super::meta;
 use super::recent::Epoch;
 use super::store::Cut;
-use crate::log::Retention;
+use crate::log::{Position, Retention};
 use crate::sequencer::PlacedBatch;
 use bytes::Bytes;
 use quire_protocol::hlc::Hlc;
@@ -120,7 +119,8 @@ pub(super) fn read(value: &[u8]) -> Result<PlacedBatch, Fault> {
     let Some((position, batch)) = value.split_first_chunk::<POSITION_BYTES>() else {
         return Err(Fault::corrupt("a kept batch is too short"));
     };
-    placed(u64::from_le_bytes(*position), Bytes::copy_from_slice(batch))
+    let first = Position(u64::from_le_bytes(*position));
+    PlacedBatch::decode(first, Bytes::copy_from_slice(batch)).map_err(Fault::corrupt)
 }
 
 impl Cut {

@@ -1,7 +1,7 @@
-//! The `meta` table that both files have: format version, identity, and the store's marks.
+//! The store's `meta` table: format version, identity, and how far it has come.
 
 use super::fault::Fault;
-use super::open::FORMAT;
+use super::open::check_format;
 use super::rows::{Identity, decode_identity, encode_identity};
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, TableDefinition, TableError, WriteTransaction};
@@ -11,7 +11,7 @@ pub(super) const FORMAT_KEY: &str = "format";
 pub(super) const IDENTITY_KEY: &str = "identity";
 /// The log's end at the last checkpoint.
 pub(super) const HEAD_KEY: &str = "head";
-/// Both files have been set up.
+/// All files have been set up.
 pub(super) const READY_KEY: &str = "ready";
 /// Bytes of the batches kept for peers.
 pub(super) const KEPT_BYTES_KEY: &str = "kept_bytes";
@@ -38,11 +38,6 @@ pub(super) fn read_identity(db: &Database) -> Result<Option<Identity>, Fault> {
     let Some(format) = read(db, FORMAT_KEY)? else { return Ok(None) };
     let format: [u8; 4] =
         format.as_ref().try_into().map_err(|_| Fault::corrupt("a format that is not a number"))?;
-    let format = u32::from_le_bytes(format);
-    if format != FORMAT {
-        return Err(Fault::corrupt(format!(
-            "it has format {format}; this release reads format {FORMAT}: use the release that wrote it, or a newer one"
-        )));
-    }
+    check_format(u32::from_le_bytes(format))?;
     read(db, IDENTITY_KEY)?.as_ref().map(decode_identity).transpose()
 }

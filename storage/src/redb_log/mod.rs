@@ -1,8 +1,8 @@
-//! The log on disk: a small hot journal and a large cold store, both redb files.
+//! The log on disk: a small hot journal, appended to, and a large cold store, a redb file.
 //!
-//! `append` makes entries durable in the journal, with one fsync; the checkpointer's thread moves
-//! them into the store, with its own. In between they are also in memory (`recent`). A crash between
-//! the two files is harmless: what the store already holds is skipped by position.
+//! `append` makes entries durable in the journal, with one write and one sync; the checkpointer's
+//! thread moves them into the store, with its own. In between they are also in memory (`recent`). A
+//! crash between the two is harmless: what the store already holds is skipped by position.
 //!
 //! Invariant: `store position <= journal position`, and the journal holds every batch in between.
 
@@ -38,7 +38,7 @@ use rows::StoredRow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use store::{Cut, Store};
@@ -50,7 +50,7 @@ pub struct RedbLogOptions {
     pub replica: ReplicaId,
     /// The cluster it belongs to; 0 for a region on its own.
     pub cluster: u128,
-    /// A checkpoint begins when so many bytes are in memory.
+    /// A checkpoint begins when so many bytes are in memory, or in the journal.
     pub checkpoint_bytes: usize,
     /// A checkpoint begins when an entry has been in memory only for so long.
     pub checkpoint_every: Duration,
@@ -58,8 +58,6 @@ pub struct RedbLogOptions {
     pub memory_bytes_max: usize,
     /// Pages of the store that redb keeps in memory.
     pub store_cache_bytes: usize,
-    /// Pages of the journal that redb keeps in memory.
-    pub journal_cache_bytes: usize,
     /// What to keep for peers from the start.
     pub retention: Retention,
 }
@@ -75,7 +73,6 @@ impl RedbLogOptions {
             checkpoint_every: Duration::from_secs(10),
             memory_bytes_max: 128 * 1024 * 1024,
             store_cache_bytes: 128 * 1024 * 1024,
-            journal_cache_bytes: 32 * 1024 * 1024,
             retention: Retention::default(),
         }
     }
@@ -165,7 +162,7 @@ impl RedbLog {
 
 impl Log for RedbLog {
     fn append(&self, now_ms: u64, groups: &[Vec<NewEntry>]) -> Result<Vec<Receipt>, AppendError> {
-        let journal = match self.writer.try_lock() {
+        let mut journal = match self.writer.try_lock() {
             Ok(journal) => journal,
             // A panic in an append latches a failure or changes nothing: the journal is whole.
             Err(TryLockError::Poisoned(journal)) => journal.into_inner(),
@@ -173,10 +170,13 @@ impl Log for RedbLog {
         };
         let (head, checkpoint) = self.shared.wait_for_room(self.memory_bytes_max)?;
         let plan = plan(&head, self.stream, now_ms, groups)?;
-        if let Err(fault) = journal.commit(&plan.batches, checkpoint) {
-            return Err(self.shared.fail(fault.into()).into());
+        if !journal::fits(&plan.batches) {
+            return Err(AppendError::Invalid("they are too many for one commit"));
         }
-        self.shared.adopt(plan.batches, plan.head);
+        match journal.commit(&plan.batches, checkpoint) {
+            Ok(bytes) => self.shared.adopt(plan.batches, plan.head, bytes),
+            Err(fault) => return Err(self.shared.fail(fault.into()).into()),
+        }
         Ok(plan.receipts)
     }
 
@@ -286,6 +286,11 @@ impl Drop for RedbLog {
         if let Some(thread) = self.checkpointer.take() {
             // The thread catches what redb may panic with, and latches it.
             let _ = thread.join();
+        }
+        if self.shared.is_settled() {
+            let journal = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
+            // What a failure leaves behind, the next start skips.
+            let _ = journal.empty();
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::fault::Fault;
 use super::file::{FileError, RedbFile};
-use super::journal::Journal;
+use super::journal::{JOURNAL_FILES, Journal, Record};
 use super::recent::Recent;
 use super::rows::Identity;
 use super::store::Store;
@@ -19,11 +19,23 @@ use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The version of what both files hold.
+/// The version of what the files hold.
 pub(super) const FORMAT: u32 = 1;
 
-pub(super) const JOURNAL_FILE: &str = "journal.redb";
 pub(super) const STORE_FILE: &str = "store.redb";
+
+/// The files of a directory, in the order of their making.
+const FILES: [&str; 3] = [STORE_FILE, JOURNAL_FILES[0], JOURNAL_FILES[1]];
+
+/// Refuses what another release has written.
+pub(super) fn check_format(format: u32) -> Result<(), Fault> {
+    if format == FORMAT {
+        return Ok(());
+    }
+    Err(Fault::corrupt(format!(
+        "it has format {format}; this release reads format {FORMAT}: use the release that wrote it, or a newer one"
+    )))
+}
 
 /// Why a log could not be opened. What is stored was left as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,34 +79,39 @@ impl RedbLog {
     /// read whole.
     pub fn open(directory: &Path, options: &RedbLogOptions) -> Result<Self, OpenError> {
         let lock = lock_directory(directory)?;
-        let (store, journal) = open_files(directory)?;
+        let [store, first, second] = open_files(directory)?;
         let store = redb_file(store, directory)?;
-        let journal = redb_file(journal, directory)?;
+        let journal = [redb_file(first, directory)?, redb_file(second, directory)?];
         let mut log = Self::open_backends(journal, store, options)?;
         log.lock = Some(lock);
         Ok(log)
     }
 
-    /// Opens the log over two storage backends: a simulated disk, or files with faults.
+    /// Opens the log over storage backends: a simulated disk, or files with faults. Two take the
+    /// journal's commits in turn, the third is the store.
     ///
     /// # Errors
     /// As [`RedbLog::open`].
     pub fn open_backends(
-        journal: impl StorageBackend,
+        journal: [impl StorageBackend; 2],
         store: impl StorageBackend,
         options: &RedbLogOptions,
     ) -> Result<Self, OpenError> {
         let store = Store::new(database(store, STORE_FILE, options.store_cache_bytes)?);
-        let journal = Journal::new(database(journal, JOURNAL_FILE, options.journal_cache_bytes)?);
-        let identity = settle_identity(&journal, &store, options)?;
+        let mut journal = Journal::new(journal.map(|file| -> Box<dyn StorageBackend> { Box::new(file) }))?;
+        let identity = settle_identity(&mut journal, &store, options)?;
+        journal.belong_to(&identity);
         let mut head = store.head()?;
         let checkpoint = head.position;
-        let batches = journal.after(checkpoint)?;
+        let records = journal.after(checkpoint)?;
         let mut recent = Recent::at(head.clone());
-        for placed in &batches {
-            head.follow(placed).map_err(|text| Fault::corrupt(format!("{JOURNAL_FILE}: {text}")))?;
+        for placed in records.iter().flat_map(|record| &record.batches) {
+            head.follow(placed).map_err(|text| Fault::corrupt(format!("the journal is damaged: {text}")))?;
         }
-        recent.adopt(batches, head);
+        journal.resume(&records)?;
+        let journal_bytes = records.iter().map(Record::len).sum();
+        let batches = records.into_iter().flat_map(|record| record.batches).collect();
+        recent.adopt(batches, head, journal_bytes);
         let sizes = store.sizes()?;
         Self::start(identity.stream, journal, store, recent, checkpoint, sizes, options)
             .map_err(|error| OpenError::Disk(format!("no thread for checkpoints: {error}").into()))
@@ -116,32 +133,32 @@ fn refused(directory: &Path, error: &std::io::Error) -> OpenError {
     OpenError::Directory { path: directory.to_owned(), reason: error.to_string().into() }
 }
 
-/// Opens both files, and creates both where neither is.
-fn open_files(directory: &Path) -> Result<(File, File), OpenError> {
-    let refused = |error: std::io::Error| OpenError::Directory {
-        path: directory.to_owned(),
-        reason: error.to_string().into(),
-    };
+/// Opens the files, and creates them where there is none that holds anything.
+fn open_files(directory: &Path) -> Result<[File; 3], OpenError> {
+    let refused = |error: std::io::Error| refused(directory, &error);
     if !std::fs::metadata(directory).map_err(refused)?.is_dir() {
         return Err(refused(std::io::ErrorKind::NotADirectory.into()));
     }
-    let journal_path = directory.join(JOURNAL_FILE);
-    let store_path = directory.join(STORE_FILE);
-    let has_journal = journal_path.try_exists().map_err(refused)?;
-    let has_store = store_path.try_exists().map_err(refused)?;
-    if has_journal && !has_store {
-        let text = format!("{STORE_FILE} is missing beside {JOURNAL_FILE}: restore it from a backup");
+    let (mut missing, mut holding) = (None, None);
+    for file in FILES {
+        let path = directory.join(file);
+        if !path.try_exists().map_err(refused)? {
+            missing = missing.or(Some(file));
+        } else if std::fs::metadata(&path).map_err(refused)?.len() > 0 {
+            holding = holding.or(Some(file));
+        }
+    }
+    if let (Some(missing), Some(holding)) = (missing, holding) {
+        let text = format!("{missing} is missing beside {holding}: restore it from a backup");
         return Err(OpenError::Damaged(text.into()));
     }
-    if has_store && !has_journal && std::fs::metadata(&store_path).map_err(refused)?.len() > 0 {
-        let text = format!("{JOURNAL_FILE} is missing beside {STORE_FILE}: restore it from a backup");
-        return Err(OpenError::Damaged(text.into()));
-    }
-    let open = |path: &Path| {
+    let open = |file: &str| {
+        let path = directory.join(file);
         File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(refused)
     };
-    let files = (open(&store_path)?, open(&journal_path)?);
-    if !has_journal {
+    let [store, first, second] = FILES;
+    let files = [open(store)?, open(first)?, open(second)?];
+    if missing.is_some() {
         // The files' names must be as durable as what will be acknowledged in them.
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(refused)?;
     }
@@ -162,39 +179,39 @@ fn database(backend: impl StorageBackend, file: &str, cache_bytes: usize) -> Res
     })
 }
 
-/// Checks that both files are this replica's, and sets new ones up: the store, the journal, then the
-/// store's note that both are, so that a crash in between is told from a file that went missing.
+/// Checks that the files are this replica's, and sets new ones up: the store, the journal, then the
+/// store's note that all are, so that a crash in between is told from a file that went missing.
 fn settle_identity(
-    journal: &Journal,
+    journal: &mut Journal,
     store: &Store,
     options: &RedbLogOptions,
 ) -> Result<Identity, OpenError> {
-    let (of_journal, of_store) = (journal.identity()?, store.identity()?);
-    let identity = match (of_store, of_journal) {
-        (Some(of_store), Some(of_journal)) if of_store != of_journal => {
-            let text = format!("{JOURNAL_FILE} and {STORE_FILE} come from different directories");
-            return Err(OpenError::Foreign(text.into()));
-        }
-        (Some(identity), Some(_)) => identity,
-        (Some(identity), None) if !store.is_ready()? => {
-            journal.set_up(&identity)?;
-            identity
-        }
-        (None, None) => {
+    let [first, second] = journal.identities()?;
+    let of_store = store.identity()?;
+    let found: Vec<_> = FILES.into_iter().zip([&of_store, &first, &second]).collect();
+    let known = found.iter().find_map(|(file, identity)| Some((*file, (**identity)?)));
+    let empty = found.iter().find(|(_, identity)| identity.is_none()).map(|(file, _)| *file);
+    let identity = match known {
+        None => {
             let identity = new_identity(options);
             store.set_up(&identity)?;
             journal.set_up(&identity)?;
             identity
         }
-        (Some(_), None) => {
-            return Err(OpenError::Damaged(
-                format!("{JOURNAL_FILE} is empty: restore it from a backup").into(),
-            ));
-        }
-        (None, Some(_)) => {
-            return Err(OpenError::Damaged(
-                format!("{STORE_FILE} is empty: restore it from a backup").into(),
-            ));
+        Some((known_by, identity)) => {
+            let stranger = found.iter().find(|(_, other)| other.as_ref().is_some_and(|it| *it != identity));
+            if let Some((stranger, _)) = stranger {
+                let text = format!("{known_by} and {stranger} come from different directories");
+                return Err(OpenError::Foreign(text.into()));
+            }
+            if of_store.is_some() && !store.is_ready()? {
+                // Its making was cut short. What of it can be read need not be on the disk.
+                journal.set_up(&identity)?;
+            } else if let Some(empty) = empty {
+                let text = format!("{empty} is empty: restore it from a backup");
+                return Err(OpenError::Damaged(text.into()));
+            }
+            identity
         }
     };
     let replica = identity.stream.replica;

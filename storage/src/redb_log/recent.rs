@@ -30,6 +30,8 @@ pub(super) struct Epoch {
     pub(super) snapshot_bytes: usize,
     /// Bytes as they count against the memory bound, without snapshots.
     pub(super) bytes: usize,
+    /// Bytes that its commits take in the journal.
+    pub(super) journal_bytes: u64,
     /// The log's end when the epoch was sealed.
     pub(super) head: Head,
 }
@@ -76,12 +78,18 @@ impl Recent {
         &self.head
     }
 
-    /// Takes durable batches, up to the log's new end.
-    pub(super) fn adopt(&mut self, batches: Vec<PlacedBatch>, head: Head) {
+    /// Takes durable batches, up to the log's new end, and what they take in the journal.
+    pub(super) fn adopt(&mut self, batches: Vec<PlacedBatch>, head: Head, journal_bytes: u64) {
         for placed in batches {
             self.active.take(placed);
         }
+        self.active.journal_bytes += journal_bytes;
         self.head = head;
+    }
+
+    /// Bytes that commits take in the journal until the store holds them.
+    pub(super) fn journal_bytes(&self) -> u64 {
+        self.active.journal_bytes + self.sealed.as_ref().map_or(0, |sealed| sealed.journal_bytes)
     }
 
     /// Bytes in memory, as they count against the bound.

@@ -1,23 +1,24 @@
 //! Checks a directory without changing it, and says what is wrong and where.
 //!
-//! Everything is looked at: redb's own checksums, every row's, the hash chain of every stream, and
+//! Everything is looked at: redb's own checksums, every row's, every commit's that the store does not
+//! hold, the hash chain of every stream, and
 //! whether the indexes agree with what they index. What is found is told in sentences, all of it, as
 //! far as it can be read.
 
 use super::fault::{Fault, caught};
 use super::file::{FileError, RedbFile};
-use super::journal::BATCHES;
-use super::open::{JOURNAL_FILE, OpenError, STORE_FILE, lock_directory};
+use super::journal::{JOURNAL_FILES, Journal};
+use super::open::{OpenError, STORE_FILE, lock_directory};
 use super::overlay::Overlay;
-use super::rows::{StoredRow, decode_doc, decode_snapshot, decode_tail};
+use super::rows::{Identity, StoredRow, decode_doc, decode_snapshot, decode_tail};
 use super::store::{DOCUMENTS, NAMES, SNAPSHOTS, TAILS};
-use super::{journal, kept, meta, rows};
+use super::{kept, meta, rows};
 use crate::log::Position;
 use crate::sequencer::Head;
 use bytes::Bytes;
 use quire_protocol::batch::ChainHash;
 use quire_protocol::ids::{DocId, Seq, StreamId};
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata, StorageBackend};
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
@@ -96,43 +97,35 @@ impl fmt::Display for Report {
 pub fn verify(directory: &Path) -> Result<Report, OpenError> {
     let _lock = lock_directory(directory)?;
     let mut report = Report::default();
-    let store = checked_database(directory, STORE_FILE, &mut report)?;
-    let journal = checked_database(directory, JOURNAL_FILE, &mut report)?;
+    let store = checked_store(directory, &mut report)?;
     let head = store.as_ref().and_then(|store| {
         let head = check_store(store, &mut report);
         report.note(head).flatten()
     });
     report.position = head.as_ref().map_or(Position(0), |head| head.position);
-    if let Some(journal) = &journal {
-        let checked = check_journal(journal, head, &mut report);
-        report.note(checked);
-    }
-    if let (Some(store), Some(journal)) = (&store, &journal) {
-        let identities = caught("whose files they are", || {
-            Ok((meta::read_identity(store)?, meta::read_identity(journal)?))
-        });
-        match report.note(identities) {
-            Some((of_store, of_journal)) if of_store != of_journal => {
-                report.problem(format!("{JOURNAL_FILE} and {STORE_FILE} come from different directories"));
-            }
-            _ => {}
-        }
-    }
+    let identity = store.as_ref().and_then(|store| {
+        let identity = caught(STORE_FILE, || meta::read_identity(store));
+        report.note(identity).flatten()
+    });
+    let files = [overlay(directory, JOURNAL_FILES[0])?, overlay(directory, JOURNAL_FILES[1])?];
+    let checked = check_journal(files, identity, head, &mut report);
+    report.note(checked);
     Ok(report)
 }
 
-/// Opens a file behind an overlay and has redb check every page's checksum.
-fn checked_database(
-    directory: &Path,
-    file: &str,
-    report: &mut Report,
-) -> Result<Option<RedbFile>, OpenError> {
+/// A file behind an overlay: what redb repairs in it stays in memory.
+fn overlay(directory: &Path, file: &str) -> Result<Overlay, OpenError> {
     let path = directory.join(file);
-    let unreadable =
-        |error: std::io::Error| OpenError::Directory { path: path.clone(), reason: error.to_string().into() };
-    let opened = File::open(&path).and_then(Overlay::new).map_err(unreadable)?;
-    let checked = caught(file, || {
-        let mut db = match RedbFile::open(opened, file, CACHE_BYTES) {
+    File::open(&path)
+        .and_then(Overlay::new)
+        .map_err(|error| OpenError::Directory { path, reason: error.to_string().into() })
+}
+
+/// Opens the store and has redb check every page's checksum.
+fn checked_store(directory: &Path, report: &mut Report) -> Result<Option<RedbFile>, OpenError> {
+    let opened = overlay(directory, STORE_FILE)?;
+    let checked = caught(STORE_FILE, || {
+        let mut db = match RedbFile::open(opened, STORE_FILE, CACHE_BYTES) {
             Ok(db) => db,
             Err(FileError::InUse) => return Err(Fault::corrupt("in use by another process")),
             Err(FileError::Fault(fault)) => return Err(fault),
@@ -143,39 +136,48 @@ fn checked_database(
     Ok(report.note(checked).map(|(db, whole)| {
         if !whole {
             report.problem(format!(
-                "{file}: pages are damaged; what can be read without them is checked below"
+                "{STORE_FILE}: pages are damaged; what can be read without them is checked below"
             ));
         }
         db
     }))
 }
 
-/// Checks the journal's batches, each by itself and as what follows the store.
-fn check_journal(db: &Database, head: Option<Head>, report: &mut Report) -> Result<(), Fault> {
-    caught(JOURNAL_FILE, || {
-        let txn = db.begin_read()?;
-        let checkpoint = head.as_ref().map(|head| head.position);
-        let mut head = head;
-        for row in txn.open_table(BATCHES)?.range::<u64>(..)? {
-            let (first, bytes) = row?;
-            report.batches += 1;
-            let placed = journal::placed(first.value(), Bytes::copy_from_slice(bytes.value()));
-            let Some(placed) = report.note(placed.map_err(|fault| fault.at(JOURNAL_FILE))) else {
-                // What follows cannot be chained to a batch that cannot be read.
-                head = None;
-                continue;
-            };
-            if checkpoint.is_some_and(|checkpoint| placed.last() <= checkpoint) {
-                continue;
+/// Checks that the journal is the store's, and its batches, each by itself and as what follows the
+/// store. What the store holds already is not looked at: it may have been written over.
+fn check_journal(
+    files: [Overlay; 2],
+    of_store: Option<Identity>,
+    head: Option<Head>,
+    report: &mut Report,
+) -> Result<(), Fault> {
+    let mut journal = Journal::new(files.map(|file| -> Box<dyn StorageBackend> { Box::new(file) }))?;
+    let identities = journal.identities()?;
+    for (file, identity) in JOURNAL_FILES.into_iter().zip(&identities) {
+        match (identity, &of_store) {
+            (None, _) => report.problem(format!("{file} is empty")),
+            (Some(identity), Some(of_store)) if identity != of_store => {
+                report.problem(format!("{STORE_FILE} and {file} come from different directories"));
             }
-            report.position = report.position.max(placed.last());
-            if let Some(Err(text)) = head.as_mut().map(|head| head.follow(&placed)) {
-                report.problem(format!("{JOURNAL_FILE}: {text}"));
-                head = None;
-            }
+            _ => {}
         }
-        Ok(())
-    })
+    }
+    let Some(identity) = of_store.or_else(|| identities.into_iter().flatten().next()) else {
+        return Ok(());
+    };
+    journal.belong_to(&identity);
+    let mut head = head;
+    let after = head.as_ref().map_or(Position(0), |head| head.position);
+    for placed in journal.after(after)?.iter().flat_map(|record| &record.batches) {
+        report.batches += 1;
+        report.position = report.position.max(placed.last());
+        if let Some(Err(text)) = head.as_mut().map(|head| head.follow(placed)) {
+            report.problem(format!("the journal is damaged: {text}"));
+            // What comes then is told by the first that does not follow.
+            head = None;
+        }
+    }
+    Ok(())
 }
 
 fn check_store(db: &Database, report: &mut Report) -> Result<Option<Head>, Fault> {

@@ -17,7 +17,6 @@ pub(crate) fn options() -> RedbLogOptions {
     RedbLogOptions {
         checkpoint_every: Duration::from_secs(1 << 32),
         store_cache_bytes: 4 << 20,
-        journal_cache_bytes: 4 << 20,
         ..RedbLogOptions::new(ReplicaId(1))
     }
 }
