@@ -129,14 +129,6 @@ impl Server {
         Ok(field(&status, "VmRSS:").context("VmRSS")? << 10)
     }
 
-    /// Bytes it has caused to be written to the disk.
-    ///
-    /// # Errors
-    /// When the process is gone or the kernel does not count them.
-    pub fn written_bytes(&self) -> Result<u64> {
-        field(&self.proc_file("io")?, "write_bytes:").context("write_bytes")
-    }
-
     /// Asks it to drain and waits until it has ended.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::Options;
 use super::report::{Report, Row};
 use crate::crowd::Crowd;
+use crate::disk;
 use crate::rates::{self, median};
 use crate::server;
 use crate::writers::{Work, Writers};
@@ -41,12 +42,15 @@ pub fn waiting_writers(options: &Options, report: &mut Report) -> Result<()> {
     let (mut server_cores, mut own_cores) = (Vec::new(), Vec::new());
     for _ in 0..options.repeats {
         let _ = writers.take_latency();
-        let (acked, written, started) = (writers.acked(), server.written_bytes()?, Instant::now());
+        let (acked, started) = (writers.acked(), Instant::now());
+        let written = disk::device_written_bytes(&options.dir);
         let (cpu, own) = (server.cpu_seconds()?, server::own_cpu_seconds()?);
         writers.go_on(&mut crowd, MEASURED)?;
         let (seconds, acked) = (started.elapsed().as_secs_f64(), (writers.acked() - acked) as f64);
         rates_seen.push(acked / seconds);
-        bytes.push((server.written_bytes()? - written) as f64 / acked);
+        if let (Ok(before), Ok(after)) = (written, disk::device_written_bytes(&options.dir)) {
+            bytes.push((after - before) as f64 / acked);
+        }
         server_cores.push((server.cpu_seconds()? - cpu) / seconds);
         own_cores.push((server::own_cpu_seconds()? - own) / seconds);
         let latency = writers.take_latency();
@@ -64,8 +68,10 @@ pub fn waiting_writers(options: &Options, report: &mut Report) -> Result<()> {
     let row =
         Row { scenario: SCENARIO, who: "quire".into(), figure: "commits", value: 0.0, unit: "/s", note };
     report.add(Row { value: median(&rates_seen), ..row.clone() });
-    let note = super::spread(&bytes);
-    report.add(Row { figure: "written", value: median(&bytes), unit: "B/update", note, ..row });
+    if !bytes.is_empty() {
+        let note = format!("{}; all that reached the device", super::spread(&bytes));
+        report.add(Row { figure: "written", value: median(&bytes), unit: "B/update", note, ..row });
+    }
     crowd.leave();
     server.stop()?;
     options.clear("writers")
