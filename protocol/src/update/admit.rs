@@ -120,16 +120,16 @@ impl Deletions {
 
 /// True when every block is taken as it is.
 fn is_whole(update: &Update, resolution: &Resolution<'_>) -> bool {
-    resolution.verdicts.iter().all(|verdict| verdict.take == Take::From(0))
-        && update.0.blocks.len() == resolution.verdicts.len()
+    resolution.takes.iter().all(|take| *take == Take::From(0))
+        && update.0.blocks.len() == resolution.takes.len()
 }
 
 fn new_pieces<'a>(update: &'a Update, resolution: &Resolution<'_>) -> Vec<Pieces<'a>> {
     let parts = &*update.0;
     let sections = parts.sections.iter().map(|section| {
-        let verdicts = &resolution.verdicts[section.first as usize..section.end as usize];
-        let taken = section.blocks(parts).iter().zip(verdicts).filter_map(|(block, verdict)| {
-            let (from, collected) = match verdict.take {
+        let takes = &resolution.takes[section.first as usize..section.end as usize];
+        let taken = section.blocks(parts).iter().zip(takes).filter_map(|(block, take)| {
+            let (from, collected) = match *take {
                 Take::Nothing => return None,
                 Take::From(from) => (from, false),
                 Take::Collected(from) => (from, true),

@@ -73,6 +73,15 @@ impl Marks {
             _ => self.0.push(Run { start, end, mark }),
         }
     }
+
+    /// Adds those of units that come after all that were marked before.
+    pub(super) fn append(&mut self, later: Self) {
+        if self.0.is_empty() {
+            *self = later;
+        } else {
+            later.0.into_iter().for_each(|run| self.push(run.start, run.end, run.mark));
+        }
+    }
 }
 
 #[cfg(test)]

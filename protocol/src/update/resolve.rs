@@ -7,16 +7,9 @@
 
 use super::block::{Anchor, Block, ClientId, Content, ItemId, Parent, Parts, TypeKind};
 use super::limits::NESTING_MAX;
-use super::marks::{Mark, Role, Use};
+use super::marks::{Mark, Marks, Role, Use};
 use super::{Refusal, Shape};
 use smallvec::{SmallVec, smallvec};
-
-/// What becomes of one block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub(super) mark: Mark,
-    pub(super) take: Take,
-}
 
 /// How much of a block is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +24,7 @@ pub(super) enum Take {
 }
 
 /// One client's blocks on the way in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Progress {
     /// The index of the next block to look at.
     next: usize,
@@ -44,6 +37,8 @@ struct Progress {
     aside: bool,
     /// What follows rests on something unknown.
     stuck: bool,
+    /// Of what can be taken.
+    marks: Marks,
 }
 
 /// What can be taken of an update.
@@ -51,8 +46,8 @@ pub(super) struct Resolution<'a> {
     shape: &'a Shape,
     parts: &'a Parts,
     sections: SmallVec<[Progress; 1]>,
-    /// One for each block of the update.
-    pub(super) verdicts: SmallVec<[Verdict; 2]>,
+    /// What becomes of each block of the update.
+    pub(super) takes: SmallVec<[Take; 2]>,
     /// Something rests on what is not known.
     pub(super) missing: bool,
     strict: bool,
@@ -88,13 +83,13 @@ impl<'a> Resolution<'a> {
         let sections = parts.sections.iter().map(|section| {
             let known = shape.next_clock(section.client);
             let (next, end) = (section.first as usize, section.end as usize);
-            Progress { next, end, clock: known, known, aside: false, stuck: false }
+            Progress { next, end, clock: known, known, aside: false, stuck: false, marks: Marks::default() }
         });
         Self {
             shape,
             parts,
             sections: sections.collect(),
-            verdicts: smallvec![Verdict::default(); parts.blocks.len()],
+            takes: smallvec![Take::Nothing; parts.blocks.len()],
             missing: false,
             strict,
             lookups_left,
@@ -159,7 +154,7 @@ impl<'a> Resolution<'a> {
     }
 
     fn step(&mut self, section: usize) -> Result<Step, Refusal> {
-        let progress = self.sections[section];
+        let progress = &self.sections[section];
         if progress.next == progress.end {
             return Ok(Step::Done);
         }
@@ -176,9 +171,10 @@ impl<'a> Resolution<'a> {
             return Ok(Step::Waits(id));
         }
         let client = self.parts.sections[section].client;
-        let verdict = self.judge(client, block, progress.clock)?;
-        self.verdicts[progress.next] = verdict;
+        let (take, mark) = self.judge(client, block, progress.clock)?;
         let progress = &mut self.sections[section];
+        self.takes[progress.next] = take;
+        progress.marks.push(progress.clock, block.end(), mark);
         progress.clock = block.end();
         progress.next += 1;
         Ok(Step::Taken)
@@ -195,7 +191,7 @@ impl<'a> Resolution<'a> {
     }
 
     /// Where a block comes to stand whose references are all known, and how much of it is new.
-    fn judge(&self, client: ClientId, block: &Block, known: u32) -> Result<Verdict, Refusal> {
+    fn judge(&self, client: ClientId, block: &Block, known: u32) -> Result<(Take, Mark), Refusal> {
         let (anchor, from) = if known > block.clock {
             // Cut: what is left follows the last known unit.
             let right = match block.anchor {
@@ -216,7 +212,7 @@ impl<'a> Resolution<'a> {
             let mark = Mark { role: Role::Gone, ..Mark::default() };
             let is_gc = block.content == Content::Gc;
             let take = if is_gc { Take::From(from) } else { Take::Collected(from) };
-            return Ok(Verdict { mark, take });
+            return Ok((take, mark));
         };
         if self.strict {
             check_content(ItemId { client, clock: block.clock }, block.content, &place)?;
@@ -226,7 +222,7 @@ impl<'a> Resolution<'a> {
             Content::Type(_) => Role::Container(Use::Values),
             _ => Role::Leaf,
         };
-        Ok(Verdict { mark: Mark { role, ..place }, take: Take::From(from) })
+        Ok((Take::From(from), Mark { role, ..place }))
     }
 
     /// The mark of a leaf at an anchor; none when what it is attached to has been collected, as in Yjs.
@@ -237,7 +233,7 @@ impl<'a> Resolution<'a> {
                 Ok(Some(Mark { keyed: key.is_some(), ..Mark::default() }))
             }
             Anchor::In { parent: Parent::Item(id), key } => {
-                let (mark, deleted) = self.look_up(id);
+                let mark = self.mark(id);
                 match mark.role {
                     Role::Container(within) => {
                         let depth = mark.depth.saturating_add(1);
@@ -245,7 +241,7 @@ impl<'a> Resolution<'a> {
                         Ok(Some(Mark { depth, keyed, container: Some(id), within, role: Role::Leaf }))
                     }
                     // Only a shared type has ever had children: this one was deleted before we saw it.
-                    _ if deleted => Ok(None),
+                    _ if self.is_deleted(id) => Ok(None),
                     Role::Gone => Ok(None),
                     // yrs would stop in the middle of the update.
                     Role::Leaf if self.strict => Err(Refusal::Parent(id)),
@@ -258,12 +254,12 @@ impl<'a> Resolution<'a> {
 
     /// The mark of a leaf beside other items; none when one of them has been collected.
     fn place_beside(&self, left: Option<ItemId>, right: Option<ItemId>) -> Result<Option<Mark>, Refusal> {
-        let left = left.map(|id| self.look_up(id).0);
+        let left = left.map(|id| self.mark(id));
         let Some(right_id) = right else {
             let alive = left.filter(|mark| mark.role != Role::Gone);
             return Ok(alive.map(|mark| Mark { role: Role::Leaf, ..mark }));
         };
-        let right = self.look_up(right_id).0;
+        let right = self.mark(right_id);
         if self.strict && right.keyed {
             return Err(Refusal::RightOfEntry(right_id));
         }
@@ -278,18 +274,32 @@ impl<'a> Resolution<'a> {
         Ok(Some(Mark { role: Role::Leaf, ..left }))
     }
 
-    /// The mark of a known item, and whether it is known to be deleted.
-    fn look_up(&self, id: ItemId) -> (Mark, bool) {
-        if let Some(at) = self.parts.section_of(id.client)
-            && id.clock >= self.sections[at].known
-        {
-            let first = self.parts.sections[at].first as usize;
-            let seen = &self.parts.blocks[first..self.sections[at].next];
-            let index = seen.partition_point(|block| block.end() <= id.clock);
-            let deleted = seen.get(index).is_some_and(|block| block.content == Content::Deleted);
-            return (self.verdicts.get(first + index).map_or_else(Mark::default, |v| v.mark), deleted);
+    /// The mark of a known item.
+    fn mark(&self, id: ItemId) -> Mark {
+        match self.section_with(id) {
+            Some((_, progress)) => progress.marks.get(id.clock),
+            None => self.shape.mark(id),
         }
-        self.shape.look_up(id)
+    }
+
+    /// Whether a known item was deleted before the update, or comes deleted with it.
+    fn is_deleted(&self, id: ItemId) -> bool {
+        let Some((section, progress)) = self.section_with(id) else { return self.shape.is_deleted(id) };
+        let seen = &self.parts.blocks[self.parts.sections[section].first as usize..progress.next];
+        let at = seen.partition_point(|block| block.end() <= id.clock);
+        seen.get(at).is_some_and(|block| block.content == Content::Deleted)
+    }
+
+    /// The section that brings a known item; none when the document knew it.
+    fn section_with(&self, id: ItemId) -> Option<(usize, &Progress)> {
+        let at = self.parts.section_of(id.client)?;
+        let progress = &self.sections[at];
+        (id.clock >= progress.known).then_some((at, progress))
+    }
+
+    /// What becomes of each block, and the marks that each section brings.
+    pub(super) fn into_taken(self) -> (SmallVec<[Take; 2]>, impl Iterator<Item = Marks> + use<>) {
+        (self.takes, self.sections.into_iter().map(|progress| progress.marks))
     }
 }
 

@@ -37,29 +37,27 @@ impl Shape {
     /// What it holds twice or what rests on something unknown is left out.
     pub fn record(&mut self, update: &Update) {
         let parts = &*update.0;
-        let resolution = Resolution::of_admitted(self, parts);
-        let verdicts = resolution.verdicts;
-        for section in &parts.sections {
-            let verdicts = &verdicts[section.first as usize..section.end as usize];
-            if verdicts.iter().all(|verdict| verdict.take == Take::Nothing) {
-                continue;
-            }
+        let (takes, marks) = Resolution::of_admitted(self, parts).into_taken();
+        for (section, marks) in parts.sections.iter().zip(marks) {
+            let takes = &takes[section.first as usize..section.end as usize];
+            let taken = section.blocks(parts).iter().zip(takes).filter_map(|(block, take)| match take {
+                Take::Nothing => None,
+                Take::From(from) | Take::Collected(from) => Some((block.clock + from, block)),
+            });
+            let Some((_, last)) = taken.clone().next_back() else { continue };
             let known = self.clients.entry(section.client).or_default();
-            for (block, verdict) in section.blocks(parts).iter().zip(verdicts) {
-                let (Take::From(from) | Take::Collected(from)) = verdict.take else { continue };
-                let (start, end) = (block.clock + from, block.end());
-                known.marks.push(start, end, verdict.mark);
-                known.next = end;
-                if matches!(block.content, Content::Gc | Content::Deleted) {
-                    known.deleted.insert(Clocks { start, end });
-                }
-            }
+            known.next = last.end();
+            known.marks.append(marks);
+            known.deleted.extend(taken.filter_map(|(start, block)| {
+                let is_deleted = matches!(block.content, Content::Gc | Content::Deleted);
+                is_deleted.then(|| Clocks { start, end: block.end() })
+            }));
         }
         for (client, ranges) in update.deletes() {
             if let Some(known) = self.clients.get_mut(&client) {
-                for range in ranges {
-                    known.deleted.insert(Clocks { start: range.start, end: range.end.min(known.next) });
-                }
+                let known_part =
+                    |range: &Clocks| Clocks { start: range.start, end: range.end.min(known.next) };
+                known.deleted.extend(ranges.iter().map(known_part));
             }
         }
     }
@@ -104,11 +102,13 @@ impl Shape {
         self.clients.get(&client)
     }
 
-    /// The mark of an item, and whether it is known to be deleted.
-    pub(super) fn look_up(&self, id: ItemId) -> (Mark, bool) {
-        match self.clients.get(&id.client) {
-            Some(known) => (known.marks.get(id.clock), known.deleted.contains(id.clock)),
-            None => (Mark::default(), false),
-        }
+    /// The mark of an item; that of plain text where it is not known.
+    pub(super) fn mark(&self, id: ItemId) -> Mark {
+        self.clients.get(&id.client).map_or_else(Mark::default, |known| known.marks.get(id.clock))
+    }
+
+    /// Whether an item is known to be deleted.
+    pub(super) fn is_deleted(&self, id: ItemId) -> bool {
+        self.clients.get(&id.client).is_some_and(|known| known.deleted.contains(id.clock))
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn write_update(
     sections.sort_unstable_by_key(|section| std::cmp::Reverse(section.client));
     deletes.retain(|(_, ranges)| !ranges.is_empty());
     deletes.sort_unstable_by_key(|&(client, _)| std::cmp::Reverse(client));
-    let mut writer = Writer::default();
+    let mut writer = Writer::with_room(&sections);
     put_var_u64(&mut writer.out, sections.len() as u64);
     sections.iter().for_each(|section| writer.section(section));
     put_var_u64(&mut writer.out, deletes.len() as u64);
@@ -62,6 +62,13 @@ struct Writer {
 }
 
 impl Writer {
+    fn with_room(sections: &[Pieces<'_>]) -> Self {
+        let pieces = || sections.iter().flat_map(|section| &section.pieces);
+        let bytes = pieces().map(|piece| (piece.block.span.end - piece.block.span.start) as usize).sum();
+        let blocks = SmallVec::with_capacity(pieces().count());
+        Self { out: Vec::with_capacity(bytes), blocks, ..Self::default() }
+    }
+
     fn section(&mut self, section: &Pieces<'_>) {
         let pieces = &section.pieces;
         let gaps = pieces.windows(2).filter(|pair| pair[0].block.end() < pair[1].start()).count();
