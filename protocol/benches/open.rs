@@ -59,6 +59,11 @@ fn open(run: u32) {
         shape
     });
     part("merge both", || merge(&all));
+    let live = Doc::new();
+    for update in &all {
+        live.transact_mut().apply_update(yrs::Update::decode_v1(update.encoded()).unwrap()).unwrap();
+    }
+    part("encode a snapshot, by yrs", || live.transact().encode_state_as_update_v1(&StateVector::default()));
     part("open the document: all of it", || {
         Document::load(Time(0), Limits::default(), stored.clone(), &mut Vec::new()).unwrap()
     });

@@ -20,7 +20,7 @@ pub struct Limits {
     pub sessions_max: usize,
     /// How long a document without sessions stays open, in milliseconds.
     pub unload_after_ms: u64,
-    /// How many bytes of log make a document worth a new snapshot.
+    /// How many bytes of log make a document worth a new snapshot, unless it is long itself.
     pub snapshot_after_bytes: usize,
 }
 
@@ -31,7 +31,7 @@ impl Default for Limits {
             document_bytes_max: 64 << 20,
             sessions_max: 2_000,
             unload_after_ms: 30_000,
-            snapshot_after_bytes: 256 << 10,
+            snapshot_after_bytes: 64 << 10,
         }
     }
 }

@@ -12,6 +12,10 @@ use crate::close::CloseReason;
 use crate::time::Time;
 use crate::ysync::Reply;
 
+/// A tail may grow to so much of the state that was last encoded, as one part of how many: whoever opens
+/// the document reads both, and a snapshot writes the state anew.
+const TAIL_SHARE: usize = 4;
+
 impl Document {
     pub(super) fn tick(&mut self, now: Time, out: &mut Vec<Output>) {
         self.wake = None;
@@ -74,9 +78,11 @@ impl Document {
     }
 
     pub(super) fn snapshot_if_long(&mut self, bytes: usize, out: &mut Vec<Output>) {
-        // A snapshot is as long as the document: a long one waits for a longer tail, so that the
-        // bytes written stay in proportion to the bytes typed.
-        if self.unsnapshotted_bytes < bytes.max(self.size.measured / 2) || self.phase == Phase::Failed {
+        // A long document waits for a longer tail, so that the bytes written stay in proportion to the
+        // bytes typed: `TAIL_SHARE` for each at most.
+        if self.unsnapshotted_bytes < bytes.max(self.size.measured / TAIL_SHARE)
+            || self.phase == Phase::Failed
+        {
             return;
         }
         match self.replica.state() {
