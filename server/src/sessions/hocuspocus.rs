@@ -66,10 +66,7 @@ impl Connection {
             let outbox = self.outbox.clone();
             tokio::select! {
                 event = socket.next(&outbox) => match event {
-                    Event::Frame(frame) => {
-                        socket.keep_pace(frame.len()).await;
-                        self.handle(Input::Frame(frame)).await;
-                    }
+                    Event::Frame(frame) => self.handle(Input::Frame(frame)).await,
                     Event::Outbox => {
                         outbox.take(&mut taken);
                         socket.write(&mut taken.frames).await.ok()?;

@@ -2,8 +2,9 @@
 //! the sender down; nothing is lost.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
-use governor::clock::DefaultClock;
+use governor::clock::{Clock, DefaultClock};
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
@@ -53,23 +54,31 @@ impl Pace {
         }
     }
 
-    /// Waits until a message of this length may be taken. One longer than a second's worth waits for
-    /// a whole second's worth.
-    pub(super) async fn wait(&mut self, bytes: usize) {
+    /// Notes a message of this length. One longer than a second's worth counts as a second's worth.
+    pub(super) fn note(&mut self, bytes: usize) {
         self.taken_messages += 1;
         self.taken_bytes = self.taken_bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
-        if self.taken_messages >= MESSAGES_AT_ONCE.min(self.rate.messages.get()) {
-            ask(&self.messages, &mut self.taken_messages, self.rate.messages).await;
-        }
-        if self.taken_bytes >= BYTES_AT_ONCE.min(self.rate.bytes.get()) {
-            ask(&self.bytes, &mut self.taken_bytes, self.rate.bytes).await;
-        }
+    }
+
+    /// How long what was noted must wait; none when it may be taken now.
+    pub(super) fn delay(&mut self) -> Option<Duration> {
+        ask(&self.messages, &mut self.taken_messages, MESSAGES_AT_ONCE, self.rate.messages)
+            .or_else(|| ask(&self.bytes, &mut self.taken_bytes, BYTES_AT_ONCE, self.rate.bytes))
     }
 }
 
-async fn ask(limiter: &Limiter, taken: &mut u32, burst: NonZeroU32) {
-    if let Some(taken) = NonZeroU32::new(std::mem::take(taken).min(burst.get())) {
-        // It is at most the quota's burst, so the limiter can always grant it.
-        let _granted = limiter.until_n_ready(taken).await;
+fn ask(limiter: &Limiter, taken: &mut u32, at_once: u32, burst: NonZeroU32) -> Option<Duration> {
+    if *taken < at_once.min(burst.get()) {
+        return None;
     }
+    let asked = NonZeroU32::new((*taken).min(burst.get()))?;
+    let refused = match limiter.check_n(asked) {
+        Ok(Err(refused)) => refused,
+        // It is at most the quota's burst, so the limiter can always grant it in time.
+        Ok(Ok(())) | Err(_) => {
+            *taken = 0;
+            return None;
+        }
+    };
+    Some(refused.wait_time_from(DefaultClock::default().now()))
 }

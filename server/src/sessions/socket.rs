@@ -1,7 +1,7 @@
 //! One WebSocket: frames in, queued frames out, pings, and an orderly close.
 //!
-//! Reading pauses while the outbox is full, and a socket that takes nothing for [`STALL_MAX`], or
-//! answers no ping, is given up.
+//! Reading pauses while the outbox is full or the sender is over its rate; writing never does. A socket
+//! that takes nothing for [`STALL_MAX`], or answers no ping, is given up.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -21,6 +21,8 @@ use crate::documents::Outbox;
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// A reader that takes nothing for this long is given up.
 const STALL_MAX: Duration = Duration::from_secs(120);
+/// One that takes something may take longer for what is long, as long as it is no slower than this.
+const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
 /// A closing socket gets this long for its last frames.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 
@@ -41,10 +43,17 @@ pub(super) enum Event {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gone;
 
+/// A frame whose sender is over its rate.
+struct Held {
+    frame: Bytes,
+    until: Pin<Box<Sleep>>,
+}
+
 /// One WebSocket.
 pub(super) struct Socket {
     ws: WebSocket,
     pace: Pace,
+    held: Option<Held>,
     ping: Pin<Box<Sleep>>,
     heard: bool,
     frame_bytes_max: usize,
@@ -54,41 +63,57 @@ impl Socket {
     pub(super) fn new(ws: WebSocket, options: &Options) -> Self {
         let ping = Box::pin(tokio::time::sleep(PING_EVERY));
         let pace = Pace::new(options.rate);
-        Self { ws, pace, ping, heard: true, frame_bytes_max: options.frame_bytes_max }
-    }
-
-    /// Holds the sender of a frame of so many bytes to its rate. Apart from [`Socket::next`], which may
-    /// be given up while it waits and so must never hold a frame.
-    pub(super) async fn keep_pace(&mut self, bytes: usize) {
-        self.pace.wait(bytes).await;
+        Self { ws, pace, held: None, ping, heard: true, frame_bytes_max: options.frame_bytes_max }
     }
 
     /// Waits for a frame or for the outbox. Giving it up loses nothing.
+    ///
+    /// A frame whose sender is over its rate is held here until its time has come; meanwhile nothing more
+    /// is read, and what is queued is written as ever.
     pub(super) async fn next(&mut self, outbox: &Outbox) -> Event {
         loop {
             tokio::select! {
-                received = self.ws.next(), if !outbox.is_full() => {
+                received = self.ws.next(), if self.held.is_none() && !outbox.is_full() => {
                     self.heard = true;
                     match received {
                         Some(Ok(Message::Binary(frame))) if frame.len() > self.frame_bytes_max => {
                             return Event::Refused(CloseReason::FrameTooLarge);
                         }
-                        Some(Ok(Message::Binary(frame))) => return Event::Frame(frame),
+                        Some(Ok(Message::Binary(frame))) => {
+                            self.pace.note(frame.len());
+                            if let Some(frame) = self.take_or_hold(frame) {
+                                return Event::Frame(frame);
+                            }
+                        }
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                         Some(Ok(Message::Text(_))) => return Event::Refused(CloseReason::NotBinary),
                         Some(Ok(Message::Close(_))) | None => return Event::Gone,
                         Some(Err(error)) => return refusal(&error),
                     }
                 }
+                () = released(&mut self.held), if self.held.is_some() => {
+                    let held = self.held.take().map(|held| held.frame);
+                    if let Some(frame) = held.and_then(|frame| self.take_or_hold(frame)) {
+                        return Event::Frame(frame);
+                    }
+                }
                 () = outbox.ready() => return Event::Outbox,
                 () = self.ping.as_mut() => {
-                    let silent = !std::mem::take(&mut self.heard) && !outbox.is_full();
+                    // One that is not read from cannot be heard.
+                    let silent = !std::mem::take(&mut self.heard) && self.held.is_none() && !outbox.is_full();
                     if silent || self.ping().await.is_err() {
                         return Event::Gone;
                     }
                 }
             }
         }
+    }
+
+    /// Gives the frame back when its sender is within its rate, and holds it otherwise.
+    fn take_or_hold(&mut self, frame: Bytes) -> Option<Bytes> {
+        let Some(delay) = self.pace.delay() else { return Some(frame) };
+        self.held = Some(Held { frame, until: Box::pin(tokio::time::sleep(delay)) });
+        None
     }
 
     async fn ping(&mut self) -> Result<(), Gone> {
@@ -99,13 +124,15 @@ impl Socket {
 
     /// Writes frames, all of them in as few system calls as the socket takes.
     pub(super) async fn write(&mut self, frames: &mut VecDeque<Bytes>) -> Result<(), Gone> {
+        let bytes: usize = frames.iter().map(Bytes::len).sum();
+        let time = STALL_MAX + Duration::from_secs(bytes as u64 / SLOWEST_BYTES_PER_SECOND);
         let all = async {
             for frame in frames.drain(..) {
                 self.ws.feed(Message::Binary(frame)).await?;
             }
             self.ws.flush().await
         };
-        tokio::time::timeout(STALL_MAX, all).await.map_err(|_| Gone)?.map_err(|_| Gone)
+        tokio::time::timeout(time, all).await.map_err(|_| Gone)?.map_err(|_| Gone)
     }
 
     /// Says why the socket is closed, and closes it.
@@ -123,6 +150,13 @@ impl Socket {
         };
         // Whether the client heard it or not, the socket goes.
         let _heard = tokio::time::timeout(CLOSE_MAX, goodbye).await;
+    }
+}
+
+/// Waits until a held frame's time has come.
+async fn released(held: &mut Option<Held>) {
+    if let Some(held) = held {
+        held.until.as_mut().await;
     }
 }
 

@@ -72,10 +72,7 @@ impl Session {
         let mut taken = Taken::default();
         loop {
             let done = match socket.next(&self.outbox).await {
-                Event::Frame(frame) => {
-                    socket.keep_pace(frame.len()).await;
-                    self.hear(frame).await
-                }
+                Event::Frame(frame) => self.hear(frame).await,
                 Event::Outbox => self.write(socket, &mut taken).await,
                 Event::Refused(reason) => Err(End::Refused(reason)),
                 Event::Gone => Err(End::Gone),
