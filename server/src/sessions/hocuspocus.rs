@@ -3,6 +3,7 @@
 //! What a frame means, and what waits for a token, is decided by `quire_protocol::hocuspocus`.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use quire_protocol::hocuspocus::{self, Address, Input, Output, Verdict};
 use quire_protocol::ids::SessionId;
 use quire_protocol::time::Time;
 use quire_protocol::ysync;
+use tokio::time::Sleep;
 
 use super::socket::{Event, Socket};
 use super::{Granted, Place, Sessions};
@@ -24,6 +26,12 @@ struct Open {
     lease: Lease,
 }
 
+/// When the machine wants to be told the time.
+struct Wake {
+    time: Time,
+    sleep: Pin<Box<Sleep>>,
+}
+
 struct Connection {
     sessions: Arc<Sessions>,
     /// The number of the socket itself, for what concerns all its documents.
@@ -31,7 +39,7 @@ struct Connection {
     outbox: Arc<Outbox>,
     machine: hocuspocus::Socket,
     open: BTreeMap<Address, Open>,
-    wake: Option<Time>,
+    wake: Option<Wake>,
     closing: Option<CloseReason>,
 }
 
@@ -76,7 +84,7 @@ impl Connection {
                     Event::Refused(reason) => return Some(reason),
                     Event::Gone => return None,
                 },
-                () = sleep_until(&self.sessions, self.wake), if self.wake.is_some() => {
+                () = due(&mut self.wake), if self.wake.is_some() => {
                     self.wake = None;
                     self.handle(Input::Tick).await;
                 }
@@ -125,8 +133,11 @@ impl Connection {
 
     fn note_wake(&mut self, out: &[Output]) {
         for output in out {
-            if let Output::WakeAt(time) = output {
-                self.wake = Some(self.wake.map_or(*time, |wake| wake.min(*time)));
+            if let Output::WakeAt(time) = *output
+                && self.wake.as_ref().is_none_or(|wake| time < wake.time)
+            {
+                let left = Duration::from_millis(time.since(self.sessions.documents.now()));
+                self.wake = Some(Wake { time, sleep: Box::pin(tokio::time::sleep(left)) });
             }
         }
     }
@@ -205,7 +216,8 @@ impl Drop for Connection {
     }
 }
 
-async fn sleep_until(sessions: &Sessions, wake: Option<Time>) {
-    let Some(wake) = wake else { return };
-    tokio::time::sleep(Duration::from_millis(wake.since(sessions.documents.now()))).await;
+async fn due(wake: &mut Option<Wake>) {
+    if let Some(wake) = wake {
+        wake.sleep.as_mut().await;
+    }
 }
