@@ -18,7 +18,7 @@ use crate::sequencer::Head;
 use bytes::Bytes;
 use quire_protocol::batch::ChainHash;
 use quire_protocol::ids::{DocId, Seq, StreamId};
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata, StorageBackend};
+use redb::{AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata, StorageBackend};
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
@@ -123,24 +123,25 @@ fn overlay(directory: &Path, file: &str) -> Result<Overlay, OpenError> {
 
 /// Opens the store and has redb check every page's checksum.
 fn checked_store(directory: &Path, report: &mut Report) -> Result<Option<RedbFile>, OpenError> {
+    let Some(mut store) = open_store(directory, report)? else { return Ok(None) };
+    let damage = match caught(STORE_FILE, || Ok(store.check_integrity()?)) {
+        Ok(true) => return Ok(Some(store)),
+        Ok(false) => format!("{STORE_FILE}: pages are damaged"),
+        Err(fault) => fault.text,
+    };
+    report.problem(format!("{damage}; what can be read all the same is checked below"));
+    // As it was found: redb may have begun to repair it, or given up half-way.
+    drop(store);
+    open_store(directory, report)
+}
+
+fn open_store(directory: &Path, report: &mut Report) -> Result<Option<RedbFile>, OpenError> {
     let opened = overlay(directory, STORE_FILE)?;
-    let checked = caught(STORE_FILE, || {
-        let mut db = match RedbFile::open(opened, STORE_FILE, CACHE_BYTES) {
-            Ok(db) => db,
-            Err(FileError::InUse) => return Err(Fault::corrupt("in use by another process")),
-            Err(FileError::Fault(fault)) => return Err(fault),
-        };
-        let whole = db.check_integrity()?;
-        Ok((db, whole))
+    let store = RedbFile::open(opened, STORE_FILE, CACHE_BYTES).map_err(|error| match error {
+        FileError::InUse => Fault::corrupt("in use by another process"),
+        FileError::Fault(fault) => fault,
     });
-    Ok(report.note(checked).map(|(db, whole)| {
-        if !whole {
-            report.problem(format!(
-                "{STORE_FILE}: pages are damaged; what can be read without them is checked below"
-            ));
-        }
-        db
-    }))
+    Ok(report.note(store))
 }
 
 /// Checks that the journal is the store's, and its batches, each by itself and as what follows the
@@ -251,13 +252,18 @@ fn check_names(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fault> 
 fn check_tails(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fault> {
     let documents = txn.open_table(DOCUMENTS)?;
     let mut before: Option<(DocId, u64)> = None;
+    let mut owner = String::new();
     for entry in txn.open_table(TAILS)?.range::<(u128, u64)>(..)? {
         let (key, row) = entry?;
         let (doc, last) = (DocId(key.value().0), key.value().1);
-        let place = format!("{STORE_FILE}: the tail of {doc:?} that ends at position {last}");
         report.rows += 1;
         let start = before.filter(|(of, _)| *of == doc).map_or(0, |(_, end)| end);
-        if start == 0 && documents.get(doc.0)?.is_none() {
+        let document = if start == 0 { documents.get(doc.0)? } else { None };
+        if start == 0 {
+            owner = name_of(doc, document.as_ref().map(AccessGuard::value));
+        }
+        let place = format!("{STORE_FILE}: the tail of {owner} that ends at position {last}");
+        if start == 0 && document.is_none() {
             report.problem(format!("{place} belongs to no document"));
         }
         before = Some((doc, last));
@@ -283,10 +289,12 @@ fn check_snapshots(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fau
     for entry in txn.open_table(SNAPSHOTS)?.range::<u128>(..)? {
         let (doc, value) = entry?;
         report.rows += 1;
-        let place = format!("{STORE_FILE}: the snapshot of {:?}", DocId(doc.value()));
+        let row = documents.get(doc.value())?;
+        let owner = name_of(DocId(doc.value()), row.as_ref().map(AccessGuard::value));
+        let place = format!("{STORE_FILE}: the snapshot of {owner}");
         let read = decode_snapshot(&Bytes::copy_from_slice(value.value()));
         let Some((position, _)) = report.note(read.map_err(|fault| fault.at(&place))) else { continue };
-        let row = documents.get(doc.value())?.map(|row| decode_doc(&Bytes::copy_from_slice(row.value())));
+        let row = row.map(|row| decode_doc(&Bytes::copy_from_slice(row.value())));
         match row {
             None => report.problem(format!("{place} belongs to no document")),
             Some(Ok(StoredRow { snapshot, .. })) if snapshot != position => {
@@ -297,6 +305,13 @@ fn check_snapshots(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fau
         }
     }
     Ok(())
+}
+
+/// What a person calls a document: its name, or its id where its row does not tell.
+fn name_of(doc: DocId, row: Option<&[u8]>) -> String {
+    let row = row.and_then(|row| decode_doc(&Bytes::copy_from_slice(row)).ok());
+    let name = row.and_then(|row| row.doc.name);
+    name.map_or_else(|| format!("{doc:?}"), |name| format!("document {:?}", name.as_str()))
 }
 
 /// Every kept batch can be read, and those of a stream are chained and end where the log's head says.
