@@ -50,7 +50,9 @@ pub enum CloseReason {
     Draining,
     /// The disk takes no writes.
     Disk,
-    /// The document cannot be opened; what is stored stays as it is.
+    /// What is stored of the document cannot be read; it stays as it is.
+    Unreadable,
+    /// The open document failed and was given up; what is stored stays as it is.
     LoadFailed,
 }
 
@@ -61,7 +63,9 @@ impl CloseReason {
         match self {
             Self::NotBinary => 1003,
             Self::Draining => 1012,
-            Self::RateExceeded | Self::SessionsFull(_) | Self::Disk | Self::LoadFailed => 1013,
+            Self::RateExceeded | Self::SessionsFull(_) | Self::Disk | Self::Unreadable | Self::LoadFailed => {
+                1013
+            }
             Self::Frame(_) | Self::Awareness(_) | Self::StateVector | Self::BadName => 4400,
             Self::Update(Refusal::TooLarge) | Self::FrameTooLarge | Self::DocumentTooLarge => 4413,
             Self::Update(_) => 4400,
@@ -107,6 +111,7 @@ impl CloseReason {
             Self::TimedOut => "timed_out",
             Self::Draining => "draining",
             Self::Disk => "disk",
+            Self::Unreadable => "unreadable",
             Self::LoadFailed => "load_failed",
         }
     }
@@ -146,6 +151,7 @@ impl fmt::Display for CloseReason {
             Self::TimedOut => f.write_str("nothing was heard in time"),
             Self::Draining => f.write_str("the server is restarting"),
             Self::Disk => f.write_str("the server's disk takes no writes"),
+            Self::Unreadable => f.write_str("the document cannot be read; what is stored is untouched"),
             Self::LoadFailed => f.write_str("the document cannot be opened; what is stored is untouched"),
         }
     }
@@ -165,6 +171,7 @@ mod tests {
             (CloseReason::RateExceeded, 1013, false),
             (CloseReason::SessionsFull("here"), 1013, false),
             (CloseReason::Disk, 1013, false),
+            (CloseReason::Unreadable, 1013, false),
             (CloseReason::LoadFailed, 1013, false),
             (CloseReason::TimedOut, 4508, false),
             (CloseReason::Frame(FrameError::UnknownType(9)), 4400, true),

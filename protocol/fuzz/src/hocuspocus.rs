@@ -83,7 +83,7 @@ fn event(reader: &mut Reader, world: &mut World) -> Result<(), ReadError> {
             let reason = match reader.u8()? % 4 {
                 0 => CloseReason::Expired,
                 1 => CloseReason::Deleted,
-                2 => CloseReason::StateVector,
+                2 => CloseReason::Unreadable,
                 _ => CloseReason::Disk,
             };
             world.end(reader.u8()?, reason);

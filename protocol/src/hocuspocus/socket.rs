@@ -219,8 +219,9 @@ impl Socket {
                 self.deny(now, address, &reason, out);
             }
             // Trying again would not help: the document is closed to this provider, and the socket's
-            // other documents go on. Closing the socket would have the provider try for ever.
-            reason if reason.is_permanent() => {
+            // other documents go on. Closing the socket would have the provider try for ever. What
+            // cannot be read is repaired while the server is down, and then every socket is a new one.
+            reason if reason.is_permanent() || reason == CloseReason::Unreadable => {
                 if self.documents.remove(&address).is_some() {
                     out.push(Output::Send(frame::close(&address, &reason.text())));
                     out.push(Output::End(address));
@@ -364,7 +365,8 @@ mod tests {
 
     #[test]
     fn h9_a_document_that_is_closed_for_good_leaves_the_others_open() {
-        for reason in [CloseReason::Deleted, CloseReason::StateVector, CloseReason::DocumentTooLarge] {
+        use CloseReason::{Deleted, DocumentTooLarge, StateVector, Unreadable};
+        for reason in [Deleted, StateVector, DocumentTooLarge, Unreadable] {
             let mut socket = opened();
             for name in ["a", "b"] {
                 step(&mut socket, 0, frame(name, TOKEN));

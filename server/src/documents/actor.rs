@@ -33,9 +33,7 @@ pub(super) async fn run(documents: Arc<Documents>, name: DocName, inbox: Arc<Inb
             tracing::error!(document = %name, %error, "cannot open the document; what is stored stays as it is");
             metrics::counter!(crate::metrics::LOADS_FAILED).increment(1);
             documents.evict(name.id(), &inbox);
-            for message in inbox.close() {
-                refuse(message);
-            }
+            inbox.close().into_iter().for_each(|message| refuse(message, CloseReason::Unreadable));
         }
     }
 }
@@ -63,13 +61,13 @@ async fn load(documents: &Arc<Documents>, name: &DocName) -> Result<(Document, V
     .await?
 }
 
-/// Turns away what waits for a document that cannot be opened.
-fn refuse(message: Message) {
+/// Turns away what waits for a document that cannot be opened, or was given up.
+fn refuse(message: Message, reason: CloseReason) {
     match message {
-        Message::Open(opened, outbox) => outbox.end(opened.session, CloseReason::LoadFailed),
+        Message::Open(opened, outbox) => outbox.end(opened.session, reason),
         Message::Request(_, reply, _) => {
             // Whoever asked may have gone; then nobody misses the answer.
-            let _gone = reply.send(Err(Refused::Reason(CloseReason::LoadFailed)));
+            let _gone = reply.send(Err(Refused::Reason(reason)));
         }
         _ => {}
     }
@@ -163,7 +161,7 @@ impl Actor {
             self.leaving = false;
             return false;
         }
-        self.inbox.close().into_iter().for_each(refuse);
+        self.inbox.close().into_iter().for_each(|message| refuse(message, CloseReason::LoadFailed));
         true
     }
 

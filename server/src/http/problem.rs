@@ -122,6 +122,7 @@ impl From<RequestError> for Problem {
                 | CloseReason::TimedOut
                 | CloseReason::Draining
                 | CloseReason::Disk
+                | CloseReason::Unreadable
                 | CloseReason::LoadFailed => Kind::Unavailable,
             },
         };

@@ -149,29 +149,27 @@ impl Connection {
             access: granted.access,
             expires: granted.expires,
         };
-        let said = if let Some(open) = self.open.get(&address) {
-            open.lease.say(Message::Renew(opened(open.id)))
-        } else {
-            let Ok(lease) = self.sessions.documents.open(address.name()) else {
-                self.closing = Some(CloseReason::SessionsFull("on this server"));
-                return;
-            };
-            let id = self.sessions.documents.next_session();
-            let said = lease.say(Message::Open(opened(id), self.outbox.clone()));
-            self.open.insert(address, Open { id, lease });
-            said
+        if let Some(open) = self.open.get(&address) {
+            // A document that was given up ends the session through the outbox, with its reason.
+            let _given_up = open.lease.say(Message::Renew(opened(open.id)));
+            return;
+        }
+        let Ok(lease) = self.sessions.documents.open(address.name()) else {
+            self.closing = Some(CloseReason::SessionsFull("on this server"));
+            return;
         };
-        if said.is_err() {
+        let id = self.sessions.documents.next_session();
+        if lease.say(Message::Open(opened(id), self.outbox.clone())).is_err() {
             self.closing = Some(CloseReason::LoadFailed);
         }
+        self.open.insert(address, Open { id, lease });
     }
 
     async fn deliver(&mut self, address: &Address, message: ysync::Message) {
         let permit = self.sessions.documents.ingest(message.body_len()).await;
-        if let Some(open) = self.open.get(address)
-            && open.lease.say(Message::Said(open.id, message, permit)).is_err()
-        {
-            self.closing = Some(CloseReason::LoadFailed);
+        if let Some(open) = self.open.get(address) {
+            // A document that was given up ends the session through the outbox, with its reason.
+            let _given_up = open.lease.say(Message::Said(open.id, message, permit));
         }
     }
 

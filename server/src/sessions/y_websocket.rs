@@ -86,7 +86,9 @@ impl Session {
     async fn hear(&self, frame: Bytes) -> Result<(), End> {
         let permit = self.sessions.documents.ingest(frame.len()).await;
         let message = ysync::parse(frame).map_err(|error| End::Refused(CloseReason::Frame(error)))?;
-        self.say(Message::Said(self.id, message, permit)).map_err(|_| End::Refused(CloseReason::LoadFailed))
+        // A document that was given up ends the session through the outbox, with its reason.
+        let _given_up = self.say(Message::Said(self.id, message, permit));
+        Ok(())
     }
 
     async fn write(&self, socket: &mut Socket, taken: &mut Taken) -> Result<(), End> {
