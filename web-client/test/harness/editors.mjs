@@ -3,7 +3,8 @@
 // `saved()` says what each dialect lets a client know: y-websocket by the echo of its own changes, Hocuspocus
 // by `unsyncedChanges`. Neither provider is patched; the y-websocket one is listened in on, as the page does.
 //
-// `present: false` watches others and shows nothing of itself; `awareness: false` takes no part at all.
+// `present: false` watches others and shows nothing of itself; `awareness: false` takes no part at all;
+// `beside` is a Hocuspocus editor whose socket another one shares.
 import { HocuspocusProvider, HocuspocusProviderWebsocket } from "@hocuspocus/provider";
 import * as decoding from "lib0/decoding";
 import WebSocket from "ws";
@@ -37,9 +38,14 @@ class Editor {
     this.name = name;
     this.doc = new Y.Doc();
     this.text = this.doc.getText("content");
-    /** How often the connection was lost. */
-    this.losses = 0;
+    /** Each loss of the connection: `{ code, reason }`, nothing where this side let go of it. */
+    this.closes = [];
     this.closed = false;
+  }
+
+  /** How often the connection was lost. */
+  get losses() {
+    return this.closes.length;
   }
 
   async synced() {
@@ -87,7 +93,7 @@ class YWebsocketEditor extends Editor {
     // An echo can be lost with its connection: what the server has is then asked for, as the page does it. During
     // a connection nothing is asked, so an echo that never comes is found out.
     provider.on("sync", (synced) => synced && this.unsaved > 0 && provider.ws.send(questionAfter(this.doc, this.#unsaved)));
-    provider.on("connection-close", () => this.losses++);
+    provider.on("connection-close", (event) => this.closes.push({ code: event?.code, reason: event?.reason }));
     provider.on("closed", (refusal) => (this.refusal = refusal));
     if (connect) provider.connect();
   }
@@ -126,13 +132,16 @@ class YWebsocketEditor extends Editor {
 }
 
 class HocuspocusEditor extends Editor {
-  constructor(server, name, { token, awareness = true, present = true, connect = true }) {
+  #ownsSocket;
+
+  constructor(server, name, { token, awareness = true, present = true, connect = true, beside }) {
     super("hocuspocus", name);
     this.awareness = new Awareness(this.doc);
     if (!awareness || !present) this.awareness.setLocalState(null);
     this.refusal = null;
     this.scope = null;
-    this.socketProvider = new HocuspocusProviderWebsocket({
+    this.#ownsSocket = beside === undefined;
+    this.socketProvider = beside?.socketProvider ?? new HocuspocusProviderWebsocket({
       url: server.hocuspocus,
       WebSocketPolyfill: WebSocket,
       autoConnect: connect,
@@ -148,7 +157,7 @@ class HocuspocusEditor extends Editor {
       awareness: awareness ? this.awareness : null,
       token: token ?? null,
     });
-    this.provider.on("close", () => this.losses++);
+    this.provider.on("close", ({ event }) => this.closes.push({ code: event?.code, reason: event?.reason }));
     this.provider.on("authenticated", ({ scope }) => (this.scope = scope));
     this.provider.on("authenticationFailed", ({ reason }) => (this.refusal = { reason }));
     this.provider.attach();
@@ -183,7 +192,7 @@ class HocuspocusEditor extends Editor {
     if (this.closed) return;
     this.closed = true;
     this.provider.destroy();
-    this.socketProvider.destroy();
+    if (this.#ownsSocket) this.socketProvider.destroy();
     this.awareness.destroy();
     this.doc.destroy();
   }

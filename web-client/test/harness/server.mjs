@@ -1,7 +1,7 @@
 // Starts the real `quire` binary on a free port with a fresh data directory, and ends only what it started.
 //
 // The binary is named by QUIRE_BIN. Nothing is read from the server but what it prints and serves.
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -23,6 +23,11 @@ export class Server {
   #child;
   #args;
   #log = "";
+  /**
+   * What the next start is like: `bin` instead of the binary, `before` (words in front of it), `env` (variables
+   * beside the process's own), `uid` and `gid`.
+   */
+  conditions = {};
 
   constructor(dataDir, args) {
     this.dataDir = dataDir;
@@ -31,10 +36,9 @@ export class Server {
 
   /** Runs the binary until it says that it listens. */
   async start(listen = "127.0.0.1:0") {
-    const child = spawn(BIN, ["serve", "--listen", listen, "--data", this.dataDir, ...this.#args], {
-      stdio: ["ignore", "pipe", "pipe"],
-      env: ENVIRONMENT,
-    });
+    const { bin = BIN, before = [], env = {}, uid, gid } = this.conditions;
+    const [command, ...words] = [...before, bin, "serve", "--listen", listen, "--data", this.dataDir, ...this.#args];
+    const child = spawn(command, words, { stdio: ["ignore", "pipe", "pipe"], env: { ...ENVIRONMENT, ...env }, uid, gid });
     this.#child = child;
     this.expectedToStop = false;
     this.stopped = once(child, "exit").then(([code, signal]) => ({ code, signal }));
@@ -83,9 +87,10 @@ export class Server {
       });
       child.once("error", (error) => {
         clearTimeout(timer);
-        reject(new Error(`cannot run ${BIN}: ${error.message}`));
+        reject(new Error(`cannot run ${child.spawnfile}: ${error.message}`));
       });
-      child.once("exit", (code, signal) => {
+      // Not "exit": by "close" all that it said has been read.
+      child.once("close", (code, signal) => {
         clearTimeout(timer);
         reject(new Error(`quire ended (${signal ?? code}) before it listened`));
       });
@@ -101,14 +106,27 @@ export class Server {
 
 /** A server for one test, gone when the test is. */
 export async function startServer(t, ...args) {
+  const server = await prepareServer(t, ...args);
+  await server.start();
+  return server;
+}
+
+/** The same, still to be started. */
+export async function prepareServer(t, ...args) {
   const server = new Server(await temporaryDirectory(t), args);
   t.after(async () => {
     const died = server.stopped && !server.running && !server.expectedToStop;
     if (died || process.env.QUIRE_TEST_LOG) console.error(`--- log of quire (${t.name}) ---\n${server.log}`);
     if (server.stopped) await server.kill("SIGKILL");
   });
-  await server.start();
   return server;
+}
+
+/** Runs another command of the binary to its end: `{ code, stdout, stderr }`. */
+export function runQuire(...words) {
+  return new Promise((resolve) => {
+    execFile(BIN, words, { env: ENVIRONMENT }, (error, stdout, stderr) => resolve({ code: error ? error.code : 0, stdout, stderr }));
+  });
 }
 
 /** A directory of its own for one test. */
