@@ -176,6 +176,7 @@ pub(super) struct Gate<'a> {
     pub(super) pipeline: &'a mut Pipeline,
     pub(super) size: &'a mut Size,
     pub(super) limits: &'a Limits,
+    pub(super) read_only: bool,
 }
 
 /// Why an update was not admitted.
@@ -222,6 +223,9 @@ impl Gate<'_> {
         }
         let missing = admission.missing;
         let Some(fresh) = admission.fresh else { return Ok(Offered { changed: false, missing }) };
+        if self.read_only {
+            return Err(CloseReason::Disk.into());
+        }
         self.check_size(&fresh)?;
         self.create();
         self.shape.record(&fresh);

@@ -39,6 +39,8 @@ pub struct Stored {
     pub tail: Vec<Bytes>,
     /// The log's position they reach.
     pub position: u64,
+    /// Whether the log takes no writes: the document is then opened to be read.
+    pub read_only: bool,
 }
 
 /// Why what is stored cannot be opened.
@@ -80,6 +82,7 @@ pub struct Document {
     /// Where the clients of the last fan-out stood before it.
     pub(super) before_fan_out: BTreeMap<ClientId, u32>,
     pub(super) position: u64,
+    pub(super) read_only: bool,
     pub(super) unsnapshotted_bytes: usize,
     pub(super) idle_since: Time,
     pub(super) wake: Option<Time>,
@@ -122,6 +125,7 @@ impl Document {
             before_fan_out: BTreeMap::new(),
             welcome: Welcome::default(),
             position: stored.position,
+            read_only: stored.read_only,
             unsnapshotted_bytes: size.since,
             idle_since: now,
             wake: None,
@@ -242,6 +246,7 @@ impl Document {
             pipeline: &mut self.pipeline,
             size: &mut self.size,
             limits: &self.limits,
+            read_only: self.read_only,
         }
     }
 

@@ -14,6 +14,9 @@ impl Document {
     pub(super) fn request(&mut self, ticket: Ticket, request: Request, out: &mut Vec<Output>) {
         let answered = match (self.phase, request) {
             (Phase::Failed, _) => Err(Refused::Reason(CloseReason::LoadFailed).into()),
+            (_, request) if self.read_only && request.writes() => {
+                Err(Refused::Reason(CloseReason::Disk).into())
+            }
             (Phase::Deleted, Request::Restore) => Ok(self.restore(ticket)),
             (Phase::Live, Request::Restore) => Ok(self.wait(ticket)),
             _ if self.deleted => Err(Refused::Reason(CloseReason::Deleted).into()),

@@ -82,6 +82,7 @@ impl Document {
         // bytes typed: `TAIL_SHARE` for each at most.
         if self.unsnapshotted_bytes < bytes.max(self.size.measured / TAIL_SHARE)
             || self.phase == Phase::Failed
+            || self.read_only
         {
             return;
         }

@@ -107,6 +107,7 @@ fn global(world: &mut World, words: &[&str]) -> bool {
         ["wait", ms] => world.passes(number(ms)),
         ["tick"] => world.handle(Input::Tick),
         ["restart"] => world.restarts(),
+        ["reopen"] => world.reopens(),
         ["request", what @ ..] => request(world, what),
         ["everybody", "has", text] => everybody_has(world, text),
         ["log", "has", text] => {

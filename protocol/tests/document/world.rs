@@ -56,6 +56,7 @@ impl Disk {
             snapshot: self.snapshot.as_ref().map(|(_, state)| state.clone()),
             tail: updates.collect(),
             position: self.log.len() as u64,
+            read_only: false,
         }
     }
 }
@@ -213,14 +214,23 @@ impl World {
 
     /// The server is killed and started again.
     pub(crate) fn restarts(&mut self) {
+        self.loads(self.disk.stored());
+    }
+
+    /// A machine that was given up is loaded anew, while the disk takes no writes.
+    pub(crate) fn reopens(&mut self) {
+        self.loads(Stored { read_only: true, ..self.disk.stored() });
+    }
+
+    fn loads(&mut self, stored: Stored) {
         for editor in &mut self.editors {
             editor.disconnect();
         }
         self.appended.clear();
         self.wake = None;
         let mut out = Vec::new();
-        self.machine = Document::load(self.now, self.limits, self.disk.stored(), &mut out)
-            .expect("what was admitted can be loaded");
+        self.machine =
+            Document::load(self.now, self.limits, stored, &mut out).expect("what was admitted can be loaded");
         self.carry_out(out);
     }
 

@@ -14,7 +14,7 @@ use quire_protocol::document::{
 };
 use quire_protocol::ids::{DocId, DocName, SessionId};
 use quire_protocol::time::Time;
-use quire_storage::{AppendError, NewEntry, Receipt};
+use quire_storage::{AppendError, Health, NewEntry, Receipt};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Sleep;
 
@@ -53,7 +53,8 @@ async fn load(documents: &Arc<Documents>, name: &DocName) -> Result<(Document, V
     let _permit = documents.shared.loads.acquire().await.expect("the semaphore is never closed");
     let (shared, id) = (documents.clone(), name.id());
     tokio::task::spawn_blocking(move || {
-        let stored = shared.log().load(id)?.map_or_else(Stored::default, super::stored::to_machine);
+        let mut stored = shared.log().load(id)?.map_or_else(Stored::default, super::stored::to_machine);
+        stored.read_only = shared.log().health() != Health::Serving;
         let mut out = Vec::new();
         let machine = Document::load(shared.now(), shared.shared.options.document, stored, &mut out)?;
         Ok((machine, out))

@@ -15,6 +15,7 @@ pub(super) fn to_machine(stored: StoredDoc) -> Stored {
         snapshot: stored.snapshot,
         tail: updates.map(|entry| entry.payload).collect(),
         position: stored.position.0,
+        read_only: false,
     }
 }
 

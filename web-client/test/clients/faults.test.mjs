@@ -141,13 +141,14 @@ test("a damaged page closes its document alone, and is not written over", async 
 /** A server with two editors of one document and a second one made over HTTP, all of it saved. */
 async function inUse(t, server) {
   const editors = DIALECTS.map((dialect) => openEditor(t, server, dialect, "edited"));
+  const readers = DIALECTS.map((dialect) => openEditor(t, server, dialect, "edited", { present: false }));
   const witnesses = editors.map((editor) => new Witness(editor));
-  await Promise.all(editors.map((editor) => editor.synced()));
+  await Promise.all([...editors, ...readers].map((editor) => editor.synced()));
   editors.forEach(({ text, dialect }) => text.insert(0, `saved with ${dialect}. `));
   await Promise.all(editors.map((editor) => editor.saved()));
   await untilStored(server, "edited", editors.map(({ doc }) => doc));
   assert.equal((await post(server, "", { name: "quiet", seed: { text: "kept" } })).status, 201);
-  return new Region(t, server, editors, witnesses);
+  return new Region(t, server, { editors, readers, witnesses });
 }
 
 /** What is expected of a server whose disk has failed. */
@@ -156,9 +157,9 @@ class Region {
   #falselySaved = [];
   #files;
 
-  constructor(t, server, editors, witnesses) {
-    Object.assign(this, { t, server, editors, witnesses });
-    this.#saved = editors[0].text.toString();
+  constructor(t, server, people) {
+    Object.assign(this, { t, server, ...people });
+    this.#saved = this.editors[0].text.toString();
   }
 
   /** Each editor types something that the disk will not take. */
@@ -204,15 +205,15 @@ class Region {
   }
 
   async #goesOnReading() {
-    const { server } = this;
+    const { server, editors, readers } = this;
+    await until("the readers are back", () => readers.every((reader) => reader.losses > 0 && reader.isSynced));
+    const [turnedAway, lost] = [editors, readers].map((people) => people.map(({ losses }) => losses));
+    await until("the editors were turned away once more", () => editors.every(({ losses }, index) => losses > turnedAway[index] + 1));
+    assert.deepEqual(readers.map(({ losses }) => losses), lost, "a reader is sent away with those who write");
+    for (const { text } of readers) assert.equal(text.toString(), this.#saved);
     assert.equal(await textOf(server, "quiet"), "kept");
     assert.equal((await storedDoc(server, "quiet")).getText("content").toString(), "kept");
-    // Between two attempts of its editors to write, the document is read as it is on disk.
-    const read = await until("the edited document is read", async () => {
-      const response = await fetch(at(server, "edited", "/text"));
-      return response.ok && { text: await response.text() };
-    });
-    assert.equal(read.text, this.#saved);
+    assert.equal(await textOf(server, "edited"), this.#saved);
     for (const dialect of DIALECTS) {
       const reader = openEditor(this.t, server, dialect, "quiet");
       await reader.synced();
