@@ -131,6 +131,17 @@ class YWebsocketEditor extends Editor {
   }
 }
 
+/**
+ * A socket for Hocuspocus's provider, which takes its listeners away before it closes one: where that was still
+ * connecting, `ws` reports an error, and in Node an error that nobody listens for ends the process.
+ */
+class QuietWebSocket extends WebSocket {
+  constructor(...parameters) {
+    super(...parameters);
+    this.on("error", () => {});
+  }
+}
+
 class HocuspocusEditor extends Editor {
   #ownsSocket;
 
@@ -143,7 +154,7 @@ class HocuspocusEditor extends Editor {
     this.#ownsSocket = beside === undefined;
     this.socketProvider = beside?.socketProvider ?? new HocuspocusProviderWebsocket({
       url: server.hocuspocus,
-      WebSocketPolyfill: WebSocket,
+      WebSocketPolyfill: QuietWebSocket,
       autoConnect: connect,
       // The defaults suit people; a test that kills servers would wait 30 s for the next attempt.
       minDelay: 50,
