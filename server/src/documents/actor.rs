@@ -28,10 +28,14 @@ const IDLE_MESSAGES: usize = 4;
 /// Reads the document from the log, serves it until nobody needs it, and leaves the registry.
 pub(super) async fn run(documents: Arc<Documents>, name: DocName, inbox: Arc<Inbox>) {
     match load(&documents, &name).await {
-        Ok((machine, out)) => Box::new(Actor::new(documents, name, inbox, machine)).serve(out).await,
+        Ok((machine, out)) => {
+            documents.note_read(name.id(), true);
+            Box::new(Actor::new(documents, name, inbox, machine)).serve(out).await;
+        }
         Err(error) => {
             tracing::error!(document = %name, %error, "cannot open the document; what is stored stays as it is");
             metrics::counter!(crate::metrics::LOADS_FAILED).increment(1);
+            documents.note_read(name.id(), false);
             documents.evict(name.id(), &inbox);
             inbox.close().into_iter().for_each(|message| refuse(message, CloseReason::Unreadable));
         }

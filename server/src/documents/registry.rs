@@ -5,8 +5,9 @@
 //!
 //! Invariant: no guard of the map lives across an `.await`.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use dashmap::DashMap;
@@ -99,7 +100,11 @@ pub struct Documents {
     slots: DashMap<DocId, Slot>,
     pub(super) shared: Shared,
     actors: TaskTracker,
+    unreadable: Mutex<HashSet<DocId>>,
 }
+
+/// So many documents that cannot be read are told apart; who has more knows enough.
+const UNREADABLE_MAX: usize = 1_000;
 
 impl std::fmt::Debug for Documents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -126,7 +131,24 @@ impl Documents {
                 next_session: AtomicU64::new(1),
             },
             actors: TaskTracker::new(),
+            unreadable: Mutex::default(),
         })
+    }
+
+    /// Notes whether a document could be read when it was last opened.
+    pub(super) fn note_read(&self, id: DocId, done: bool) {
+        let mut unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        if done {
+            unreadable.remove(&id);
+        } else if unreadable.len() < UNREADABLE_MAX {
+            unreadable.insert(id);
+        }
+    }
+
+    /// How many documents could not be read when they were last opened, up to a thousand.
+    #[must_use]
+    pub fn unreadable(&self) -> usize {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// The document, open and kept open while the lease lives.

@@ -14,11 +14,16 @@ pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// The region takes reads and writes, or the reason why not.
+/// The region takes reads and writes, or the reason why not. Documents that cannot be read are told of,
+/// and do not keep the others from being served.
 pub(super) async fn readyz(State(region): State<Arc<Region>>) -> Response {
-    match region.unready() {
-        None => "ok\n".into_response(),
-        Some(reason) => Problem::new(Kind::Unavailable, reason).into_response(),
+    match (region.unready(), region.documents.unreadable()) {
+        (Some(reason), _) => Problem::new(Kind::Unavailable, reason).into_response(),
+        (None, 0) => "ok\n".into_response(),
+        (None, 1) => "ok, but 1 document cannot be read; `quire check` says which\n".into_response(),
+        (None, many) => {
+            format!("ok, but {many} documents cannot be read; `quire check` says which\n").into_response()
+        }
     }
 }
 

@@ -124,7 +124,9 @@ test("a damaged page closes its document alone, and is not written over", async 
   await Promise.all(others.map((editor) => editor.saved()));
   await untilStored(server, "whole", others.map(({ doc }) => doc));
   assert.deepEqual(others.map(({ losses }) => losses), [0, 0], "another document lost its connection");
-  assert.equal((await fetch(`${server.http}/readyz`)).status, 200);
+  const ready = await fetch(`${server.http}/readyz`);
+  assert.equal(ready.status, 200);
+  assert.match(await ready.text(), /^ok, but 1 document cannot be read; /);
   assert.match(await (await fetch(`${server.http}/metrics`)).text(), /^quire_documents_load_failed_total [1-9]/m);
   assert.deepEqual(falselySaved.map((count) => count()), [0, 0, 0]);
   assert.deepEqual(await server.kill("SIGTERM"), { code: 0, signal: null });
