@@ -59,8 +59,11 @@ export class Connection {
     });
     this.#listenIn();
     this.provider.on("status", ({ status }) => {
-      // A new session may be told something else.
-      if (status === "connected") this.#refused = this.#denied = null;
+      if (status === "connected") {
+        // A new session may be told something else.
+        this.#refused = this.#denied = null;
+        this.#announceAnew();
+      }
       this.#changed();
     });
     this.provider.on("sync", (synced) => {
@@ -95,6 +98,13 @@ export class Connection {
   onState(listener: (state: State) => void): void {
     this.#listeners.add(listener);
     listener(this.state);
+  }
+
+  /** Those who lost their own connections have put everybody away, and take nobody back under an old clock. */
+  #announceAnew(): void {
+    const { awareness } = this.provider;
+    const state = awareness.getLocalState();
+    if (state !== null) awareness.setLocalState(state);
   }
 
   #changed(): void {

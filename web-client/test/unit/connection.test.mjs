@@ -12,21 +12,23 @@ import { until } from "../harness/until.mjs";
 globalThis.WebSocket ??= WebSocket;
 const { Connection } = await import("../../src/connection.ts");
 
-const [SYNC, AUTH] = [0, 2];
+const [SYNC, AWARENESS, AUTH] = [0, 1, 2];
 const [STEP1, STEP2, UPDATE] = [0, 1, 2];
 
 /** A y-websocket server of one document. `withhold` keeps echoes back, `deny` takes no writes. */
 async function startFake(t) {
   const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
   await once(server, "listening");
-  const fake = { doc: new Y.Doc(), withhold: false, deny: false, questions: 0, base: `ws://127.0.0.1:${server.address().port}` };
+  const fake = { doc: new Y.Doc(), withhold: false, deny: false, questions: 0, presence: [], base: `ws://127.0.0.1:${server.address().port}` };
   fake.dropAll = (code = 1012, reason = "restarting") => server.clients.forEach((socket) => socket.close(code, reason));
   fake.echo = (update) => server.clients.forEach((socket) => socket.send(frame(SYNC, UPDATE, update)));
   server.on("connection", (socket) => {
     socket.send(frame(SYNC, STEP1, Y.encodeStateVector(fake.doc)));
     socket.on("message", (data) => {
       const decoder = decoding.createDecoder(new Uint8Array(data));
-      if (decoding.readVarUint(decoder) !== SYNC) return;
+      const message = decoding.readVarUint(decoder);
+      if (message === AWARENESS) fake.presence.push(clockIn(decoding.readVarUint8Array(decoder)));
+      if (message !== SYNC) return;
       const kind = decoding.readVarUint(decoder);
       const body = decoding.readVarUint8Array(decoder);
       if (kind === STEP1) {
@@ -45,6 +47,13 @@ async function startFake(t) {
     server.close();
   });
   return fake;
+}
+
+/** The clock of the first client in an awareness update. */
+function clockIn(update) {
+  const decoder = decoding.createDecoder(update);
+  const [, , clock] = [1, 2, 3].map(() => decoding.readVarUint(decoder));
+  return clock;
 }
 
 function open(t, { base }) {
@@ -138,4 +147,15 @@ test("a session that may not write is told so, and never called saved", async (t
   text.insert(0, "abc");
   await is("denied");
   assert.deepEqual(connection.state, { kind: "denied", unsaved: 3, reason: "this session may read but not write" });
+});
+
+test("who comes back is announced under a new clock, since others have forgotten the old one's owner", async (t) => {
+  const fake = await startFake(t);
+  const { is } = open(t, fake);
+  await is("saved");
+  await until("the page is announced", () => fake.presence.length > 0);
+  const last = Math.max(...fake.presence.splice(0));
+  fake.dropAll();
+  await until("the page is announced again", () => fake.presence.length > 0);
+  assert.ok(Math.max(...fake.presence) > last, `announced under ${fake.presence}, after ${last}`);
 });
