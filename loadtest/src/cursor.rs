@@ -80,18 +80,3 @@ impl<'a> Cursor<'a> {
         self.bytes(len)
     }
 }
-
-/// Appends an unsigned integer, seven bits a byte, low bits first.
-pub fn put_var_u64(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push((value & 0x7f) as u8);
-}
-
-/// Appends a byte string behind its length.
-pub fn put_var_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_var_u64(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}

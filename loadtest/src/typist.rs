@@ -5,7 +5,7 @@
 //!
 //! Invariant: the updates of clocks `0..n` in any causal order give the first `n` letters, side by side.
 
-use crate::cursor::{put_var_bytes, put_var_u64};
+use quire_protocol::lib0::{put_var_bytes, put_var_u64};
 
 /// The root text that everyone types in.
 pub const ROOT: &str = "content";

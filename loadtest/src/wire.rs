@@ -4,7 +4,8 @@
 //! browser's keys protect caches from scripts, and no cache or script is here. Frames a server sends
 //! in pieces are refused: no Yjs server does it, and a generator that joined pieces would have to copy.
 
-use crate::cursor::{Cursor, Malformed, put_var_bytes, put_var_u64};
+use crate::cursor::{Cursor, Malformed};
+use quire_protocol::lib0::{put_var_bytes, put_var_u64};
 
 /// The longest frame accepted from a server.
 pub const FRAME_BYTES_MAX: usize = 256 << 20;
