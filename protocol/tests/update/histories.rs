@@ -235,12 +235,12 @@ fn deliver(updates: &[Update], order: &[usize]) -> Result<(Doc, Vec<Update>), Te
                 let again = shape.admit(update.clone()).unwrap();
                 prop_assert!(again.fresh.is_none());
             }
-            // Items that come deleted count as deleted.
-            for item in update.items().filter(|_| fresh.is_some()) {
+            // Items that come deleted count as deleted, and so do those that are taken as collected because
+            // what they were attached to has been: only the admitted part shows them so.
+            for item in fresh.into_iter().flat_map(Update::items) {
                 if matches!(item.content(), Content::Gc | Content::Deleted) {
                     let (client, clocks) = (item.id().client, item.clocks());
-                    let known = clocks.start..clocks.end.min(model.next(client));
-                    model.deleted.extend(known.map(|clock| (client, clock)));
+                    model.deleted.extend((clocks.start..clocks.end).map(|clock| (client, clock)));
                 }
             }
             if admission.missing {
@@ -300,6 +300,26 @@ proptest! {
             prop_assert_eq!(reused(&state, update), None);
             prop_assert_eq!(reused(update, &state), None);
         }
+    }
+}
+
+#[test]
+fn u5_what_is_written_into_a_collected_type_is_deleted_once() {
+    let acts = [
+        (2, Act::Nest { key: 2 }),
+        (0, Act::Sync { from: 2 }),
+        (2, Act::InNest { key: 2, at: 0 }),
+        (0, Act::Unset { key: 2 }),
+        // Overwrites the type, and so deletes what was written into it.
+        (2, Act::Nest { key: 2 }),
+        // The type as a collected item.
+        (1, Act::Sync { from: 0 }),
+    ];
+    let (_, updates) = tell(&acts);
+    for order in [[0, 1, 2, 3, 4, 5], [5, 3, 2, 4, 0, 1], [5, 4, 2, 3, 1, 0]] {
+        let (reader, _) = deliver(&updates, &order).unwrap();
+        let map = reader.get_or_insert_map("map");
+        assert_eq!(map.len(&reader.transact()), 1);
     }
 }
 
