@@ -171,9 +171,10 @@ fn pages(file: &[u8]) -> Vec<usize> {
         .collect()
 }
 
+/// As a pointer to another page, what is written is far past the end of the file.
 fn overwritten(store: &[u8], page: usize, from: usize, len: usize) -> Vec<u8> {
     let mut bytes = store.to_vec();
-    bytes[page * PAGE_BYTES + from..][..len].fill(0xa5);
+    bytes[page * PAGE_BYTES + from..][..len].fill(0x05);
     bytes
 }
 

@@ -3,8 +3,9 @@
 //! Invariant: a file that holds anything is never made anew.
 
 use super::fault::{Fault, caught};
-use redb::{Builder, Database, StorageBackend};
-use std::ops::{Deref, DerefMut};
+use redb::{BackendError, Builder, Database, StorageBackend};
+use std::io::{ErrorKind, Result as IoResult};
+use std::ops::{Bound, Deref, DerefMut};
 
 /// What every finished redb file begins with.
 const REDB_MARK: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
@@ -34,6 +35,7 @@ impl RedbFile {
         let mut in_use = false;
         let opened = caught(file, || {
             restart_creation(&backend)?;
+            let backend = PastTheEnd(backend);
             Builder::new().set_cache_size(cache_bytes).create_with_backend(backend).map_err(|error| {
                 in_use = matches!(error, redb::DatabaseError::DatabaseAlreadyOpen);
                 Fault::from(error)
@@ -70,6 +72,69 @@ impl Drop for RedbFile {
             drop(db);
             Ok(())
         });
+    }
+}
+
+/// A file that reads as zeros past its end.
+///
+/// A damaged page can point there. After any failed read redb refuses everything until the file is opened
+/// anew; a page of zeros is none of redb's, and stops only the operation that met it.
+#[derive(Debug)]
+struct PastTheEnd<B>(B);
+
+impl<B: StorageBackend> StorageBackend for PastTheEnd<B> {
+    fn len(&self) -> IoResult<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> IoResult<()> {
+        match self.0.read(offset, out) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                out.fill(0);
+                Ok(())
+            }
+            read => read,
+        }
+    }
+
+    fn set_len(&self, len: u64) -> IoResult<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> IoResult<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> IoResult<()> {
+        self.0.write(offset, data)
+    }
+
+    fn close(&self) -> IoResult<()> {
+        self.0.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.0.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.0.query_lock_range(start, end)
     }
 }
 
