@@ -8,6 +8,7 @@ pub mod batch;
 pub mod close;
 pub mod document;
 pub mod frontier;
+pub mod gate;
 pub mod hlc;
 pub mod hocuspocus;
 pub mod ids;
