@@ -13,6 +13,7 @@ pub mod hlc;
 pub mod hocuspocus;
 pub mod ids;
 pub mod lib0;
+pub mod link;
 pub mod time;
 pub mod update;
 pub mod ysync;

@@ -108,6 +108,15 @@ impl Reader {
         Ok(taken)
     }
 
+    /// So many bytes as an array.
+    ///
+    /// # Errors
+    /// `End` when fewer bytes are left.
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], ReadError> {
+        let bytes = self.bytes(N)?;
+        Ok(bytes.as_ref().try_into().expect("as many bytes as were asked for"))
+    }
+
     /// A byte string behind its length.
     ///
     /// # Errors
