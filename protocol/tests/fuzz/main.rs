@@ -8,6 +8,8 @@ mod awareness;
 mod batch;
 #[path = "../../fuzz/src/hocuspocus.rs"]
 mod hocuspocus;
+#[path = "../../fuzz/src/link.rs"]
+mod link;
 #[path = "../../fuzz/src/replay.rs"]
 mod replay;
 #[path = "../../fuzz/src/state_vector.rs"]
@@ -47,4 +49,9 @@ fn h3_committed_sockets_pass() {
 #[test]
 fn committed_batches_pass() {
     replay("batch", batch::run);
+}
+
+#[test]
+fn l3_committed_link_frames_pass() {
+    replay("link", link::run);
 }
