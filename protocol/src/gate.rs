@@ -81,6 +81,7 @@ impl Gate {
 
     /// Takes note of what this replica has committed itself: its own cause is whatever it has applied.
     pub fn commit(&mut self, last: Dot) {
+        self.heads.remove(&last.stream);
         self.received.raise(last);
         self.applied.raise(last);
     }

@@ -10,6 +10,11 @@ use std::fmt;
 /// Bits of a stamp that count stamps within one millisecond.
 const COUNTER_BITS: u32 = 16;
 
+/// How far a stamp from elsewhere may draw a clock ahead of its own wall clock, in milliseconds. More than
+/// clocks that are kept by NTP ever differ; less than what people would notice in a time they are shown.
+/// A replica whose clock is further ahead than this wins ties for as long as it is.
+pub const SKEW_MS_MAX: u64 = 60_000;
+
 /// The last millisecond that a stamp can hold, in the year 10889.
 const MS_MAX: u64 = (1 << 48) - 1;
 
@@ -71,9 +76,10 @@ impl HlcClock {
         self.last
     }
 
-    /// Takes note of a stamp from elsewhere, so that what is stamped here next comes after it.
-    pub fn observe(&mut self, stamp: Hlc) {
-        self.last = self.last.max(stamp);
+    /// Takes note of a stamp from elsewhere, so that what is stamped here next comes after it; as far as
+    /// [`SKEW_MS_MAX`] ahead of the wall clock, so that one broken clock does not draw all others with it.
+    pub fn observe(&mut self, stamp: Hlc, now_ms: u64) {
+        self.last = self.last.max(stamp.min(Hlc::from_ms(now_ms.saturating_add(SKEW_MS_MAX))));
     }
 }
 
@@ -89,7 +95,7 @@ mod tests {
             let mut last = Hlc::default();
             for (i, wall) in walls.iter().enumerate() {
                 if let Some(stamp) = seen.get(i) {
-                    clock.observe(Hlc(u64::from(*stamp) << 20));
+                    clock.observe(Hlc(u64::from(*stamp) << 20), *wall % MS_MAX);
                 }
                 let stamp = clock.tick(*wall % MS_MAX);
                 prop_assert!(stamp > last);
@@ -104,8 +110,15 @@ mod tests {
         assert_eq!(clock.tick(5), Hlc::from_ms(5));
         assert_eq!((clock.tick(5).ms(), clock.last().counter()), (5, 1));
         assert_eq!((clock.tick(3).ms(), clock.last().counter()), (5, 2));
-        clock.observe(Hlc::from_ms(9));
+        clock.observe(Hlc::from_ms(9), 6);
         assert_eq!((clock.tick(6).ms(), clock.last().counter()), (9, 1));
         assert_eq!(clock.tick(10), Hlc::from_ms(10));
+    }
+
+    #[test]
+    fn a_broken_clock_elsewhere_draws_a_clock_so_far_and_no_further() {
+        let mut clock = HlcClock::default();
+        clock.observe(Hlc(u64::MAX), 5);
+        assert_eq!((clock.tick(5).ms(), clock.last().counter()), (5 + SKEW_MS_MAX, 1));
     }
 }

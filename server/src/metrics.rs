@@ -31,6 +31,8 @@ pub const SESSIONS: &str = "quire_sessions";
 pub const SESSIONS_CLOSED: &str = "quire_sessions_closed_total";
 /// Sessions that fell behind.
 pub const SESSIONS_LAGGING: &str = "quire_sessions_lagging_total";
+/// Entries of other regions that this one does not show as they do.
+pub const DIVERGENCE: &str = "quire_divergence_total";
 /// Documents in memory.
 pub const DOCUMENTS_OPEN: &str = "quire_documents_open";
 /// Updates that were not admitted.
@@ -98,7 +100,14 @@ fn make() -> PrometheusHandle {
     describe();
     metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1);
     // Counters that nobody has touched are there from the start, so that alerts can watch them.
-    for name in [CONNECTIONS_REFUSED, SESSIONS_REFUSED, SESSIONS_LAGGING, AWARENESS_DROPPED, COMMITS_FAILED] {
+    for name in [
+        CONNECTIONS_REFUSED,
+        SESSIONS_REFUSED,
+        SESSIONS_LAGGING,
+        AWARENESS_DROPPED,
+        COMMITS_FAILED,
+        DIVERGENCE,
+    ] {
         metrics::counter!(name).absolute(0);
     }
     for name in [CONNECTIONS, SESSIONS, DOCUMENTS_OPEN] {
@@ -117,6 +126,7 @@ fn describe() {
     describe_gauge!(RESIDENT_BYTES, Unit::Bytes, "Memory of the process that is in RAM");
     describe_gauge!(SESSIONS, "Editors' sockets");
     describe_counter!(SESSIONS_CLOSED, "Sessions that the server ended, by reason");
+    describe_counter!(DIVERGENCE, "Entries of other regions that this one does not show as they do");
     describe_counter!(SESSIONS_LAGGING, "Sessions whose outbox was full and that were resynced");
     describe_gauge!(DOCUMENTS_OPEN, "Documents in memory");
     describe_counter!(UPDATES_REFUSED, "Updates that were not admitted, by reason");

@@ -7,9 +7,11 @@ use crate::config::Settings;
 use crate::documents::Documents;
 use crate::http::Origins;
 use metrics_exporter_prometheus::PrometheusHandle;
-use quire_protocol::ids::ReplicaId;
-use quire_storage::{Commit, CommitObserver, FailureKind, Health, Log, OpenError, RedbLog, RedbLogOptions};
-use std::sync::Arc;
+use quire_protocol::ids::{DocId, ReplicaId};
+use quire_storage::{
+    Commit, CommitObserver, FailureKind, Health, Log, OpenError, RedbLog, RedbLogOptions, TailEntry,
+};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -46,8 +48,12 @@ impl Region {
     }
 }
 
-/// Tells metrics, and whoever waits for a frontier, of each commit.
-pub(crate) struct Observer(pub(crate) Arc<Notify>);
+/// Tells metrics, open documents, and whoever waits for a frontier, of each commit.
+pub(crate) struct Observer {
+    pub(crate) commits: Arc<Notify>,
+    /// Set before the first commit: documents need the committer that this observes.
+    pub(crate) documents: Arc<OnceLock<Arc<Documents>>>,
+}
 
 impl CommitObserver for Observer {
     fn committed(&mut self, commit: Commit) {
@@ -55,7 +61,13 @@ impl CommitObserver for Observer {
         #[expect(clippy::cast_precision_loss, reason = "a commit holds far fewer than 2^53 entries")]
         metrics::histogram!(crate::metrics::COMMIT_ENTRIES).record(commit.entries as f64);
         metrics::counter!(crate::metrics::COMMIT_BYTES).increment(commit.bytes as u64);
-        self.0.notify_waiters();
+        self.commits.notify_waiters();
+    }
+
+    fn applied(&mut self, entries: Vec<(DocId, TailEntry)>) {
+        if let Some(documents) = self.documents.get() {
+            documents.deliver(entries);
+        }
     }
 
     fn failed(&mut self, error: &quire_storage::AppendError) {

@@ -15,7 +15,7 @@ use quire_storage::{Committer, CommitterLimits, Health, Log, OpenError};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -111,9 +111,11 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let metrics = crate::metrics::install();
     let commits = Arc::new(Notify::new());
     let limits = &settings.limits;
-    let committer =
-        Committer::start(log.clone(), unix_ms, CommitterLimits::default(), Observer(commits.clone()))?;
+    let observed = Arc::new(OnceLock::new());
+    let observer = Observer { commits: commits.clone(), documents: observed.clone() };
+    let committer = Committer::start(log.clone(), unix_ms, CommitterLimits::default(), observer)?;
     let documents = Documents::new(log.clone(), committer.appender(), document_options(limits));
+    observed.get_or_init(|| documents.clone());
     let sessions = Sessions::new(documents.clone(), authenticator.clone(), session_options(limits));
     let region = Arc::new(Region {
         origins: Origins::new(&settings.allow_origin, address.ip()),

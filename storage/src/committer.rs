@@ -1,18 +1,25 @@
-//! The one thread that writes to a log, and the handles through which others give it entries.
+//! The one thread that writes to a log, and the handles through which others give it entries, and
+//! batches of other replicas.
 //!
 //! Adaptive group commit: when it is idle an append is committed at once; while a commit is on its
 //! way to the disk, what arrives is collected and makes the next one. Never waits in the hope of
 //! more.
 //!
-//! The queue has no bound of its own, since an appender must not block an async task. Its callers
-//! hold it in bounds: each has a permit for the bytes it has not been answered for.
+//! The queues have no bound of their own, since an appender must not block an async task. Their callers
+//! hold them in bounds: each editor has a permit for the bytes it has not been answered for, each peer
+//! credit. What peers send queues apart, so that however much of it there is, an editor's append is in
+//! the next commit.
 //!
 //! Invariant: every append is answered exactly once, in the order of the queue, with the log's
-//! receipt or the reason why there is none.
+//! receipt or the reason why there is none; then the observer is told what else the commit applied.
 
+use crate::document::TailEntry;
 use crate::error::AppendError;
-use crate::log::{Log, NewEntry, Receipt};
+use crate::log::{Committed, Log, NewEntry, Receipt};
 use crate::sequencer::check_group;
+use quire_protocol::batch::EncodedBatch;
+use quire_protocol::gate::Arrival;
+use quire_protocol::ids::{DocId, Incarnation, StreamId};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -25,13 +32,16 @@ pub struct CommitterLimits {
     pub groups_max: usize,
     /// Bytes of payload; a commit holds at least one group, however large.
     pub bytes_max: usize,
+    /// Bytes of other replicas' batches; a commit holds at least one delivery, however large.
+    pub received_bytes_max: usize,
 }
 
 impl Default for CommitterLimits {
     /// Large enough that 2,000 waiting writers make one commit, small enough that a commit's own
-    /// writing does not hold the next one up for longer than an fsync does.
+    /// writing does not hold the next one up for longer than an fsync does. Less of what peers send: a
+    /// long catch-up is written beside the typing here.
     fn default() -> Self {
-        Self { groups_max: 16_384, bytes_max: 4 * 1024 * 1024 }
+        Self { groups_max: 16_384, bytes_max: 4 * 1024 * 1024, received_bytes_max: 1024 * 1024 }
     }
 }
 
@@ -42,16 +52,22 @@ pub struct Commit {
     pub duration: Duration,
     /// How many appends it answered.
     pub groups: usize,
-    /// How many entries it held.
+    /// How many entries of this replica's own it held.
     pub entries: usize,
     /// How many bytes of payload they had.
     pub bytes: usize,
+    /// How many bytes of other replicas' batches it was given.
+    pub received_bytes: usize,
 }
 
 /// Is told of commits, on the committer's thread: quick work only.
 pub trait CommitObserver: Send + 'static {
     /// A commit is durable; its callers are answered next.
     fn committed(&mut self, commit: Commit);
+
+    /// A commit has applied these entries of other replicas, in this order; called after those who
+    /// appended to it were answered, and before those whose batches it received.
+    fn applied(&mut self, entries: Vec<(DocId, TailEntry)>);
 
     /// A commit failed; its callers are told next.
     fn failed(&mut self, error: &AppendError);
@@ -63,19 +79,28 @@ pub struct Unobserved;
 
 impl CommitObserver for Unobserved {
     fn committed(&mut self, _: Commit) {}
+    fn applied(&mut self, _: Vec<(DocId, TailEntry)>) {}
     fn failed(&mut self, _: &AppendError) {}
 }
 
-type Done = Box<dyn FnOnce(Result<Receipt, AppendError>) + Send>;
+type Done<T> = Box<dyn FnOnce(Result<T, AppendError>) + Send>;
 
 struct Waiting {
     entries: Vec<NewEntry>,
-    done: Done,
+    done: Done<Receipt>,
+}
+
+/// Batches that one peer has sent.
+struct Delivery {
+    batches: Vec<Arc<EncodedBatch>>,
+    done: Done<Vec<Arrival>>,
 }
 
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
+    deliveries: VecDeque<Delivery>,
+    renewals: Vec<(Incarnation, Done<StreamId>)>,
     /// The committer sleeps: whoever puts something in wakes it. Spares a wake per append under load.
     asleep: bool,
     closed: bool,
@@ -91,6 +116,20 @@ impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Every change under the lock is one step; a panic elsewhere leaves a whole queue behind.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the committer if it sleeps, now that there is something in the queue.
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        if std::mem::take(&mut queue.asleep) {
+            drop(queue);
+            self.wake.notify_one();
+        }
+    }
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.deliveries.is_empty() && self.renewals.is_empty()
     }
 }
 
@@ -125,10 +164,38 @@ impl Appender {
             return done(Err(AppendError::Closed));
         }
         queue.waiting.push_back(Waiting { entries, done: Box::new(done) });
-        if std::mem::take(&mut queue.asleep) {
+        self.shared.wake(queue);
+    }
+
+    /// Queues batches of other replicas, and calls `done` with what each was once they are durable or
+    /// refused, as [`Appender::append`] does.
+    pub fn receive(
+        &self,
+        batches: Vec<Arc<EncodedBatch>>,
+        done: impl FnOnce(Result<Vec<Arrival>, AppendError>) + Send + 'static,
+    ) {
+        let mut queue = self.shared.queue();
+        if queue.closed {
             drop(queue);
-            self.shared.wake.notify_one();
+            return done(Err(AppendError::Closed));
         }
+        queue.deliveries.push_back(Delivery { batches, done: Box::new(done) });
+        self.shared.wake(queue);
+    }
+
+    /// Has the log's stream renewed before the next commit, and calls `done` with the new one.
+    pub fn renew_stream(
+        &self,
+        known: Incarnation,
+        done: impl FnOnce(Result<StreamId, AppendError>) + Send + 'static,
+    ) {
+        let mut queue = self.shared.queue();
+        if queue.closed {
+            drop(queue);
+            return done(Err(AppendError::Closed));
+        }
+        queue.renewals.push((known, Box::new(done)));
+        self.shared.wake(queue);
     }
 }
 
@@ -152,6 +219,9 @@ impl Committer {
             observer,
             groups: Vec::new(),
             answers: Vec::new(),
+            batches: Vec::new(),
+            deliveries: Vec::new(),
+            renewals: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
             let closing = CloseAtEnd(Arc::clone(&work.shared));
@@ -198,11 +268,12 @@ impl Drop for CloseAtEnd {
     fn drop(&mut self) {
         let mut queue = self.0.queue();
         queue.closed = true;
-        let waiting = std::mem::take(&mut queue.waiting);
+        let rest = std::mem::take(&mut *queue);
+        queue.closed = true;
         drop(queue);
-        for waiting in waiting {
-            (waiting.done)(Err(AppendError::Closed));
-        }
+        rest.waiting.into_iter().for_each(|waiting| (waiting.done)(Err(AppendError::Closed)));
+        rest.deliveries.into_iter().for_each(|delivery| (delivery.done)(Err(AppendError::Closed)));
+        rest.renewals.into_iter().for_each(|(_, done)| done(Err(AppendError::Closed)));
     }
 }
 
@@ -214,15 +285,26 @@ struct Work<C, O> {
     observer: O,
     /// The next commit's entries and whom to answer, kept between commits for their capacity.
     groups: Vec<Vec<NewEntry>>,
-    answers: Vec<Done>,
+    answers: Vec<Done<Receipt>>,
+    /// All deliveries' batches, and for each how many of them are its own.
+    batches: Vec<Arc<EncodedBatch>>,
+    deliveries: Vec<(usize, Done<Vec<Arrival>>)>,
+    renewals: Vec<(Incarnation, Done<StreamId>)>,
 }
 
 impl<C, O> Drop for Work<C, O> {
     /// Only a panic leaves answers behind: the log's, or one of theirs.
     fn drop(&mut self) {
-        for done in self.answers.drain(..) {
-            done(Err(AppendError::Closed));
-        }
+        self.refuse(&AppendError::Closed);
+        self.renewals.drain(..).for_each(|(_, done)| done(Err(AppendError::Closed)));
+    }
+}
+
+impl<C, O> Work<C, O> {
+    /// Answers everyone whose entries or batches the next commit would have held.
+    fn refuse(&mut self, error: &AppendError) {
+        self.answers.drain(..).for_each(|done| done(Err(error.clone())));
+        self.deliveries.drain(..).for_each(|(_, done)| done(Err(error.clone())));
     }
 }
 
@@ -230,7 +312,7 @@ impl<C: Fn() -> u64, O: CommitObserver> Work<C, O> {
     /// Takes what is queued, up to the limits, and waits while that is nothing. False at the end.
     fn collect(&mut self) -> bool {
         let mut queue = self.shared.queue();
-        while queue.waiting.is_empty() {
+        while queue.is_empty() {
             if queue.closed {
                 return false;
             }
@@ -249,34 +331,67 @@ impl<C: Fn() -> u64, O: CommitObserver> Work<C, O> {
             self.groups.push(entries);
             self.answers.push(done);
         }
+        let mut bytes = 0;
+        while let Some(next) = queue.deliveries.front() {
+            bytes += encoded_bytes(&next.batches);
+            if bytes > self.limits.received_bytes_max && !self.deliveries.is_empty() {
+                break;
+            }
+            let Some(Delivery { batches, done }) = queue.deliveries.pop_front() else { break };
+            self.deliveries.push((batches.len(), done));
+            self.batches.extend(batches);
+        }
+        self.renewals.append(&mut queue.renewals);
         true
     }
 
     fn commit(&mut self) {
+        for (known, done) in self.renewals.drain(..) {
+            done(self.log.renew_stream(known));
+        }
+        if self.groups.is_empty() && self.batches.is_empty() && self.deliveries.is_empty() {
+            return;
+        }
         let started = Instant::now();
-        let result = self.log.append((self.clock)(), &self.groups);
-        match result {
-            Ok(receipts) => {
+        match self.log.commit((self.clock)(), &self.groups, &self.batches) {
+            Ok(committed) => {
                 self.observer.committed(Commit {
                     duration: started.elapsed(),
                     groups: self.groups.len(),
                     entries: self.groups.iter().map(Vec::len).sum(),
                     bytes: self.groups.iter().map(|group| payload_bytes(group)).sum(),
+                    received_bytes: encoded_bytes(&self.batches),
                 });
-                assert_eq!(receipts.len(), self.answers.len(), "a receipt for each group");
-                for (done, receipt) in self.answers.drain(..).zip(receipts) {
-                    done(Ok(receipt));
-                }
+                self.answer(committed);
             }
             Err(error) => {
                 self.observer.failed(&error);
-                for done in self.answers.drain(..) {
-                    done(Err(error.clone()));
-                }
+                self.refuse(&error);
             }
         }
         self.groups.clear();
+        self.batches.clear();
     }
+
+    fn answer(&mut self, committed: Committed) {
+        let Committed { receipts, arrivals, applied } = committed;
+        assert_eq!(receipts.len(), self.answers.len(), "a receipt for each group");
+        assert_eq!(arrivals.len(), self.batches.len(), "an arrival for each batch");
+        for (done, receipt) in self.answers.drain(..).zip(receipts) {
+            done(Ok(receipt));
+        }
+        if !applied.is_empty() {
+            self.observer.applied(applied);
+        }
+        let mut arrivals = arrivals.into_iter();
+        for (count, done) in self.deliveries.drain(..) {
+            done(Ok(arrivals.by_ref().take(count).collect()));
+        }
+    }
+}
+
+fn encoded_bytes(batches: &[Arc<EncodedBatch>]) -> usize {
+    batches.iter().map(|encoded| encoded.bytes.len()).sum()
 }
 
 fn payload_bytes(group: &[NewEntry]) -> usize {
@@ -305,7 +420,8 @@ mod tests {
 
     #[test]
     fn every_append_is_answered_in_order_and_before_stop_returns() {
-        let (log, committer) = committer(CommitterLimits { groups_max: 3, bytes_max: 1 });
+        let (log, committer) =
+            committer(CommitterLimits { groups_max: 3, bytes_max: 1, received_bytes_max: 1 });
         let (tx, rx) = mpsc::channel();
         let appender = committer.appender();
         for i in 0..100 {
@@ -325,6 +441,55 @@ mod tests {
         let (tx, rx) = mpsc::channel();
         appender.append(vec![entry(1)], move |result| tx.send(result).expect("the test listens"));
         assert_eq!(rx.recv().expect("an answer"), Err(AppendError::Closed));
+    }
+
+    #[test]
+    fn what_peers_sent_is_told_after_the_appends_of_its_commit_and_before_its_senders() {
+        struct Told(mpsc::Sender<String>);
+        impl CommitObserver for Told {
+            fn committed(&mut self, _: Commit) {}
+            fn failed(&mut self, _: &AppendError) {}
+            fn applied(&mut self, entries: Vec<(DocId, TailEntry)>) {
+                let seqs: Vec<_> = entries.iter().map(|(_, entry)| entry.dot.seq.0).collect();
+                self.0.send(format!("applied {seqs:?}")).expect("the test listens");
+            }
+        }
+        let elsewhere = MemoryLog::new(StreamId::from_u32(2));
+        elsewhere.append(7, &[vec![entry(1)], vec![entry(2)]]).expect("durable");
+        elsewhere.append(7, &[vec![entry(1)]]).expect("durable");
+        let stream = StreamId::from_u32(2);
+        let batches = elsewhere.read_batches(stream, Seq(1), usize::MAX).expect("kept").into_iter();
+        let batches: Vec<_> =
+            batches.map(|bytes| Arc::new(EncodedBatch::decode(bytes).expect("a batch"))).collect();
+
+        let (tx, rx) = mpsc::channel();
+        let log = Arc::new(MemoryLog::new(StreamId::from_u32(1)));
+        let limits = CommitterLimits::default();
+        let committer = Committer::start(log, || 7, limits, Told(tx.clone())).expect("a thread");
+        let appender = committer.appender();
+        // The first commit holds the committer until all the rest is in the queue.
+        let (queued, wait) = mpsc::channel::<()>();
+        appender.append(vec![entry(9)], move |_| assert!(wait.recv().is_err()));
+        let [first, second] = [&batches[..1], &batches[..]].map(<[_]>::to_vec);
+        for delivery in [first, second] {
+            let tx = tx.clone();
+            let told = move |arrivals: Result<Vec<Arrival>, AppendError>| {
+                tx.send(format!("{:?}", arrivals.expect("durable"))).expect("the test listens");
+            };
+            appender.receive(delivery, told);
+        }
+        let told = tx.clone();
+        appender.renew_stream(Incarnation(3), move |stream| {
+            told.send(format!("{}", stream.expect("renewed").incarnation.0)).expect("the test listens");
+        });
+        appender.append(vec![entry(1)], move |receipt| {
+            let position = receipt.expect("durable").position.0;
+            tx.send(format!("appended {position}")).expect("the test listens");
+        });
+        drop(queued);
+        committer.stop();
+        let told: Vec<_> = rx.iter().collect();
+        assert_eq!(told, ["4", "appended 2", "applied [1, 2, 3]", "[Next]", "[Duplicate, Next]"]);
     }
 
     #[test]

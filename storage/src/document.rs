@@ -5,7 +5,7 @@
 
 use crate::log::{DocInfo, Position};
 use bytes::Bytes;
-use quire_protocol::batch::{EntryKind, LifecycleChange};
+use quire_protocol::batch::{EntryKind, LifecycleChange, Stamp};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, DocName, Dot, ReplicaId};
@@ -28,6 +28,8 @@ pub enum Lifecycle {
 pub struct StoredDoc {
     /// What is known of it without its content.
     pub info: DocInfo,
+    /// The stamp of what last deleted or restored it.
+    pub turned: Option<Stamp>,
     /// A state that holds every update up to some position.
     pub snapshot: Option<Bytes>,
     /// Every entry after it, in the order they were committed, of all kinds.
@@ -50,9 +52,6 @@ pub struct TailEntry {
     /// What it does it with.
     pub payload: Bytes,
 }
-
-/// Which of two concurrent changes of one register stands: the later stamp, then the greater dot.
-pub(crate) type Stamp = (Hlc, Dot);
 
 /// What entries say about their document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 mod committer;
 mod document;
 mod error;
+mod head;
 mod log;
 mod memory;
 mod redb_log;
@@ -18,7 +19,7 @@ pub use document::{Lifecycle, StoredDoc, TailEntry};
 pub use error::{
     AppendError, CheckpointError, Failure, FailureKind, LoadError, ReadBatchesError, SnapshotError,
 };
-pub use log::{DocInfo, Health, Log, LogStats, NewEntry, Position, Receipt, Retention};
+pub use log::{Committed, DocInfo, Health, Log, LogStats, NewEntry, Position, Receipt, Retention};
 pub use memory::{AppendFault, MemoryLog};
 pub use redb_log::{OpenError, RedbLog, RedbLogOptions, Report, verify};
 

@@ -5,17 +5,19 @@
 //! Invariant: what `append` returned a receipt for is read back by every later `load`, whatever
 //! happens to the process or the machine's power in between.
 
-use crate::document::{Lifecycle, StoredDoc};
+use crate::document::{Lifecycle, StoredDoc, TailEntry};
 use crate::error::{AppendError, CheckpointError, Failure, LoadError, ReadBatchesError, SnapshotError};
 use bytes::Bytes;
-use quire_protocol::batch::EntryKind;
+use quire_protocol::batch::{EncodedBatch, EntryKind};
 use quire_protocol::frontier::Frontier;
+use quire_protocol::gate::Arrival;
 use quire_protocol::hlc::Hlc;
-use quire_protocol::ids::{DocId, DocName, Dot, ReplicaId, Seq, StreamId};
+use quire_protocol::ids::{DocId, DocName, Dot, Incarnation, ReplicaId, Seq, StreamId};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Counts the entries that this replica committed, of whatever stream, in the order it did: 1, 2,
-/// 3…; 0 is before the first. Means nothing to other replicas.
+/// Counts the entries that this replica applied, of whatever stream, in the order it did: 1, 2, 3…; 0 is
+/// before the first. Means nothing to other replicas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
@@ -39,6 +41,19 @@ pub struct Receipt {
     pub hlc: Hlc,
     /// The last entry's position; the others come right before it.
     pub position: Position,
+}
+
+/// What a commit did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// What each group became.
+    pub receipts: Vec<Receipt>,
+    /// What each batch was: only the next of a stream is written; a duplicate is dropped, and so are one
+    /// behind a gap and one that is not of the stream that is known here.
+    pub arrivals: Vec<Arrival>,
+    /// Entries of other replicas that documents show from now on, in the order of their positions, which
+    /// come after those of the groups. Some may have been received long before.
+    pub applied: Vec<(DocId, TailEntry)>,
 }
 
 /// What is known of a document without reading its content.
@@ -87,6 +102,8 @@ pub enum Health {
 pub struct LogStats {
     /// The last position.
     pub position: Position,
+    /// Entries received that wait for others before they can be applied.
+    pub waiting: u64,
     /// Up to where the document store holds everything; what follows is replayed at a restart.
     pub checkpoint: Position,
     /// Entries in memory since the last checkpoint, in bytes as they are counted against the bound.
@@ -111,13 +128,29 @@ pub struct LogStats {
 ///
 /// Everything may be called from any thread, but blocks on the disk: not for async tasks.
 pub trait Log: Send + Sync + 'static {
-    /// Writes groups of entries in one durable transaction, all or none, and returns what each
-    /// became. Called by one committer only.
+    /// Writes groups of this replica's own entries, and batches of others', in one durable transaction,
+    /// all or none. Called by one committer only.
+    ///
+    /// A batch is written as soon as it comes, and applied when what its origin had applied before it
+    /// has been: in this commit or a later one.
     ///
     /// # Errors
     /// `Invalid` and `SecondWriter` leave the log as it was. `Failed` latches: whether the entries
     /// are on the disk is known after a restart only, and no write is taken until then.
-    fn append(&self, now_ms: u64, groups: &[Vec<NewEntry>]) -> Result<Vec<Receipt>, AppendError>;
+    fn commit(
+        &self,
+        now_ms: u64,
+        groups: &[Vec<NewEntry>],
+        batches: &[Arc<EncodedBatch>],
+    ) -> Result<Committed, AppendError>;
+
+    /// Writes groups of entries, and returns what each became.
+    ///
+    /// # Errors
+    /// As [`Log::commit`].
+    fn append(&self, now_ms: u64, groups: &[Vec<NewEntry>]) -> Result<Vec<Receipt>, AppendError> {
+        Ok(self.commit(now_ms, groups, &[])?.receipts)
+    }
 
     /// Reads a document: its latest snapshot and every entry after it, in order. None when it has
     /// no entry.
@@ -146,8 +179,11 @@ pub trait Log: Send + Sync + 'static {
     /// When the store cannot be read.
     fn info(&self, doc: DocId) -> Result<Option<DocInfo>, LoadError>;
 
-    /// Per stream, the last durable entry.
-    fn frontier(&self) -> Frontier;
+    /// Per stream, the last entry that is durable here.
+    fn received(&self) -> Frontier;
+
+    /// Per stream, the last entry that documents here show.
+    fn applied(&self) -> Frontier;
 
     /// Moves everything that was appended before the call into the document store.
     ///
@@ -176,6 +212,14 @@ pub trait Log: Send + Sync + 'static {
     /// Whether the log takes writes.
     fn health(&self) -> Health;
 
-    /// The stream that this log's own entries make.
+    /// The stream that this log's own entries make. Changes with [`Log::renew_stream`].
     fn stream(&self) -> StreamId;
+
+    /// Ends this replica's stream and begins the next, with an incarnation above its own and above `known`:
+    /// what is appended from now on belongs to it. The one before is then a stream like those of others,
+    /// and what peers hold of it beyond what this disk does can be received.
+    ///
+    /// # Errors
+    /// `Failed` latches, as in `append`. `Invalid` when no incarnation is left.
+    fn renew_stream(&self, known: Incarnation) -> Result<StreamId, AppendError>;
 }

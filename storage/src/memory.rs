@@ -6,22 +6,22 @@
 
 use crate::document::{DocRow, StoredDoc, TailEntry};
 use crate::error::{AppendError, CheckpointError, Failure, LoadError, ReadBatchesError, SnapshotError};
+use crate::head::{Head, Ordinal};
 use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
-use crate::log::{DocInfo, Health, Log, LogStats, NewEntry, Position, Receipt, Retention};
-use crate::sequencer::{Head, PlacedBatch, Plan, plan};
+use crate::log::{Committed, DocInfo, Health, Log, LogStats, NewEntry, Position, Retention};
+use crate::sequencer::{Plan, plan, renewed};
 use bytes::Bytes;
-use quire_protocol::batch::EntryKind;
+use quire_protocol::batch::{EncodedBatch, EntryKind, NO_DOC};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
-use quire_protocol::ids::{DocId, Seq, StreamId};
+use quire_protocol::ids::{DocId, Dot, Incarnation, Seq, StreamId};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A log in memory.
 #[derive(Debug)]
 pub struct MemoryLog {
-    stream: StreamId,
     state: Mutex<State>,
 }
 
@@ -34,15 +34,17 @@ pub enum AppendFault {
     Kept(Failure),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    stream: StreamId,
     head: Head,
     docs: HashMap<DocId, Doc>,
     names: BTreeMap<String, DocId>,
-    batches: BTreeMap<(StreamId, Seq), PlacedBatch>,
+    /// Each with its last entry's ordinal.
+    batches: BTreeMap<(StreamId, Seq), (Ordinal, Arc<EncodedBatch>)>,
     pending: HashMap<DocId, (Position, Bytes)>,
     retention: Retention,
-    checkpoint: Position,
+    checkpoint: (Ordinal, Position),
     fault: Option<AppendFault>,
     failure: Option<Failure>,
     stats: LogStats,
@@ -59,7 +61,20 @@ impl MemoryLog {
     /// An empty log that originates a stream.
     #[must_use]
     pub fn new(stream: StreamId) -> Self {
-        Self { stream, state: Mutex::default() }
+        let state = State {
+            stream,
+            head: Head::default(),
+            docs: HashMap::new(),
+            names: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            pending: HashMap::new(),
+            retention: Retention::default(),
+            checkpoint: (Ordinal(0), Position(0)),
+            fault: None,
+            failure: None,
+            stats: LogStats::default(),
+        };
+        Self { state: Mutex::new(state) }
     }
 
     /// Loses what is not durable, and starts again: a failure is over, pending snapshots are gone.
@@ -85,26 +100,52 @@ impl MemoryLog {
 }
 
 impl State {
-    fn adopt(&mut self, plan: Plan) {
-        for placed in plan.batches {
-            // The log on disk reads batches back through the same check when it opens.
-            self.head.follow(&placed).expect("a plan continues the log it was made for");
-            for (id, entry) in placed.entries() {
-                if entry.kind == EntryKind::Canary {
-                    continue;
-                }
-                let doc = self.docs.entry(id).or_default();
-                doc.row.fold(&entry);
-                doc.tail.push(entry.clone());
-                if let (EntryKind::Lifecycle, Some(name)) = (entry.kind, &doc.row.name) {
-                    self.names.insert(name.as_str().to_owned(), id);
+    fn plan(
+        &self,
+        now_ms: u64,
+        groups: &[Vec<NewEntry>],
+        batches: &[Arc<EncodedBatch>],
+    ) -> Result<Plan, AppendError> {
+        let mut waiting = |first: Dot| {
+            let (_, encoded) = &self.batches[&(first.stream, first.seq)];
+            Ok(Arc::clone(encoded))
+        };
+        plan(&self.head, self.stream, now_ms, groups, batches, &mut waiting)
+    }
+
+    fn show(&mut self, id: DocId, entry: &TailEntry) {
+        // What concerns the cluster belongs to no document.
+        if id == NO_DOC {
+            return;
+        }
+        let doc = self.docs.entry(id).or_default();
+        doc.row.fold(entry);
+        doc.tail.push(entry.clone());
+        if let (EntryKind::Lifecycle, Some(name)) = (entry.kind, &doc.row.name) {
+            self.names.insert(name.as_str().to_owned(), id);
+        }
+    }
+
+    fn adopt(&mut self, plan: Plan) -> Committed {
+        let mut committed =
+            Committed { receipts: plan.receipts, arrivals: plan.arrivals, applied: Vec::new() };
+        let mut last = Ordinal(plan.first.0 - 1);
+        for encoded in plan.batches {
+            last.0 += encoded.batch.entries.len() as u64;
+            self.batches.insert((encoded.batch.stream, encoded.batch.first_seq), (last, encoded));
+        }
+        assert_eq!(last, plan.head.ordinal);
+        for applied in plan.applied {
+            for (id, entry) in applied.entries() {
+                self.show(id, &entry);
+                if entry.dot.stream != self.stream {
+                    committed.applied.push((id, entry));
                 }
             }
-            let batch = &placed.encoded.batch;
-            self.batches.insert((batch.stream, batch.first_seq), placed);
         }
-        assert_eq!(self.head, plan.head);
+        self.head = plan.head;
         self.stats.commits += 1;
+        committed
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -113,48 +154,54 @@ impl State {
 
     fn truncate(&mut self) {
         let Retention { acknowledged, bytes_max, age_ms_max } = self.retention.clone();
-        let oldest = Hlc::from_ms(self.head.hlc.ms().saturating_sub(age_ms_max));
-        let checkpoint = self.checkpoint;
-        self.batches.retain(|_, placed| {
-            let batch = &placed.encoded.batch;
+        let oldest = Hlc::from_ms(self.head.own.ms().saturating_sub(age_ms_max));
+        let (checkpoint, _) = self.checkpoint;
+        let applied = self.head.gate.applied().clone();
+        let pinned = |(last, encoded): &(Ordinal, Arc<EncodedBatch>)| {
+            *last > checkpoint || !applied.covers(encoded.batch.last_dot())
+        };
+        self.batches.retain(|_, kept| {
+            let batch = &kept.1.batch;
             let needed = acknowledged.as_ref().is_some_and(|held| !held.covers(batch.last_dot()));
-            placed.last() > checkpoint || needed && batch.hlc_base >= oldest
+            pinned(kept) || needed && batch.hlc_base >= oldest
         });
-        let mut by_position: Vec<_> = self.batches.iter().map(|(key, placed)| (placed.first, *key)).collect();
-        by_position.sort_unstable();
-        let mut bytes: u64 = self.batches.values().map(|placed| placed.encoded.bytes.len() as u64).sum();
-        for (_, key) in by_position {
-            if bytes <= bytes_max || self.batches.get(&key).is_some_and(|placed| placed.last() > checkpoint) {
+        let mut by_age: Vec<_> = self.batches.iter().map(|(key, (last, _))| (*last, *key)).collect();
+        by_age.sort_unstable();
+        let mut bytes: u64 = self.batches.values().map(|(_, encoded)| encoded.bytes.len() as u64).sum();
+        for (_, key) in by_age {
+            if bytes <= bytes_max {
                 break;
             }
-            if let Some(placed) = self.batches.remove(&key) {
-                bytes -= placed.encoded.bytes.len() as u64;
-            }
+            let Some(kept) = self.batches.get(&key).filter(|kept| !pinned(kept)) else { continue };
+            bytes -= kept.1.bytes.len() as u64;
+            self.batches.remove(&key);
         }
         self.stats.kept_bytes = bytes;
     }
 }
 
 impl Log for MemoryLog {
-    fn append(&self, now_ms: u64, groups: &[Vec<NewEntry>]) -> Result<Vec<Receipt>, AppendError> {
+    fn commit(
+        &self,
+        now_ms: u64,
+        groups: &[Vec<NewEntry>],
+        batches: &[Arc<EncodedBatch>],
+    ) -> Result<Committed, AppendError> {
         let mut state = self.state();
         state.check()?;
-        let plan = plan(&state.head, self.stream, now_ms, groups)?;
+        let plan = state.plan(now_ms, groups, batches)?;
         match state.fault.take() {
-            None => {}
+            None => Ok(state.adopt(plan)),
             Some(AppendFault::Lost(failure)) => {
                 state.failure = Some(failure.clone());
-                return Err(failure.into());
+                Err(failure.into())
             }
             Some(AppendFault::Kept(failure)) => {
                 state.adopt(plan);
                 state.failure = Some(failure.clone());
-                return Err(failure.into());
+                Err(failure.into())
             }
         }
-        let receipts = plan.receipts.clone();
-        state.adopt(plan);
-        Ok(receipts)
     }
 
     fn load(&self, doc: DocId) -> Result<Option<StoredDoc>, LoadError> {
@@ -165,7 +212,8 @@ impl Log for MemoryLog {
         let covered = snapshot.map_or(Position(0), |(position, _)| *position);
         let tail: Vec<_> = stored.tail.iter().filter(|entry| entry.position > covered).cloned().collect();
         let position = tail.last().map_or(covered, |entry| entry.position);
-        Ok(Some(StoredDoc { info, snapshot: snapshot.map(|(_, state)| state.clone()), tail, position }))
+        let (turned, snapshot) = (stored.row.lifecycle_stamp, snapshot.map(|(_, state)| state.clone()));
+        Ok(Some(StoredDoc { info, turned, snapshot, tail, position }))
     }
 
     fn put_snapshot(&self, doc: DocId, position: Position, bytes: Bytes) -> Result<(), SnapshotError> {
@@ -208,8 +256,12 @@ impl Log for MemoryLog {
         Ok(self.state().docs.get(&doc).and_then(|stored| stored.row.info(doc)))
     }
 
-    fn frontier(&self) -> Frontier {
-        self.state().head.frontier()
+    fn received(&self) -> Frontier {
+        self.state().head.gate.received().clone()
+    }
+
+    fn applied(&self) -> Frontier {
+        self.state().head.gate.applied().clone()
     }
 
     fn checkpoint(&self) -> Result<Position, CheckpointError> {
@@ -221,10 +273,10 @@ impl Log for MemoryLog {
             doc.tail.retain(|entry| entry.position > snapshot.0);
             doc.snapshot = Some(snapshot);
         }
-        state.checkpoint = state.head.position;
+        state.checkpoint = (state.head.ordinal, state.head.position);
         state.truncate();
         state.stats.checkpoints += 1;
-        Ok(state.checkpoint)
+        Ok(state.checkpoint.1)
     }
 
     fn read_batches(
@@ -234,7 +286,7 @@ impl Log for MemoryLog {
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadBatchesError> {
         let state = self.state();
-        let next = Seq(state.head.streams.get(&stream).map_or(1, |head| head.seq.0 + 1));
+        let next = Seq(state.head.end_of(stream).0.0 + 1);
         let kept = state.batches.range((stream, Seq(0))..=(stream, Seq(u64::MAX)));
         let first_kept = kept.clone().next().map_or(next, |((_, seq), _)| *seq);
         if from < first_kept {
@@ -242,13 +294,13 @@ impl Log for MemoryLog {
         }
         let mut bytes = 0;
         let mut taken = Vec::new();
-        for (_, placed) in kept.filter(|(_, placed)| placed.encoded.batch.last_dot().seq >= from) {
-            let len = placed.encoded.bytes.len();
+        for (_, (_, encoded)) in kept.filter(|(_, (_, encoded))| encoded.batch.last_dot().seq >= from) {
+            let len = encoded.bytes.len();
             if !taken.is_empty() && bytes + len > max_bytes {
                 break;
             }
             bytes += len;
-            taken.push(placed.encoded.bytes.clone());
+            taken.push(encoded.bytes.clone());
         }
         Ok(taken)
     }
@@ -261,7 +313,8 @@ impl Log for MemoryLog {
         let state = self.state();
         LogStats {
             position: state.head.position,
-            checkpoint: state.checkpoint,
+            waiting: state.head.waiting(),
+            checkpoint: state.checkpoint.1,
             pending_snapshot_bytes: state.pending.values().map(|(_, bytes)| bytes.len() as u64).sum(),
             documents: state.names.len() as u64,
             ..state.stats.clone()
@@ -273,6 +326,13 @@ impl Log for MemoryLog {
     }
 
     fn stream(&self) -> StreamId {
-        self.stream
+        self.state().stream
+    }
+
+    fn renew_stream(&self, known: Incarnation) -> Result<StreamId, AppendError> {
+        let mut state = self.state();
+        state.check()?;
+        state.stream = renewed(state.stream, known)?;
+        Ok(state.stream)
     }
 }

@@ -1,146 +1,182 @@
-//! Gives entries their place: seqs, positions, stamps, and the batches they are written in.
+//! Gives entries their place: seqs, stamps, and the batches they are written in; and batches of other
+//! replicas theirs.
 //!
-//! Pure. A plan changes nothing until it is adopted, so a refused append leaves no gap.
+//! Pure. A plan changes nothing until it is adopted, so a refused commit leaves no gap.
 //!
-//! Invariant: the adopted batches of each stream are contiguous and chained.
+//! Invariant: the adopted batches of each stream are contiguous and chained. A commit's own batches come
+//! first, so that the entries of a group have positions without a gap.
 
-use crate::document::TailEntry;
-use crate::error::AppendError;
-use crate::log::{NewEntry, Position, Receipt};
-use bytes::Bytes;
+use crate::error::{AppendError, Failure};
+use crate::head::{AppliedBatch, Find, Head, Ordinal};
+use crate::log::{NewEntry, Receipt};
 use quire_protocol::batch::{
     BatchBuilder, BatchFull, ChainHash, ENTRY_PAYLOAD_BYTES_MAX, EncodedBatch, Entry, EntryKind,
     LifecycleChange,
 };
 use quire_protocol::frontier::Frontier;
-use quire_protocol::hlc::{Hlc, HlcClock};
-use quire_protocol::ids::{DocId, Dot, Seq, StreamId};
-use std::collections::BTreeMap;
+use quire_protocol::gate::Arrival;
+use quire_protocol::hlc::HlcClock;
+use quire_protocol::ids::{Dot, Incarnation, Seq, StreamId};
+use std::sync::Arc;
 
-/// The end of a stream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct StreamHead {
-    pub(crate) seq: Seq,
-    pub(crate) hash: ChainHash,
-}
-
-/// The end of the log: what its next batch builds on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) position: Position,
-    pub(crate) hlc: Hlc,
-    pub(crate) streams: BTreeMap<StreamId, StreamHead>,
-}
-
-impl Head {
-    pub(crate) fn frontier(&self) -> Frontier {
-        self.streams.iter().map(|(&stream, head)| Dot { stream, seq: head.seq }).collect()
-    }
-
-    /// Takes note of a batch that was read back.
-    ///
-    /// # Errors
-    /// A sentence that says how the batch does not continue what came before it.
-    pub(crate) fn follow(&mut self, placed: &PlacedBatch) -> Result<(), String> {
-        let batch = &placed.encoded.batch;
-        let head = self.streams.entry(batch.stream).or_default();
-        let place = format!("the batch of stream {} at seq {}", batch.stream, batch.first_seq.0);
-        if batch.first_seq.0 != head.seq.0 + 1 {
-            return Err(format!("{place} follows seq {}: entries are missing or doubled", head.seq.0));
-        }
-        if batch.prev_hash != head.hash {
-            return Err(format!(
-                "{place} does not follow from the batch before it: the hash chain is broken"
-            ));
-        }
-        if placed.first.0 != self.position.0 + 1 {
-            return Err(format!("{place} is at position {} after {}", placed.first.0, self.position.0));
-        }
-        head.seq = batch.last_dot().seq;
-        head.hash = placed.encoded.hash();
-        self.position = placed.last();
-        self.hlc = batch.entries.last().map_or(self.hlc, |entry| self.hlc.max(entry.hlc));
-        Ok(())
-    }
-}
-
-/// A batch and the position of its first entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PlacedBatch {
-    pub(crate) first: Position,
-    pub(crate) encoded: EncodedBatch,
-}
-
-impl PlacedBatch {
-    /// Reads back what was written of a batch.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong with it.
-    pub(crate) fn decode(first: Position, bytes: Bytes) -> Result<Self, String> {
-        let encoded = EncodedBatch::decode(bytes)
-            .map_err(|error| format!("the batch at position {} is damaged: {error}", first.0))?;
-        Ok(Self { first, encoded })
-    }
-
-    /// The position of the last entry.
-    pub(crate) fn last(&self) -> Position {
-        Position(self.first.0 + self.encoded.batch.entries.len() as u64 - 1)
-    }
-
-    /// The entries with their places, each beside its document.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (DocId, TailEntry)> + '_ {
-        let batch = &self.encoded.batch;
-        batch.entries.iter().zip(0_u64..).map(move |(entry, i)| {
-            let tail = TailEntry {
-                position: Position(self.first.0 + i),
-                dot: Dot { stream: batch.stream, seq: Seq(batch.first_seq.0 + i) },
-                hlc: entry.hlc,
-                kind: entry.kind,
-                payload: entry.payload.clone(),
-            };
-            (entry.doc, tail)
-        })
-    }
-}
-
-/// What an append will be once it is durable.
+/// What a commit will be once it is durable.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub(crate) batches: Vec<PlacedBatch>,
+    /// The ordinal of the first entry.
+    pub(crate) first: Ordinal,
+    /// What is to be written, in order.
+    pub(crate) batches: Vec<Arc<EncodedBatch>>,
+    /// What each group became.
     pub(crate) receipts: Vec<Receipt>,
+    /// What each batch of others was.
+    pub(crate) arrivals: Vec<Arrival>,
+    /// What documents then show, in order.
+    pub(crate) applied: Vec<AppliedBatch>,
     pub(crate) head: Head,
 }
 
-/// Plans the next batches of one stream after `head`.
+/// Plans the next batches of this replica's stream after `head`, and of others' what continues theirs.
 ///
 /// # Errors
-/// `Invalid` when an entry breaks a rule.
+/// `Invalid` when an entry breaks a rule; `Failed` when a batch that has waited cannot be found.
 pub(crate) fn plan(
     head: &Head,
     stream: StreamId,
     now_ms: u64,
     groups: &[Vec<NewEntry>],
+    others: &[Arc<EncodedBatch>],
+    waiting: &mut impl Find,
 ) -> Result<Plan, AppendError> {
     for group in groups {
         check_group(group)?;
     }
-    let mut clock = HlcClock::starting_after(head.hlc);
+    let mut clock = HlcClock::starting_after(head.own);
+    clock.observe(head.seen, now_ms);
     let mut filler = Filler::new(head, stream);
     let mut receipts = Vec::with_capacity(groups.len());
+    let mut position = head.position;
     for group in groups {
         for new in group {
             let hlc = clock.tick(now_ms);
             filler.push(Entry { doc: new.doc, kind: new.kind, hlc, payload: new.payload.clone() });
         }
+        position.0 += group.len() as u64;
         let last = Dot { stream, seq: filler.seq };
-        receipts.push(Receipt { last, hlc: clock.last(), position: filler.position });
+        receipts.push(Receipt { last, hlc: clock.last(), position });
     }
-    let (batches, stream_head) = filler.finish();
-    let mut head = head.clone();
-    head.position = receipts.last().map_or(head.position, |receipt| receipt.position);
-    head.hlc = clock.last();
-    head.streams.insert(stream, stream_head);
-    Ok(Plan { batches, receipts, head })
+    let first = Ordinal(head.ordinal.0 + 1);
+    let mut next = Next { head: head.clone(), batches: Vec::new(), applied: Vec::new(), waiting };
+    for (encoded, hash) in filler.finish() {
+        next.commit(Arc::new(encoded), hash);
+    }
+    next.drain()?;
+    let mut arrivals = Vec::with_capacity(others.len());
+    for encoded in others {
+        arrivals.push(next.receive(stream, encoded)?);
+    }
+    let Next { head, batches, applied, .. } = next;
+    Ok(Plan { first, batches, receipts, arrivals, applied, head })
+}
+
+/// Follows batches that were read back, in the order they were planned in. Returns what of them, and of
+/// what waited before them, is applied.
+///
+/// # Errors
+/// When they do not continue what came before them, or one that has waited cannot be found.
+pub(crate) fn replay(
+    head: &mut Head,
+    stream: StreamId,
+    first: Ordinal,
+    batches: &[Arc<EncodedBatch>],
+    waiting: &mut impl Find,
+) -> Result<Vec<AppliedBatch>, ReplayError> {
+    let mut next = Next { head: std::mem::take(head), batches: Vec::new(), applied: Vec::new(), waiting };
+    let mut first = first;
+    for encoded in batches {
+        next.head.check(first, encoded).map_err(ReplayError::Broken)?;
+        first.0 += encoded.batch.entries.len() as u64;
+        if encoded.batch.stream == stream {
+            next.commit(Arc::clone(encoded), encoded.hash());
+        } else {
+            next.drain()?;
+            next.receive(stream, encoded)?;
+        }
+    }
+    next.drain()?;
+    *head = next.head;
+    Ok(next.applied)
+}
+
+/// Why batches that were read back are not the log's.
+#[derive(Debug)]
+pub(crate) enum ReplayError {
+    /// They do not follow: a sentence says how.
+    Broken(String),
+    /// A batch that waits could not be read.
+    Failed(Failure),
+}
+
+impl From<Failure> for ReplayError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// A commit in the making.
+struct Next<'a, F> {
+    head: Head,
+    batches: Vec<Arc<EncodedBatch>>,
+    applied: Vec<AppliedBatch>,
+    waiting: &'a mut F,
+}
+
+impl<F: Find> Next<'_, F> {
+    fn commit(&mut self, encoded: Arc<EncodedBatch>, hash: ChainHash) {
+        self.head.commit(&encoded, hash, &mut self.applied);
+        self.batches.push(encoded);
+    }
+
+    fn receive(&mut self, own: StreamId, encoded: &Arc<EncodedBatch>) -> Result<Arrival, Failure> {
+        // What this replica originates it alone gives a place.
+        if encoded.batch.stream == own && !self.head.gate.received().covers(encoded.batch.last_dot()) {
+            return Ok(Arrival::Astray);
+        }
+        let arrival = self.head.receive(own.replica, encoded);
+        if arrival == Arrival::Next {
+            self.batches.push(Arc::clone(encoded));
+            self.drain()?;
+        }
+        Ok(arrival)
+    }
+
+    fn drain(&mut self) -> Result<(), Failure> {
+        let Self { head, batches, applied, waiting } = self;
+        let mut find = |first: Dot| {
+            // What has just come is looked for from the end: most often it is the last.
+            let is_first = |encoded: &&Arc<EncodedBatch>| {
+                (encoded.batch.stream, encoded.batch.first_seq) == (first.stream, first.seq)
+            };
+            match batches.iter().rev().find(is_first) {
+                Some(encoded) => Ok(Arc::clone(encoded)),
+                None => waiting.find(first),
+            }
+        };
+        head.drain(&mut find, applied)
+    }
+}
+
+/// The stream after `stream`, above every incarnation that is known.
+///
+/// # Errors
+/// `Invalid` when all incarnations have been used.
+pub(crate) fn renewed(stream: StreamId, known: Incarnation) -> Result<StreamId, AppendError> {
+    let last = stream.incarnation.max(known);
+    match last.0.checked_add(1) {
+        Some(next) => Ok(StreamId { incarnation: Incarnation(next), ..stream }),
+        None => {
+            Err(AppendError::Invalid("a replica has had all 65,535 incarnations: give it another number"))
+        }
+    }
 }
 
 /// Checks what a caller asks to append.
@@ -172,27 +208,24 @@ pub(crate) fn check_group(group: &[NewEntry]) -> Result<(), AppendError> {
 struct Filler {
     stream: StreamId,
     deps: Frontier,
-    builder: Option<(Position, BatchBuilder)>,
-    full: Vec<PlacedBatch>,
+    builder: Option<BatchBuilder>,
+    full: Vec<(EncodedBatch, ChainHash)>,
     /// Of the last entry pushed.
     seq: Seq,
-    position: Position,
     hash: ChainHash,
 }
 
 impl Filler {
     fn new(head: &Head, stream: StreamId) -> Self {
-        let own = head.streams.get(&stream).copied().unwrap_or_default();
-        let deps = head.frontier().without(stream);
-        let (seq, hash) = (own.seq, own.hash);
-        Self { stream, deps, builder: None, full: Vec::new(), seq, position: head.position, hash }
+        let (seq, hash) = head.end_of(stream);
+        let deps = head.gate.applied().without(stream);
+        Self { stream, deps, builder: None, full: Vec::new(), seq, hash }
     }
 
     fn push(&mut self, entry: Entry) {
         self.seq.0 += 1;
-        self.position.0 += 1;
         let rejected = match &mut self.builder {
-            Some((_, builder)) => match builder.push(entry) {
+            Some(builder) => match builder.push(entry) {
                 Ok(()) => return,
                 Err(BatchFull(entry)) => entry,
             },
@@ -202,19 +235,19 @@ impl Filler {
         let mut builder =
             BatchBuilder::new(self.stream, self.seq, rejected.hlc, self.deps.clone(), self.hash);
         builder.push(rejected).expect("a batch without entries takes any entry");
-        self.builder = Some((self.position, builder));
+        self.builder = Some(builder);
     }
 
     fn seal(&mut self) {
-        if let Some((first, builder)) = self.builder.take() {
+        if let Some(builder) = self.builder.take() {
             let encoded = builder.finish();
             self.hash = encoded.hash();
-            self.full.push(PlacedBatch { first, encoded });
+            self.full.push((encoded, self.hash));
         }
     }
 
-    fn finish(mut self) -> (Vec<PlacedBatch>, StreamHead) {
+    fn finish(mut self) -> Vec<(EncodedBatch, ChainHash)> {
         self.seal();
-        (self.full, StreamHead { seq: self.seq, hash: self.hash })
+        self.full
     }
 }

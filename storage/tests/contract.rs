@@ -46,7 +46,7 @@ contract! {
         // The wall clock may go back; stamps do not.
         let later = log.append(NOW_MS - 5000, &[vec![update("a", "3")]]).expect("durable");
         assert!(later[0].hlc > receipts[1].hlc);
-        assert_eq!(log.frontier().get(STREAM), Seq(4));
+        assert_eq!(log.received().get(STREAM), Seq(4));
         subject.crash();
         let after = put(subject.log(), vec![update("a", "4")]);
         assert_eq!((after.last.seq, after.position), (Seq(5), Position(5)));
@@ -161,7 +161,7 @@ contract! {
 
     fn deletion_restoration_and_home_are_told_and_content_is_kept(subject: &mut impl Subject) {
         put(subject.log(), vec![create("a"), update("a", "1")]);
-        let frontier = subject.log().frontier();
+        let frontier = subject.log().received();
         put(subject.log(), vec![lifecycle("a", &LifecycleChange::Delete { frontier: frontier.clone() })]);
         put(subject.log(), vec![lifecycle("a", &LifecycleChange::Home { replica: ReplicaId(3) })]);
         subject.log().checkpoint().expect("a checkpoint");

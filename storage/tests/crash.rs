@@ -9,12 +9,13 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use quire_protocol::batch::EncodedBatch;
 use quire_protocol::frontier::Frontier;
-use quire_protocol::ids::Seq;
+use quire_protocol::ids::{ReplicaId, Seq, StreamId};
 use quire_storage::sim_disk::{SimDisk, Unsynced};
 use quire_storage::{AppendError, FailureKind, Health, Log, Position, RedbLog, RedbLogOptions, Retention};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use support::{NOW_MS, STREAM, create, id, load, options, put, update};
+use std::sync::Arc;
+use support::{NOW_MS, STREAM, batches, create, elsewhere, id, load, options, put, stream, update};
 
 const DOCS: [&str; 3] = ["a", "b/ü", "c"];
 
@@ -25,6 +26,25 @@ struct Acknowledged {
     updates: BTreeMap<&'static str, Vec<String>>,
     in_doubt: Vec<(&'static str, String)>,
     last_seq: u64,
+    /// What was acknowledged as received of other replicas.
+    received: Frontier,
+}
+
+/// Batches of two other replicas: those of the second have theirs of the first for a cause, and come first.
+fn of_others() -> Vec<Arc<EncodedBatch>> {
+    let (eu, us) = (elsewhere(2), elsewhere(3));
+    let mut all = vec![];
+    for round in 0..4 {
+        let text = format!("{round} {}", "y".repeat(round * 900));
+        put(&eu, vec![create("of eu"), update("of eu", &text)]);
+        let messages = batches(&eu, 2, 2 * round as u64 + 1);
+        us.commit(NOW_MS, &[], &messages).expect("durable");
+        put(&us, vec![create("of us"), update("of us", &text)]);
+        all.extend(batches(&us, 3, 2 * round as u64 + 1).into_iter().chain(messages));
+    }
+    // A region that is far behind: one stream ends before the other's causes come.
+    all.sort_by_key(|encoded| encoded.batch.stream.replica < ReplicaId(3));
+    all
 }
 
 fn with_peers() -> RedbLogOptions {
@@ -35,7 +55,10 @@ fn with_peers() -> RedbLogOptions {
 /// Groups of updates, snapshots that stand for what was acknowledged, and checkpoints, until the
 /// disk refuses. Every payload is unique.
 fn run(log: &RedbLog, done: &mut Acknowledged) -> Result<(), AppendError> {
+    let others = of_others();
     for step in 0..14 {
+        let theirs = others.get(step - step.min(2)..(step - step.min(2) + 1).min(others.len()));
+        let theirs = theirs.unwrap_or_default();
         let mut groups = vec![];
         let mut fresh = vec![];
         for (i, doc) in DOCS.iter().enumerate().filter(|(i, _)| (step + i) % 2 == 0 || step == 0) {
@@ -45,8 +68,9 @@ fn run(log: &RedbLog, done: &mut Acknowledged) -> Result<(), AppendError> {
             fresh.push((*doc, payload));
         }
         done.in_doubt.clone_from(&fresh);
-        let receipts = log.append(NOW_MS + step as u64, &groups)?;
+        let receipts = log.commit(NOW_MS + step as u64, &groups, theirs)?.receipts;
         done.in_doubt.clear();
+        theirs.iter().for_each(|encoded| done.received.raise(encoded.batch.last_dot()));
         for (doc, payload) in fresh {
             done.updates.entry(doc).or_default().push(payload);
         }
@@ -93,20 +117,39 @@ fn check(log: &RedbLog, done: &Acknowledged, story: &str) {
     }
     let all_or_none = survived_doubt == 0 || survived_doubt == done.in_doubt.len();
     assert!(all_or_none, "{story}: a group commit came back in part");
-    chain_is_whole(log, story);
-    let head = log.frontier().get(STREAM).0;
+    for replica in [1, 2, 3] {
+        chain_is_whole(log, stream(replica), story);
+    }
+    others_are_whole(log, done, story);
+    let head = log.received().get(STREAM).0;
     assert!(head >= done.last_seq, "{story}: the frontier went back");
 }
 
-fn chain_is_whole(log: &RedbLog, story: &str) {
-    let head = log.frontier().get(STREAM);
-    let from = match log.read_batches(STREAM, Seq(1), usize::MAX) {
+/// What was received is there, what could be applied is shown, and the rest waits.
+fn others_are_whole(log: &RedbLog, done: &Acknowledged, story: &str) {
+    let (received, applied) = (log.received(), log.applied());
+    assert!(received.covers_all(&done.received), "{story}: what was received is gone");
+    let expected = received.get(stream(3)).min(received.get(stream(2)));
+    assert_eq!(
+        (applied.get(stream(2)), applied.get(stream(3))),
+        (received.get(stream(2)), expected),
+        "{story}"
+    );
+    for (doc, replica) in [("of eu", 2), ("of us", 3)] {
+        let shown = contents(log, doc).len() as u64;
+        assert_eq!(shown * 2, applied.get(stream(replica)).0, "{story}: {doc}");
+    }
+}
+
+fn chain_is_whole(log: &RedbLog, of: StreamId, story: &str) {
+    let head = log.received().get(of);
+    let from = match log.read_batches(of, Seq(1), usize::MAX) {
         Err(quire_storage::ReadBatchesError::Truncated { first_kept }) => first_kept,
         _ => Seq(1),
     };
     let mut last: Option<EncodedBatch> = None;
     let mut end = Seq(from.0 - 1);
-    for bytes in log.read_batches(STREAM, from, usize::MAX).expect(story) {
+    for bytes in log.read_batches(of, from, usize::MAX).expect(story) {
         let batch = EncodedBatch::decode(bytes).expect(story);
         assert_eq!(batch.batch.first_seq.0, end.0 + 1, "{story}: a gap in the stream");
         if let Some(last) = last {
@@ -226,7 +269,7 @@ fn restarted_then_cut(fault: impl FnOnce(&SimDisk), story: &str) {
     let log = RedbLog::open_backends(disk.journal(), disk.store(), &with_peers()).expect(story);
     let held: Vec<_> = DOCS.iter().map(|doc| contents(&log, doc)).collect();
     assert!(held == seen, "{story}: what was shown is gone");
-    chain_is_whole(&log, story);
+    chain_is_whole(&log, STREAM, story);
 }
 
 #[test]

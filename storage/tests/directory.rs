@@ -65,7 +65,7 @@ fn a_whole_directory_is_found_whole_and_left_as_it_is() {
         let before = bytes_of(dir);
         let report = verify(dir).expect("readable");
         assert!(report.is_whole(), "{report}");
-        assert_eq!((report.documents, report.position.0), (40, 121), "{report}");
+        assert_eq!((report.documents, report.entries), (40, 121), "{report}");
         assert!(before == bytes_of(dir), "a check changes nothing");
     }
     let log = RedbLog::open(killed.path(), &with_peers()).expect("opens");

@@ -90,6 +90,10 @@ pub struct Entry {
     pub payload: Bytes,
 }
 
+/// An entry's time and name. Of two concurrent changes of one register the greater stands, so that all
+/// regions agree.
+pub type Stamp = (Hlc, Dot);
+
 /// A batch's link to the batch before it in the stream: 128 bits of blake3 over that batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ChainHash(pub [u8; 16]);

@@ -12,8 +12,10 @@ use bytes::Bytes;
 use super::event::{Limits, Ticket, Write};
 use super::machine::Phase;
 use super::replica::{Broken, Replica};
+use crate::batch::Stamp;
 use crate::close::CloseReason;
-use crate::ids::SessionId;
+use crate::hlc::Hlc;
+use crate::ids::{Dot, Seq, SessionId};
 use crate::update::{Limits as UpdateLimits, Overlap, Refusal, Shape, StateVector, Update, reused};
 
 /// When the limit seems reached, the encoded state is measured again, but only once such a share of the
@@ -35,6 +37,8 @@ pub(super) struct Admitted {
     pub(super) change: Change,
     /// The session it came from, if it came from one.
     pub(super) author: Option<SessionId>,
+    /// Its entry's stamp, once that is on disk.
+    pub(super) stamp: Option<Stamp>,
 }
 
 impl Admitted {
@@ -87,7 +91,7 @@ impl Pipeline {
             Change::Deleted => Write::Delete,
             Change::Restored => Write::Restore,
         });
-        self.admitted.push_back(Admitted { change, author });
+        self.admitted.push_back(Admitted { change, author, stamp: None });
         self.admitted_total += 1;
     }
 
@@ -101,14 +105,41 @@ impl Pipeline {
         std::mem::take(&mut self.unsent)
     }
 
-    /// Marks the oldest so many writes as being on disk.
+    /// Marks the oldest so many writes as being on disk, the last of them with this stamp.
     ///
     /// # Panics
     /// When the driver confirms more than it was given.
-    pub(super) fn commit(&mut self, writes: usize) {
+    pub(super) fn commit(&mut self, writes: usize, last: Stamp) {
         assert!(writes + self.unsent.len() <= self.admitted.len(), "the driver confirms what it was given");
-        self.committed.extend(self.admitted.drain(..writes));
+        let oldest = self.admitted.drain(..writes).enumerate().map(|(i, admitted)| {
+            let before = (writes - 1 - i) as u64;
+            let (Hlc(hlc), Dot { stream, seq: Seq(seq) }) = last;
+            let dot = Dot { stream, seq: Seq(seq.saturating_sub(before)) };
+            Admitted { stamp: Some((Hlc(hlc.saturating_sub(before)), dot)), ..admitted }
+        });
+        self.committed.extend(oldest);
         self.committed_total += writes as u64;
+    }
+
+    /// Takes what another region wrote, which is on disk, behind what has come on disk before.
+    pub(super) fn apply(&mut self, change: Change, stamp: Stamp) {
+        self.committed.push(Admitted { change, author: None, stamp: Some(stamp) });
+    }
+
+    /// Whether something admitted is not on disk yet.
+    pub(super) fn is_on_the_way(&self) -> bool {
+        !self.admitted.is_empty()
+    }
+
+    /// Whether a deletion or a restoration is not on disk yet.
+    pub(super) fn turns(&self) -> bool {
+        let turns = |admitted: &Admitted| matches!(admitted.change, Change::Deleted | Change::Restored);
+        self.admitted.iter().any(turns)
+    }
+
+    /// The updates that have come on disk and are not yet told.
+    pub(super) fn committed_updates(&self) -> impl Iterator<Item = &Update> {
+        self.committed.iter().filter_map(Admitted::update)
     }
 
     /// Takes what has come on disk in this burst.
@@ -243,7 +274,7 @@ impl Gate<'_> {
 
     /// A block that is known must come with the content that is known: two editors with one client id
     /// would otherwise each lose what the other typed.
-    fn check_reuse(&mut self, incoming: &Update, overlap: &[Overlap]) -> Result<(), Refusing> {
+    pub(super) fn check_reuse(&mut self, incoming: &Update, overlap: &[Overlap]) -> Result<(), Refusing> {
         let clash = self.pipeline.in_flight().find_map(|known| reused(known, incoming));
         let clash = match clash {
             Some(clash) => Some(clash),

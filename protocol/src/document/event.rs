@@ -3,10 +3,11 @@
 use bytes::Bytes;
 
 use super::session::{Access, Dialect};
+use crate::batch::Stamp;
 use crate::close::CloseReason;
 use crate::ids::SessionId;
 use crate::time::Time;
-use crate::update::StateVector;
+use crate::update::{ItemId, Refusal, StateVector};
 use crate::ysync::Message;
 
 /// The bounds of one document.
@@ -72,6 +73,18 @@ pub enum Input {
         writes: usize,
         /// Where the last of them stands in the log.
         position: u64,
+        /// The last one's stamp. Those before it have the stamps and names right before it.
+        last: Stamp,
+    },
+    /// The log shows an entry of another region. They come in the order of the log, and the commits of
+    /// this region's own between them.
+    Applied {
+        /// What it does.
+        write: Write,
+        /// Where it stands in the log.
+        position: u64,
+        /// Its stamp.
+        stamp: Stamp,
     },
     /// The disk refused an append: what was admitted since will never be on disk.
     AppendFailed,
@@ -183,6 +196,20 @@ pub enum Write {
     Restore,
 }
 
+/// Why what another region wrote cannot be shown here as it is there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Divergence {
+    /// It could harm the document.
+    #[error("an update of another region was not taken: {0}")]
+    Refused(#[from] Refusal),
+    /// It rests on what its region never sent.
+    #[error("an update of another region rests on what never came")]
+    Hole,
+    /// Two editors in two regions had one client id at once: each region shows one's content.
+    #[error("two regions have different content for item {0}: two editors share its client id")]
+    ClientReused(ItemId),
+}
+
 /// How badly a session needs a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
@@ -205,6 +232,8 @@ pub enum Output {
     Close(SessionId, CloseReason),
     /// Answer a request.
     Reply(Ticket, Result<Answer, Refused>),
+    /// An entry of another region is not shown, or not in full: say so where operators look.
+    Diverged(Divergence),
     /// Store the whole state as of this position of the log.
     Snapshot {
         /// The position the state holds.

@@ -15,6 +15,7 @@ use super::fan_out::Welcome;
 use super::replica::{Broken, EMPTY_UPDATE, Replica};
 use super::session::{Access, Dialect, Session};
 use crate::awareness::Awareness;
+use crate::batch::Stamp;
 use crate::close::CloseReason;
 use crate::ids::SessionId;
 use crate::time::Time;
@@ -33,6 +34,8 @@ pub struct Stored {
     pub exists: bool,
     /// Whether it has been deleted since.
     pub deleted: bool,
+    /// The stamp of what last deleted or restored it.
+    pub turned: Option<Stamp>,
     /// The newest snapshot.
     pub snapshot: Option<Bytes>,
     /// The updates since.
@@ -70,6 +73,8 @@ pub struct Document {
     pub(super) phase: Phase,
     /// Whether the document is deleted on disk, which is what it is to everybody.
     pub(super) deleted: bool,
+    /// The greatest stamp of what deleted or restored it on disk.
+    pub(super) turned: Option<Stamp>,
     pub(super) shape: Shape,
     pub(super) replica: Replica,
     pub(super) pipeline: Pipeline,
@@ -99,10 +104,18 @@ impl Document {
         size.since = stored.tail.iter().map(Bytes::len).sum();
         let mut shape = Shape::new();
         let mut updates = Vec::with_capacity(1 + stored.tail.len());
-        for bytes in std::iter::once(snapshot).chain(stored.tail) {
+        let snapshot = Update::decode_within(snapshot, &UpdateLimits::STORED)?;
+        shape.record(&snapshot);
+        updates.push(snapshot);
+        for bytes in stored.tail {
             let update = Update::decode_within(bytes, &UpdateLimits::STORED)?;
-            shape.record(&update);
-            updates.push(update);
+            // Two regions may have logged the same content, and one that broke the rules what cannot be
+            // taken: it was not when it came, and is not now.
+            let Ok(admission) = shape.admit_within(update, &UpdateLimits::STORED) else { continue };
+            if let Some(fresh) = admission.fresh.filter(|_| !admission.missing) {
+                shape.record(&fresh);
+                updates.push(fresh);
+            }
         }
         let phase = match (stored.exists, stored.deleted) {
             (_, true) => Phase::Deleted,
@@ -113,6 +126,7 @@ impl Document {
             limits,
             phase,
             deleted: stored.deleted,
+            turned: stored.turned,
             committed: shape.state_vector(),
             shape,
             // Joined as bytes: whoever opens the document need not wait for yrs to build it.
@@ -146,10 +160,11 @@ impl Document {
             Input::Closed(session) => self.end(now, session, out),
             Input::Message(session, message) => self.message(now, session, message, out),
             Input::Request(ticket, request) => self.request(ticket, request, out),
-            Input::Committed { writes, position } => {
-                self.pipeline.commit(writes);
+            Input::Committed { writes, position, last } => {
+                self.pipeline.commit(writes, last);
                 self.position = position;
             }
+            Input::Applied { write, position, stamp } => self.applied(write, position, stamp, out),
             Input::AppendFailed => self.disk_failed(now, out),
             Input::Lagging(session) => self.lagging(session),
             Input::Drained(session) => self.drained(now, session, out),

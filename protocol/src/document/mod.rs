@@ -4,6 +4,7 @@
 //! and frames to sessions come out, in an order that *is* the durability contract.
 
 mod admission;
+mod elsewhere;
 mod event;
 mod fan_out;
 mod hear;
@@ -15,7 +16,9 @@ mod session;
 mod tell;
 mod timers;
 
-pub use event::{Answer, Input, Limits, Opened, Output, Refused, Request, Splice, Ticket, Urgency, Write};
+pub use event::{
+    Answer, Divergence, Input, Limits, Opened, Output, Refused, Request, Splice, Ticket, Urgency, Write,
+};
 pub use live::Live;
 pub use machine::{AWARENESS_TICK_MS, Document, KEEP_ALIVE_MS, LoadError, Stored};
 pub use session::{Access, Dialect};

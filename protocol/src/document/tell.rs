@@ -9,8 +9,8 @@ use bytes::Bytes;
 use super::admission::{Admitted, Change, Waiter};
 use super::event::{Answer, Output, Refused, Urgency};
 use super::fan_out::{Frames, framed};
-use super::machine::Document;
-use super::session::{Dialect, Lag, Session};
+use super::machine::{Document, Phase};
+use super::session::{Access, Dialect, Lag, Session};
 use crate::close::CloseReason;
 use crate::hocuspocus::put_sync_status;
 use crate::ids::SessionId;
@@ -52,15 +52,42 @@ impl Document {
             }
         }
         for admitted in committed {
-            match admitted.change {
-                Change::Created | Change::Updated(_) => {}
-                Change::Deleted => {
-                    self.deleted = true;
+            if let Change::Deleted | Change::Restored = admitted.change
+                && admitted.stamp > self.turned
+            {
+                self.turned = admitted.stamp;
+                self.deleted = matches!(admitted.change, Change::Deleted);
+                if self.deleted {
                     for id in self.session_ids() {
                         self.close(now, id, CloseReason::Deleted, out);
                     }
                 }
-                Change::Restored => self.deleted = false,
+            }
+        }
+        self.settle_phase(now, out);
+    }
+
+    /// What is admitted follows what is on disk, once nothing on its way there says otherwise.
+    fn settle_phase(&mut self, now: Time, out: &mut Vec<Output>) {
+        let settled = match self.phase {
+            Phase::Live if self.deleted => Phase::Deleted,
+            Phase::Deleted if !self.deleted => Phase::Live,
+            _ => return,
+        };
+        if self.pipeline.turns() {
+            return;
+        }
+        self.phase = settled;
+        if settled == Phase::Live {
+            // Another region's restoration stands above the deletion that was on its way: what came
+            // behind that was not taken.
+            for id in self.session_ids() {
+                if let Some(mut session) = self.sessions.remove(&id) {
+                    if session.access == Access::Write {
+                        self.ask(now, id, &mut session, out);
+                    }
+                    self.sessions.insert(id, session);
+                }
             }
         }
     }

@@ -17,6 +17,7 @@ mod merge;
 mod ranges;
 mod refusal;
 mod resolve;
+mod rests;
 mod reuse;
 mod scan;
 mod shape;

@@ -24,6 +24,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => who.clone().prop_map(|who| Step::Stalls { who }),
         3 => who.prop_map(|who| Step::Drains { who }),
         1 => (0..20_000_u64).prop_map(|ms| Step::Waits { ms }),
+        4 => (any::<bool>(), 0..40_u32, "[A-Z]{1,3}", 0..3_u32).prop_map(|(hears, at, letters, deletes)| {
+            Step::Elsewhere { hears, at, letters, deletes }
+        }),
+        2 => (0..WRITERS).prop_map(|who| Step::Doubles { who }),
         1 => Just(Step::Killed),
         1 => Just(Step::DiskFails),
     ]
@@ -45,5 +49,6 @@ proptest! {
         assert!(world.editors.iter().all(|editor| editor.session.is_some()));
         hold_to_account(&world);
         nobody_did_wrong(&world);
+        assert_eq!(world.diverged, 0, "every region shows what the others do");
     }
 }

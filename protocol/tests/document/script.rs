@@ -11,7 +11,7 @@
 //! were sent and answer it, as stock clients do, until nobody has anything to say.
 
 use bytes::Bytes;
-use quire_protocol::document::{Access, Input, Limits, Request, Splice};
+use quire_protocol::document::{Access, Input, Limits, Request, Splice, Write};
 use quire_protocol::lib0::{put_var_bytes, put_var_u64};
 use quire_protocol::update::StateVector;
 use quire_protocol::ysync::Message;
@@ -104,6 +104,7 @@ fn global(world: &mut World, words: &[&str]) -> bool {
             world.handle(Input::AppendFailed);
         }
         ["disk", "fails", "keeping", "the", "rest"] => world.handle(Input::AppendFailed),
+        ["elsewhere", what @ ..] => elsewhere(world, what),
         ["wait", ms] => world.passes(number(ms)),
         ["tick"] => world.handle(Input::Tick),
         ["restart"] => world.restarts(),
@@ -122,6 +123,22 @@ fn global(world: &mut World, words: &[&str]) -> bool {
         _ => return false,
     }
     true
+}
+
+/// Another region's entry is applied: the last edit of an editor that is there, or a change at a time.
+fn elsewhere(world: &mut World, what: &[&str]) {
+    let (write, ms) = match what {
+        ["deletes", "at", ms] => (Write::Delete, number(ms)),
+        ["restores", "at", ms] => (Write::Restore, number(ms)),
+        ["creates"] => (Write::Create, 1),
+        [name, "writes"] => {
+            let editor = world.editor(name);
+            editor.up.clear();
+            (Write::Update(editor.last.clone().expect("an edit")), 1)
+        }
+        other => panic!("nothing happens so elsewhere: {other:?}"),
+    };
+    world.applies(write, ms);
 }
 
 fn limit(world: &mut World, what: &str, value: &str) {

@@ -3,6 +3,7 @@
 //! Histories are made elsewhere: of random steps, or of bytes that a fuzzer chose.
 
 use quire_protocol::document::{Access, Input, Limits, Live, Write};
+use quire_protocol::update::{Shape, Update};
 use yrs::Transact;
 use yrs::updates::decoder::Decode;
 
@@ -71,6 +72,17 @@ pub(crate) enum Step {
     Waits {
         ms: u64,
     },
+    /// Somebody in another region, who may have seen what is on disk here, types or deletes.
+    Elsewhere {
+        hears: bool,
+        at: u32,
+        letters: String,
+        deletes: u32,
+    },
+    /// An editor's last edit reaches another region too, which logs it.
+    Doubles {
+        who: usize,
+    },
     Killed,
     /// The disk refuses what was appended; the machine is let go and the document read again.
     DiskFails,
@@ -82,6 +94,7 @@ pub(crate) fn world(limits: Limits, first_client: u64) -> World {
     for (client, (name, hocuspocus, access)) in (first_client..).zip(EDITORS) {
         world.editors.push(Editor::new(name, hocuspocus, access, client));
     }
+    world.elsewhere = Editor::new("gus", false, Access::Write, first_client + EDITORS.len() as u64);
     world
 }
 
@@ -130,6 +143,8 @@ pub(crate) fn take(world: &mut World, step: Step) {
         Step::Stalls { who } => world.editors[who].stalled = world.editors[who].session.is_some(),
         Step::Drains { who } => drains(world, EDITORS[who].0),
         Step::Waits { ms } => world.passes(ms),
+        Step::Elsewhere { hears, at, letters, deletes } => elsewhere(world, hears, at, &letters, deletes),
+        Step::Doubles { who } => doubles(world, who),
         Step::Killed => world.restarts(),
         Step::DiskFails => {
             if !world.appended.is_empty() {
@@ -139,6 +154,44 @@ pub(crate) fn take(world: &mut World, step: Step) {
                 world.restarts();
             }
         }
+    }
+}
+
+fn elsewhere(world: &mut World, hears: bool, at: u32, letters: &str, deletes: u32) {
+    if hears {
+        for write in &world.disk.log {
+            if let Write::Update(update) = write {
+                world.elsewhere.apply(update);
+            }
+        }
+    }
+    let editor = &mut world.elsewhere;
+    let at = at.min(editor.len());
+    let deletes = deletes.min(editor.len() - at);
+    if deletes > 0 {
+        editor.deletes(at, deletes);
+    } else {
+        editor.types(at, letters);
+    }
+    editor.up.clear();
+    let edit = editor.last.clone().expect("an edit");
+    world.applies(Write::Update(edit), 1);
+}
+
+fn doubles(world: &mut World, who: usize) {
+    let Some(last) = world.editors[who].last.clone() else { return };
+    let mut held = Shape::new();
+    for write in &world.disk.log {
+        if let Write::Update(update) = write {
+            let update = Update::decode(update.clone()).expect("the log holds updates");
+            let admission = held.admit(update).expect("which were admitted");
+            admission.fresh.iter().for_each(|fresh| held.record(fresh));
+        }
+    }
+    let edit = Update::decode(last.clone()).expect("an edit can be read");
+    // The other region has admitted it too: there was no hole.
+    if held.admit(edit).is_ok_and(|admission| !admission.missing) {
+        world.applies(Write::Update(last), 1);
     }
 }
 

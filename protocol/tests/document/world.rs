@@ -6,10 +6,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use quire_protocol::batch::Stamp;
 use quire_protocol::document::{
-    Answer, Document, Input, Limits, Opened, Output, Refused, Request, Stored, Ticket, Urgency, Write,
+    Access, Answer, Document, Input, Limits, Opened, Output, Refused, Request, Stored, Ticket, Urgency, Write,
 };
-use quire_protocol::ids::SessionId;
+use quire_protocol::hlc::Hlc;
+use quire_protocol::ids::{Dot, Seq, SessionId, StreamId};
 use quire_protocol::time::Time;
 use quire_protocol::update::Update;
 use quire_protocol::ysync::Message;
@@ -22,6 +24,8 @@ use super::units::{Units, units};
 #[derive(Default)]
 pub(crate) struct Disk {
     pub(crate) log: Vec<Write>,
+    /// Of each entry of the log: this region's own follow its clock, another's are told.
+    pub(crate) stamps: Vec<Stamp>,
     pub(crate) snapshot: Option<(u64, Bytes)>,
     pub(crate) inserted: Units,
     pub(crate) deleted: Units,
@@ -29,14 +33,26 @@ pub(crate) struct Disk {
 
 impl Disk {
     fn store(&mut self, writes: Vec<Write>) {
-        for write in &writes {
-            if let Write::Update(update) = write {
-                let (inserted, deleted) = units(&Update::decode(update.clone()).expect("it was admitted"));
-                self.inserted.extend(&inserted);
-                self.deleted.extend(&deleted);
-            }
+        for write in writes {
+            let at = self.log.len() as u64 + 1;
+            // Stamps rise by one within a commit, as the log's do.
+            // They follow another region's clock, if not as far as one that is broken.
+            let last = self.stamps.iter().map(|(hlc, _)| hlc.0).filter(|ms| *ms < 1000).max();
+            let last = last.unwrap_or_default();
+            self.put(write, (Hlc(last + 1), Dot { stream: StreamId::from_u32(1), seq: Seq(at) }));
         }
-        self.log.extend(writes);
+    }
+
+    fn put(&mut self, write: Write, stamp: Stamp) {
+        if let Write::Update(update) = &write
+            && let Ok(update) = Update::decode(update.clone())
+        {
+            let (inserted, deleted) = units(&update);
+            self.inserted.extend(&inserted);
+            self.deleted.extend(&deleted);
+        }
+        self.log.push(write);
+        self.stamps.push(stamp);
     }
 
     /// What a restart finds.
@@ -49,10 +65,13 @@ impl Disk {
             Write::Update(update) => Some(update.clone()),
             _ => None,
         });
-        let lifecycle = self.log.iter().rev().find(|write| matches!(write, Write::Delete | Write::Restore));
+        let turns = self.log.iter().zip(&self.stamps);
+        let turns = turns.filter(|(write, _)| matches!(write, Write::Delete | Write::Restore));
+        let turned = turns.max_by_key(|(_, stamp)| **stamp);
         Stored {
             exists: !self.log.is_empty(),
-            deleted: lifecycle == Some(&Write::Delete),
+            deleted: turned.is_some_and(|(write, _)| *write == Write::Delete),
+            turned: turned.map(|(_, stamp)| *stamp),
             snapshot: self.snapshot.as_ref().map(|(_, state)| state.clone()),
             tail: updates.collect(),
             position: self.log.len() as u64,
@@ -67,6 +86,8 @@ pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) wake: Option<Time>,
     pub(crate) editors: Vec<Editor>,
+    /// Somebody who types in another region.
+    pub(crate) elsewhere: Editor,
     pub(crate) disk: Disk,
     /// Appends that the disk has not confirmed, oldest first.
     pub(crate) appended: VecDeque<Vec<Write>>,
@@ -75,6 +96,8 @@ pub(crate) struct World {
     pub(crate) implied_deletions: bool,
     pub(crate) replies: Vec<(Ticket, Result<Answer, Refused>)>,
     pub(crate) closed: Vec<String>,
+    /// Entries of another region that were not shown in full.
+    pub(crate) diverged: usize,
     /// Frames sent since anything else happened, and the line that tells of each.
     last_sent: Vec<(Bytes, usize)>,
     next_session: u64,
@@ -91,12 +114,14 @@ impl World {
             now: Time(0),
             wake: None,
             editors: Vec::new(),
+            elsewhere: Editor::new("gus", false, Access::Write, 1000),
             disk: Disk::default(),
             appended: VecDeque::new(),
             lines: Vec::new(),
             implied_deletions: true,
             replies: Vec::new(),
             closed: Vec::new(),
+            diverged: 0,
             last_sent: Vec::new(),
             next_session: 1,
             next_ticket: 1,
@@ -193,8 +218,17 @@ impl World {
         let Some(oldest) = self.appended.pop_front() else { return false };
         let count = oldest.len();
         self.disk.store(oldest);
-        self.handle(Input::Committed { writes: count, position: self.disk.log.len() as u64 });
+        let last = *self.disk.stamps.last().expect("an append has a write");
+        self.handle(Input::Committed { writes: count, position: self.disk.log.len() as u64, last });
         true
+    }
+
+    /// Another region's entry comes into the log and is applied there.
+    pub(crate) fn applies(&mut self, write: Write, ms: u64) {
+        let position = self.disk.log.len() as u64 + 1;
+        let stamp = (Hlc(ms), Dot { stream: StreamId::from_u32(2), seq: Seq(position) });
+        self.disk.put(write.clone(), stamp);
+        self.handle(Input::Applied { write, position, stamp });
     }
 
     /// Time passes; the machine is woken when it asked to be.
@@ -261,6 +295,10 @@ impl World {
                     self.hold_to_the_disk(&update);
                     self.say(format!("snapshot at {position}: {}", updates(&update)));
                     self.disk.snapshot = Some((position, state));
+                }
+                Output::Diverged(divergence) => {
+                    self.say(format!("diverged: {divergence}"));
+                    self.diverged += 1;
                 }
                 Output::WakeAt(time) => self.wake = Some(self.wake.map_or(time, |wake| wake.min(time))),
                 Output::Unload => {

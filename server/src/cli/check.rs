@@ -35,7 +35,7 @@ fn told(report: &Report) -> String {
         ("documents", report.documents),
         ("tails and snapshots", report.rows),
         ("batches", report.batches),
-        ("position", report.position.0),
+        ("entries", report.entries),
     ];
     let rows = figures.map(|(name, figure)| vec![name.to_owned(), figure.to_string()]);
     let mut text = table::aligned(&rows);

@@ -14,7 +14,7 @@ use quire_protocol::document::{
 };
 use quire_protocol::ids::{DocId, DocName, SessionId};
 use quire_protocol::time::Time;
-use quire_storage::{AppendError, Health, NewEntry, Receipt};
+use quire_storage::{AppendError, Health, NewEntry, Receipt, TailEntry};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Sleep;
 
@@ -138,9 +138,7 @@ impl Actor {
             self.inbox.take(&mut burst);
             self.began = Instant::now();
             for message in burst.drain(..) {
-                let input = self.input(message);
-                self.machine.handle(self.documents.now(), input, &mut out);
-                self.carry_out(&mut out);
+                self.hear(message, &mut out);
             }
             burst.shrink_to(IDLE_MESSAGES);
             self.machine.handle(self.documents.now(), Input::Quiet, &mut out);
@@ -170,8 +168,8 @@ impl Actor {
         true
     }
 
-    fn input(&mut self, message: Message) -> Input {
-        match message {
+    fn hear(&mut self, message: Message, out: &mut Vec<Output>) {
+        let input = match message {
             Message::Open(opened, outbox) => {
                 self.outboxes.insert(opened.session, outbox);
                 Input::Opened(opened)
@@ -192,18 +190,33 @@ impl Actor {
                 self.replies.insert(ticket, reply);
                 Input::Request(ticket, *request)
             }
-            Message::Committed { writes, position, at } => {
+            Message::Committed { writes, receipt, at } => {
                 if let Some(began) = self.appends.pop_front() {
                     self.documents.shared.ack_seconds.record(at - began);
                 }
                 self.committed = Some(at);
-                Input::Committed { writes, position }
+                let last = (receipt.hlc, receipt.last);
+                Input::Committed { writes, position: receipt.position.0, last }
             }
             Message::AppendFailed => {
                 self.appends.pop_front();
                 Input::AppendFailed
             }
+            Message::Applied(entries, _undelivered) => return self.apply(&entries, out),
+        };
+        self.machine.handle(self.documents.now(), input, out);
+        self.carry_out(out);
+    }
+
+    fn apply(&mut self, entries: &[TailEntry], out: &mut Vec<Output>) {
+        for entry in entries {
+            if let Some(write) = super::stored::to_write(entry) {
+                let (position, stamp) = (entry.position.0, (entry.hlc, entry.dot));
+                let input = Input::Applied { write, position, stamp };
+                self.machine.handle(self.documents.now(), input, out);
+            }
         }
+        self.carry_out(out);
     }
 
     fn carry_out(&mut self, out: &mut Vec<Output>) {
@@ -223,6 +236,10 @@ impl Actor {
                             // Whoever asked may have gone; then nobody misses the answer.
                             let _gone = reply.send(answer);
                         }
+                    }
+                    Output::Diverged(divergence) => {
+                        metrics::counter!(crate::metrics::DIVERGENCE).increment(1);
+                        tracing::error!(document = %self.name, %divergence, "this region does not show what another does");
                     }
                     Output::Snapshot { position, state } => self.put_snapshot(position, state),
                     Output::WakeAt(time) => self.set_alarm(time),
@@ -259,9 +276,7 @@ impl Actor {
         let done = move |result: Result<Receipt, AppendError>| {
             drop(permits);
             let message = match result {
-                Ok(receipt) => {
-                    Message::Committed { writes: count, position: receipt.position.0, at: Instant::now() }
-                }
+                Ok(receipt) => Message::Committed { writes: count, receipt, at: Instant::now() },
                 Err(_) => Message::AppendFailed,
             };
             // The actor stays while an append is unanswered, so its inbox is open.
@@ -271,7 +286,7 @@ impl Actor {
     }
 
     fn entry(&self, write: Write) -> NewEntry {
-        super::stored::to_entry(self.id, &self.name, || self.documents.log().frontier(), write)
+        super::stored::to_entry(self.id, &self.name, || self.documents.log().applied(), write)
     }
 
     fn set_alarm(&mut self, time: Time) {

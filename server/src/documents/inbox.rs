@@ -2,7 +2,8 @@
 //!
 //! It takes everything at once, so that a burst of messages costs one wake-up. It has no bound of its
 //! own: whatever brings bytes from outside holds a permit of the server's ingest budget
-//! ([`super::Options::ingest_bytes_max`]), and the log answers each append once.
+//! ([`super::Options::ingest_bytes_max`]), the log answers each append once, and peers are not read from
+//! while too much of theirs is undelivered ([`super::APPLIED_BYTES_MAX`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -10,8 +11,10 @@ use std::time::Instant;
 use quire_protocol::document::{Answer, Opened, Refused, Request};
 use quire_protocol::ids::SessionId;
 use quire_protocol::ysync;
+use quire_storage::{Receipt, TailEntry};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
+use super::delivery::Undelivered;
 use super::outbox::Outbox;
 
 /// One thing to say to a document's actor.
@@ -29,15 +32,17 @@ pub enum Message {
     Drained(SessionId),
     /// A request, and where its answer goes.
     Request(Box<Request>, oneshot::Sender<Result<Answer, Refused>>, OwnedSemaphorePermit),
-    /// The log has so many of the document's writes on disk, up to this position.
+    /// The log has so many of the document's writes on disk.
     Committed {
         /// How many.
         writes: usize,
-        /// The last one's position.
-        position: u64,
+        /// What the log made of them.
+        receipt: Receipt,
         /// When the commit returned.
         at: Instant,
     },
+    /// The log shows these entries of other regions, in this order.
+    Applied(Vec<TailEntry>, Undelivered),
     /// The log refused an append.
     AppendFailed,
 }

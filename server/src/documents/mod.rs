@@ -4,11 +4,13 @@
 //! to the one task that owns a machine and carries out what the machine orders.
 
 mod actor;
+mod delivery;
 mod inbox;
 mod outbox;
 mod registry;
 mod stored;
 
+pub use delivery::{APPLIED_BYTES_MAX, Undelivered};
 pub use inbox::{Closed, Message};
 pub use outbox::{Outbox, Taken};
 pub use registry::{Documents, Lease, OpenError, Options, RequestError};

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::actor;
+use super::delivery::Backlog;
 use super::inbox::{Closed, Inbox, Message};
 
 /// The bounds that all documents share.
@@ -100,6 +101,7 @@ pub struct Documents {
     slots: DashMap<DocId, Slot>,
     pub(super) shared: Shared,
     actors: TaskTracker,
+    pub(super) backlog: Arc<Backlog>,
     unreadable: Mutex<HashSet<DocId>>,
 }
 
@@ -131,6 +133,7 @@ impl Documents {
                 next_session: AtomicU64::new(1),
             },
             actors: TaskTracker::new(),
+            backlog: Arc::default(),
             unreadable: Mutex::default(),
         })
     }
@@ -175,6 +178,18 @@ impl Documents {
             }
         };
         Ok(Lease { documents: self.clone(), id, inbox })
+    }
+
+    /// Whether a document is open, or opening.
+    pub(super) fn is_open(&self, id: DocId) -> bool {
+        self.slots.contains_key(&id)
+    }
+
+    /// Says something to a document, if it is open.
+    pub(super) fn say(&self, id: DocId, message: Message) {
+        let inbox = self.slots.get(&id).map(|slot| slot.inbox.clone());
+        // Where it has just been closed, the log tells whoever opens it next.
+        let _open = inbox.map(|inbox| inbox.push(message));
     }
 
     /// Lets an actor leave, unless somebody holds a lease.

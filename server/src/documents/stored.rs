@@ -4,7 +4,7 @@ use quire_protocol::batch::{EntryKind, LifecycleChange};
 use quire_protocol::document::{Stored, Write};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, DocName};
-use quire_storage::{Lifecycle, NewEntry, StoredDoc};
+use quire_storage::{Lifecycle, NewEntry, StoredDoc, TailEntry};
 
 /// A stored document, as the machine takes it.
 pub(super) fn to_machine(stored: StoredDoc) -> Stored {
@@ -12,10 +12,25 @@ pub(super) fn to_machine(stored: StoredDoc) -> Stored {
     Stored {
         exists: true,
         deleted: matches!(stored.info.lifecycle, Lifecycle::Deleted { .. }),
+        turned: stored.turned,
         snapshot: stored.snapshot,
         tail: updates.map(|entry| entry.payload).collect(),
         position: stored.position.0,
         read_only: false,
+    }
+}
+
+/// What an entry of another region does to its document; none where it does nothing that is shown.
+pub(super) fn to_write(entry: &TailEntry) -> Option<Write> {
+    match entry.kind {
+        EntryKind::Update => Some(Write::Update(entry.payload.clone())),
+        EntryKind::Lifecycle => match LifecycleChange::decode(&entry.payload).ok()? {
+            LifecycleChange::Create { .. } => Some(Write::Create),
+            LifecycleChange::Delete { .. } => Some(Write::Delete),
+            LifecycleChange::Restore => Some(Write::Restore),
+            LifecycleChange::Home { .. } | LifecycleChange::Unknown { .. } => None,
+        },
+        EntryKind::Resolve | EntryKind::Member | EntryKind::Canary | EntryKind::Unknown(_) => None,
     }
 }
 

@@ -130,7 +130,7 @@ async fn wait_for(region: &Region, headers: &HeaderMap) -> Result<(), Problem> {
         loop {
             // Asked for before the frontier is, so that no commit falls in between.
             let commit = region.commits.notified();
-            if region.log.frontier().covers_all(&frontier) {
+            if region.log.applied().covers_all(&frontier) {
                 return;
             }
             commit.await;

@@ -157,7 +157,7 @@ async fn make(region: &Region, named: &Named, seed: Option<Bytes>) -> Result<Res
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let name = named.name.to_string();
     let location = format!("/v1/docs/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
-    let headers = [(LOCATION, location), (FRONTIER, region.log.frontier().to_token())];
+    let headers = [(LOCATION, location), (FRONTIER, region.log.applied().to_token())];
     Ok((status, headers, Json(Created { name, created })).into_response())
 }
 
@@ -197,7 +197,7 @@ pub(super) async fn info(State(region): State<Arc<Region>>, named: Named) -> Res
         }
     };
     let home = stored.home.map_or(region.settings.replica, |home| home.0);
-    let frontier = region.log.frontier().to_token();
+    let frontier = region.log.applied().to_token();
     Ok(Json(Info { summary, home, frontier, state }).into_response())
 }
 
@@ -348,7 +348,7 @@ pub(super) async fn apply(
 }
 
 fn written(region: &Region, status: StatusCode) -> Response {
-    (status, [(FRONTIER, region.log.frontier().to_token())]).into_response()
+    (status, [(FRONTIER, region.log.applied().to_token())]).into_response()
 }
 
 fn saved(answer: &Answer) -> Result<bool, Problem> {

@@ -10,12 +10,26 @@ use super::rows::encode_head;
 use super::store::{DocTables, Store};
 use super::{kept, meta};
 use crate::error::Failure;
+use crate::head::{Head, Ordinal};
 use crate::limits::{JOURNAL_BYTES_MAX, PENDING_SNAPSHOT_BYTES_MAX};
 use crate::log::{LogStats, Position, Retention};
-use crate::sequencer::{Head, PlacedBatch};
+use crate::sequencer::Plan;
 use quire_protocol::ids::DocId;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+/// How far the store holds the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Checkpoint {
+    pub(super) ordinal: Ordinal,
+    pub(super) position: Position,
+}
+
+impl Checkpoint {
+    pub(super) const fn of(head: &Head) -> Self {
+        Self { ordinal: head.ordinal, position: head.position }
+    }
+}
 
 /// What the log and its checkpointer share.
 #[derive(Debug)]
@@ -35,6 +49,7 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) recent: Recent,
     pub(super) retention: Retention,
+    checkpoint: Checkpoint,
     stats: LogStats,
     /// Checkpoints asked for, and how many of these requests have been met.
     requested: u64,
@@ -48,15 +63,16 @@ impl Shared {
     pub(super) fn new(
         store: Store,
         recent: Recent,
-        checkpoint: Position,
+        checkpoint: Checkpoint,
         (documents, kept_bytes): (u64, u64),
         options: &RedbLogOptions,
     ) -> Self {
-        let stats = LogStats { checkpoint, documents, kept_bytes, ..LogStats::default() };
+        let stats = LogStats { documents, kept_bytes, ..LogStats::default() };
         let active_since = (!recent.active().is_empty()).then(Instant::now);
         let state = State {
             recent,
             retention: options.retention.clone(),
+            checkpoint,
             stats,
             requested: 0,
             met: 0,
@@ -95,7 +111,7 @@ impl Shared {
     }
 
     /// Waits while memory or the journal is full, then returns the log's end and how far the store holds it.
-    pub(super) fn wait_for_room(&self, bytes_max: usize) -> Result<(Head, Position), Failure> {
+    pub(super) fn wait_for_room(&self, bytes_max: usize) -> Result<(Head, Ordinal), Failure> {
         let is_full = |state: &State| {
             state.recent.bytes() >= bytes_max || state.recent.journal_bytes() >= JOURNAL_BYTES_MAX
         };
@@ -109,13 +125,13 @@ impl Shared {
             state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
             self.check()?;
         }
-        Ok((state.recent.head().clone(), state.stats.checkpoint))
+        Ok((state.recent.head().clone(), state.checkpoint.ordinal))
     }
 
     /// Takes what has become durable, in so many bytes of the journal.
-    pub(super) fn adopt(&self, batches: Vec<PlacedBatch>, head: Head, journal_bytes: u64) {
+    pub(super) fn adopt(&self, plan: &Plan, journal_bytes: u64) {
         let mut state = self.state();
-        state.recent.adopt(batches, head, journal_bytes);
+        state.recent.adopt(plan.first, &plan.batches, &plan.applied, plan.head.clone(), journal_bytes);
         state.stats.commits += 1;
         // The checkpointer sleeps without an end while the active epoch is empty.
         let first = state.active_since.is_none();
@@ -146,13 +162,13 @@ impl Shared {
             }
             state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        Ok(state.stats.checkpoint)
+        Ok(state.checkpoint.position)
     }
 
     /// Whether the store holds all of the log, for good: the checkpointer has ended, and well.
     pub(super) fn is_settled(&self) -> bool {
         let state = self.state();
-        self.failure.get().is_none() && state.stats.checkpoint == state.recent.head().position
+        self.failure.get().is_none() && state.checkpoint.ordinal == state.recent.head().ordinal
     }
 
     pub(super) fn close(&self) {
@@ -165,6 +181,8 @@ impl Shared {
         let state = self.state();
         LogStats {
             position: state.recent.head().position,
+            waiting: state.recent.head().waiting(),
+            checkpoint: state.checkpoint.position,
             memory_bytes: state.recent.bytes() as u64,
             pending_snapshot_bytes: state.recent.snapshot_bytes() as u64,
             ..state.stats.clone()
@@ -186,7 +204,7 @@ impl Shared {
             };
             let mut state = self.state();
             state.recent.release();
-            state.stats.checkpoint = epoch.head.position;
+            state.checkpoint = Checkpoint::of(&epoch.head);
             state.stats.checkpoints += 1;
             state.stats.last_checkpoint = started.elapsed();
             (state.stats.documents, state.stats.kept_bytes) = (documents, kept_bytes);

@@ -1,24 +1,25 @@
-//! The store's log table: batches that peers may still ask for, beyond what documents need.
+//! The store's log table: batches that wait for their causes, and those that peers may still ask for.
 //!
 //! Invariant: the kept batches of each stream are contiguous and end at the last checkpoint, so what
-//! is not here and not in memory has been truncated.
+//! is not here and not in memory has been truncated. What had not been applied then is here.
 
 use super::fault::{Fault, caught};
 use super::meta;
 use super::recent::Epoch;
 use super::store::Cut;
-use crate::log::{Position, Retention};
-use crate::sequencer::PlacedBatch;
+use crate::head::Ordinal;
+use crate::log::Retention;
 use bytes::Bytes;
+use quire_protocol::batch::EncodedBatch;
 use quire_protocol::hlc::Hlc;
-use quire_protocol::ids::{Seq, StreamId};
+use quire_protocol::ids::{Dot, Seq, StreamId};
 use redb::{Database, ReadableTable, Table, TableDefinition, WriteTransaction};
 use std::collections::BTreeMap;
 
-/// Keyed by stream and first seq; the value is the position of the first entry, then the batch.
+/// Keyed by stream and first seq; the value is the ordinal of the first entry, then the batch.
 pub(super) const LOG: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("log");
 
-const POSITION_BYTES: usize = 8;
+const ORDINAL_BYTES: usize = 8;
 
 /// The most batches that one checkpoint removes; the rest wait for the next one, so that a peer that
 /// acknowledges a long absence's worth at once does not make one endless transaction.
@@ -39,16 +40,20 @@ pub(super) fn keep(
     retention: &Retention,
     kept_bytes: u64,
 ) -> Result<u64, Fault> {
-    let kept = match &retention.acknowledged {
+    let applied = epoch.head.gate.applied();
+    // What waits is kept whatever peers need, and without any only that.
+    let waits = (epoch.head.waiting() > 0).then_some(applied);
+    let kept = match retention.acknowledged.as_ref().or(waits) {
         Some(acknowledged) => {
             let mut keeper = Keeper { table: txn.open_table(LOG)?, kept_bytes };
             keeper.add(epoch)?;
-            let oldest = Hlc::from_ms(epoch.head.hlc.ms().saturating_sub(retention.age_ms_max));
-            keeper.remove_while(|placed, bytes| {
-                let batch = &placed.encoded.batch;
-                acknowledged.covers(batch.last_dot())
+            let oldest = Hlc::from_ms(epoch.head.own.ms().saturating_sub(retention.age_ms_max));
+            keeper.remove_while(|kept, bytes| {
+                let batch = &kept.encoded.batch;
+                let needless = acknowledged.covers(batch.last_dot())
                     || batch.hlc_base < oldest
-                    || bytes > retention.bytes_max
+                    || bytes > retention.bytes_max;
+                needless && applied.covers(batch.last_dot())
             })?;
             keeper.kept_bytes
         }
@@ -64,6 +69,13 @@ pub(super) fn keep(
     Ok(kept)
 }
 
+/// A batch that is kept.
+pub(super) struct Kept {
+    /// Its first entry's.
+    pub(super) ordinal: Ordinal,
+    pub(super) encoded: EncodedBatch,
+}
+
 struct Keeper<'txn> {
     table: Table<'txn, (u32, u64), &'static [u8]>,
     kept_bytes: u64,
@@ -71,20 +83,20 @@ struct Keeper<'txn> {
 
 impl Keeper<'_> {
     fn add(&mut self, epoch: &Epoch) -> Result<(), Fault> {
-        for (&(stream, first), placed) in &epoch.batches {
-            let mut value = placed.first.0.to_le_bytes().to_vec();
-            value.extend_from_slice(&placed.encoded.bytes);
+        for (&(stream, first), received) in &epoch.batches {
+            let mut value = received.ordinal.0.to_le_bytes().to_vec();
+            value.extend_from_slice(&received.bytes);
             self.table.insert((stream.to_u32(), first.0), &value[..])?;
-            self.kept_bytes += placed.encoded.bytes.len() as u64;
+            self.kept_bytes += received.bytes.len() as u64;
         }
         Ok(())
     }
 
     /// Removes batches from the front of streams, the oldest first, while they are dispensable.
-    fn remove_while(&mut self, dispensable: impl Fn(&PlacedBatch, u64) -> bool) -> Result<(), Fault> {
+    fn remove_while(&mut self, dispensable: impl Fn(&Kept, u64) -> bool) -> Result<(), Fault> {
         let mut fronts = self.fronts()?;
         for _ in 0..TRUNCATED_PER_CHECKPOINT_MAX {
-            let oldest = fronts.iter().min_by_key(|(_, front)| front.first).map(|(stream, _)| *stream);
+            let oldest = fronts.iter().min_by_key(|(_, front)| front.ordinal).map(|(stream, _)| *stream);
             let Some((stream, front)) = oldest.and_then(|stream| fronts.remove_entry(&stream)) else { break };
             if !dispensable(&front, self.kept_bytes) {
                 // The stream keeps this batch, and with it all that follow.
@@ -101,7 +113,7 @@ impl Keeper<'_> {
     }
 
     /// The first batch of each stream.
-    fn fronts(&self) -> Result<BTreeMap<u32, PlacedBatch>, Fault> {
+    fn fronts(&self) -> Result<BTreeMap<u32, Kept>, Fault> {
         let mut fronts = BTreeMap::new();
         let mut from = Some(0);
         while let Some(stream) = from {
@@ -115,12 +127,13 @@ impl Keeper<'_> {
 }
 
 /// Reads a row.
-pub(super) fn read(value: &[u8]) -> Result<PlacedBatch, Fault> {
-    let Some((position, batch)) = value.split_first_chunk::<POSITION_BYTES>() else {
+pub(super) fn read(value: &[u8]) -> Result<Kept, Fault> {
+    let Some((ordinal, batch)) = value.split_first_chunk::<ORDINAL_BYTES>() else {
         return Err(Fault::corrupt("a kept batch is too short"));
     };
-    let first = Position(u64::from_le_bytes(*position));
-    PlacedBatch::decode(first, Bytes::copy_from_slice(batch)).map_err(Fault::corrupt)
+    let encoded = EncodedBatch::decode(Bytes::copy_from_slice(batch))
+        .map_err(|error| Fault::corrupt(format!("a kept batch is damaged: {error}")))?;
+    Ok(Kept { ordinal: Ordinal(u64::from_le_bytes(*ordinal)), encoded })
 }
 
 impl Cut {
@@ -131,7 +144,7 @@ impl Cut {
         stream: StreamId,
         from: Seq,
         max_bytes: usize,
-    ) -> Result<(Option<Seq>, Vec<PlacedBatch>), Fault> {
+    ) -> Result<(Option<Seq>, Vec<EncodedBatch>), Fault> {
         caught("store.redb", || {
             let table = self.txn().open_table(LOG)?;
             let stream = stream.to_u32();
@@ -142,17 +155,30 @@ impl Cut {
             let mut taken = Vec::new();
             let mut bytes = 0;
             for row in table.range((stream, start)..=(stream, u64::MAX))? {
-                let placed = read(row?.1.value())?;
-                if placed.encoded.batch.last_dot().seq < from {
+                let encoded = read(row?.1.value())?.encoded;
+                if encoded.batch.last_dot().seq < from {
                     continue;
                 }
-                bytes += placed.encoded.bytes.len();
+                bytes += encoded.bytes.len();
                 if bytes > max_bytes && !taken.is_empty() {
                     break;
                 }
-                taken.push(placed);
+                taken.push(encoded);
             }
             Ok((first, taken))
+        })
+    }
+
+    /// The kept batch that begins with an entry.
+    pub(super) fn waiting(&self, first: Dot) -> Result<EncodedBatch, Fault> {
+        caught("store.redb", || {
+            let table = self.txn().open_table(LOG)?;
+            let row = table.get((first.stream.to_u32(), first.seq.0))?;
+            let missing = || {
+                let Dot { stream, seq } = first;
+                Fault::corrupt(format!("the batch of stream {stream} at seq {} waits and is missing", seq.0))
+            };
+            Ok(read(row.ok_or_else(missing)?.value())?.encoded)
         })
     }
 }

@@ -9,6 +9,8 @@ use redb::{Database, ReadableDatabase, TableDefinition, TableError, WriteTransac
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(super) const FORMAT_KEY: &str = "format";
 pub(super) const IDENTITY_KEY: &str = "identity";
+/// The incarnation that what is appended belongs to.
+pub(super) const INCARNATION_KEY: &str = "incarnation";
 /// The log's end at the last checkpoint.
 pub(super) const HEAD_KEY: &str = "head";
 /// All files have been set up.

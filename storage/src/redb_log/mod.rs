@@ -2,9 +2,10 @@
 //!
 //! `append` makes entries durable in the journal, with one write and one sync; the checkpointer's
 //! thread moves them into the store, with its own. In between they are also in memory (`recent`). A
-//! crash between the two is harmless: what the store already holds is skipped by position.
+//! crash between the two is harmless: what the store already holds is skipped by its ordinal.
 //!
-//! Invariant: `store position <= journal position`, and the journal holds every batch in between.
+//! Invariant: what the store holds of what was received is no more than what the journal does, and the
+//! journal holds every batch in between.
 
 mod checkpointer;
 mod fault;
@@ -24,21 +25,24 @@ pub use verify::{Report, verify};
 
 use crate::document::StoredDoc;
 use crate::error::{AppendError, CheckpointError, LoadError, ReadBatchesError, SnapshotError};
+use crate::head::AppliedBatch;
 use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
-use crate::log::{DocInfo, Health, Log, LogStats, NewEntry, Position, Receipt, Retention};
-use crate::sequencer::plan;
+use crate::log::{Committed, DocInfo, Health, Log, LogStats, NewEntry, Position, Retention};
+use crate::sequencer::{plan, renewed};
 use bytes::Bytes;
-use checkpointer::Shared;
+use checkpointer::{Checkpoint, Shared};
 use fault::Fault;
 use journal::Journal;
+use quire_protocol::batch::EncodedBatch;
 use quire_protocol::frontier::Frontier;
-use quire_protocol::ids::{DocId, ReplicaId, Seq, StreamId};
+use quire_protocol::ids::{DocId, Dot, Incarnation, ReplicaId, Seq, StreamId};
 use recent::Recent;
 use rows::StoredRow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use store::{Cut, Store};
@@ -81,7 +85,8 @@ impl RedbLogOptions {
 /// A log on disk.
 #[derive(Debug)]
 pub struct RedbLog {
-    stream: StreamId,
+    /// The stream of what is appended, as a number. Changed by the writer.
+    stream: AtomicU32,
     /// Held for the length of an append: there is one writer.
     writer: Mutex<Journal>,
     shared: Arc<Shared>,
@@ -99,13 +104,19 @@ struct Glimpse {
     tail: Vec<crate::document::TailEntry>,
 }
 
+/// Reads a batch that is in memory.
+fn decoded(bytes: Bytes) -> Result<Arc<EncodedBatch>, Fault> {
+    let encoded = EncodedBatch::decode(bytes);
+    Ok(Arc::new(encoded.map_err(|error| Fault::corrupt(format!("a batch in memory is damaged: {error}")))?))
+}
+
 impl RedbLog {
     fn start(
         stream: StreamId,
         journal: Journal,
         store: Store,
         recent: Recent,
-        checkpoint: Position,
+        checkpoint: Checkpoint,
         sizes: (u64, u64),
         options: &RedbLogOptions,
     ) -> std::io::Result<Self> {
@@ -114,13 +125,34 @@ impl RedbLog {
         let checkpointer =
             std::thread::Builder::new().name("checkpointer".to_owned()).spawn(move || thread.run())?;
         Ok(Self {
-            stream,
+            stream: AtomicU32::new(stream.to_u32()),
             writer: Mutex::new(journal),
             shared,
             memory_bytes_max: options.memory_bytes_max,
             checkpointer: Some(checkpointer),
             lock: None,
         })
+    }
+
+    fn writer(&self) -> Result<MutexGuard<'_, Journal>, AppendError> {
+        match self.writer.try_lock() {
+            Ok(journal) => Ok(journal),
+            // A panic in an append latches a failure or changes nothing: the journal is whole.
+            Err(TryLockError::Poisoned(journal)) => Ok(journal.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(AppendError::SecondWriter),
+        }
+    }
+
+    /// A batch that waits, by its first entry.
+    fn waiting(&self, first: Dot) -> Result<Arc<EncodedBatch>, Fault> {
+        let cut = {
+            let state = self.shared.state();
+            if let Some(bytes) = state.recent.batch(first) {
+                return decoded(bytes);
+            }
+            self.shared.store.cut()?
+        };
+        Ok(Arc::new(cut.waiting(first)?))
     }
 
     /// What entries in memory and the store say of a document; none when it has no entry.
@@ -156,28 +188,33 @@ impl RedbLog {
         entries.extend(tail.into_iter().filter(|entry| entry.position > covered));
         let position = entries.last().map_or(covered, |entry| entry.position);
         let snapshot = snapshot.map(|(_, state)| state);
-        Ok(Some(StoredDoc { info, snapshot, tail: entries, position }))
+        let turned = row.doc.lifecycle_stamp;
+        Ok(Some(StoredDoc { info, turned, snapshot, tail: entries, position }))
     }
 }
 
 impl Log for RedbLog {
-    fn append(&self, now_ms: u64, groups: &[Vec<NewEntry>]) -> Result<Vec<Receipt>, AppendError> {
-        let mut journal = match self.writer.try_lock() {
-            Ok(journal) => journal,
-            // A panic in an append latches a failure or changes nothing: the journal is whole.
-            Err(TryLockError::Poisoned(journal)) => journal.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(AppendError::SecondWriter),
-        };
+    fn commit(
+        &self,
+        now_ms: u64,
+        groups: &[Vec<NewEntry>],
+        batches: &[Arc<EncodedBatch>],
+    ) -> Result<Committed, AppendError> {
+        let mut journal = self.writer()?;
         let (head, checkpoint) = self.shared.wait_for_room(self.memory_bytes_max)?;
-        let plan = plan(&head, self.stream, now_ms, groups)?;
+        let stream = self.stream();
+        let mut waiting = |first| self.waiting(first).map_err(|fault| self.shared.fail(fault.into()));
+        let plan = plan(&head, stream, now_ms, groups, batches, &mut waiting)?;
         if !journal::fits(&plan.batches) {
             return Err(AppendError::Invalid("they are too many for one commit"));
         }
-        match journal.commit(&plan.batches, checkpoint) {
-            Ok(bytes) => self.shared.adopt(plan.batches, plan.head, bytes),
+        match journal.commit(plan.first, &plan.batches, checkpoint) {
+            Ok(bytes) => self.shared.adopt(&plan, bytes),
             Err(fault) => return Err(self.shared.fail(fault.into()).into()),
         }
-        Ok(plan.receipts)
+        let others = plan.applied.iter().filter(|applied| applied.encoded.batch.stream != stream);
+        let applied = others.flat_map(AppliedBatch::entries).collect();
+        Ok(Committed { receipts: plan.receipts, arrivals: plan.arrivals, applied })
     }
 
     fn load(&self, doc: DocId) -> Result<Option<StoredDoc>, LoadError> {
@@ -226,8 +263,12 @@ impl Log for RedbLog {
         Ok(self.glimpse(doc)?.and_then(|glimpse| glimpse.row.doc.info(doc)))
     }
 
-    fn frontier(&self) -> Frontier {
-        self.shared.state().recent.head().frontier()
+    fn received(&self) -> Frontier {
+        self.shared.state().recent.head().gate.received().clone()
+    }
+
+    fn applied(&self) -> Frontier {
+        self.shared.state().recent.head().gate.applied().clone()
     }
 
     fn checkpoint(&self) -> Result<Position, CheckpointError> {
@@ -240,26 +281,32 @@ impl Log for RedbLog {
         from: Seq,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadBatchesError> {
-        let (recent, next, cut) = {
+        let (first_recent, recent, next, cut) = {
             let state = self.shared.state();
-            let next = Seq(state.recent.head().streams.get(&stream).map_or(1, |head| head.seq.0 + 1));
-            (state.recent.batches(stream), next, self.shared.store.cut().map_err(LoadError::from)?)
+            let next = Seq(state.recent.head().end_of(stream).0.0 + 1);
+            let first_recent = state.recent.first_batch(stream);
+            let recent = state.recent.batches(stream, from, max_bytes);
+            // What was received lately lies in memory: the store need not be asked.
+            if from >= next || first_recent.is_some_and(|first| first <= from) {
+                return Ok(recent.into_iter().map(|(_, bytes)| bytes).collect());
+            }
+            (first_recent, recent, next, self.shared.store.cut().map_err(LoadError::from)?)
         };
-        let (first_kept, mut batches) = cut.kept(stream, from, max_bytes).map_err(LoadError::from)?;
-        let first_recent = recent.first().map(|placed| placed.encoded.batch.first_seq);
+        let (first_kept, kept) = cut.kept(stream, from, max_bytes).map_err(LoadError::from)?;
         let first_kept = first_kept.or(first_recent).unwrap_or(next);
         if from < first_kept {
             return Err(ReadBatchesError::Truncated { first_kept });
         }
         // What the checkpoint has just kept may still be in memory too.
-        let end = batches.last().map_or(Seq(from.0 - 1), |placed| placed.encoded.batch.last_dot().seq);
-        batches.extend(recent.into_iter().filter(|placed| placed.encoded.batch.last_dot().seq > end));
+        let end = kept.last().map_or(Seq(from.0 - 1), |encoded| encoded.batch.last_dot().seq);
+        let recent = recent.into_iter().filter(|(last, _)| *last > end).map(|(_, bytes)| bytes);
         let mut bytes = 0;
-        let within = batches.into_iter().enumerate().take_while(|(i, placed)| {
-            bytes += placed.encoded.bytes.len();
+        let all = kept.into_iter().map(|encoded| encoded.bytes).chain(recent).enumerate();
+        let within = all.take_while(|(i, batch)| {
+            bytes += batch.len();
             *i == 0 || bytes <= max_bytes
         });
-        Ok(within.map(|(_, placed)| placed.encoded.bytes).collect())
+        Ok(within.map(|(_, batch)| batch).collect())
     }
 
     fn truncate(&self, retention: Retention) {
@@ -275,7 +322,18 @@ impl Log for RedbLog {
     }
 
     fn stream(&self) -> StreamId {
-        self.stream
+        StreamId::from_u32(self.stream.load(Ordering::Relaxed))
+    }
+
+    fn renew_stream(&self, known: Incarnation) -> Result<StreamId, AppendError> {
+        let _journal = self.writer()?;
+        let stream = renewed(self.stream(), known)?;
+        // A commit that is replayed from the journal is told to be this replica's own by its stream.
+        self.shared.checkpoint()?;
+        let renewed = self.shared.store.set_incarnation(stream.incarnation);
+        renewed.map_err(|fault| self.shared.fail(fault.into()))?;
+        self.stream.store(stream.to_u32(), Ordering::Relaxed);
+        Ok(stream)
     }
 }
 

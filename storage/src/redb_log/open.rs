@@ -3,15 +3,18 @@
 //! A directory that cannot be opened is left as it was found: nothing is created beside a file that
 //! is missing, and a file that cannot be read is never replaced by an empty one.
 
+use super::checkpointer::Checkpoint;
 use super::fault::Fault;
 use super::file::{FileError, RedbFile};
 use super::journal::{JOURNAL_FILES, Journal, Record};
 use super::recent::Recent;
 use super::rows::Identity;
 use super::store::Store;
-use super::{RedbLog, RedbLogOptions};
-use crate::error::FailureKind;
-use quire_protocol::ids::{Incarnation, StreamId};
+use super::{RedbLog, RedbLogOptions, decoded};
+use crate::error::{Failure, FailureKind};
+use crate::head::Head;
+use crate::sequencer::{ReplayError, replay};
+use quire_protocol::ids::{Dot, StreamId};
 use redb::StorageBackend;
 use std::collections::hash_map::RandomState;
 use std::fs::{File, TryLockError};
@@ -101,21 +104,39 @@ impl RedbLog {
         let mut journal = Journal::new(journal.map(|file| -> Box<dyn StorageBackend> { Box::new(file) }))?;
         let identity = settle_identity(&mut journal, &store, options)?;
         journal.belong_to(&identity);
-        let mut head = store.head()?;
-        let checkpoint = head.position;
-        let records = journal.after(checkpoint)?;
-        let mut recent = Recent::at(head.clone());
-        for placed in records.iter().flat_map(|record| &record.batches) {
-            head.follow(placed).map_err(|text| Fault::corrupt(format!("the journal is damaged: {text}")))?;
-        }
+        let stream = StreamId { replica: identity.replica, incarnation: store.incarnation()? };
+        let head = store.head()?;
+        let checkpoint = Checkpoint::of(&head);
+        let records = journal.after(checkpoint.ordinal)?;
+        let recent = replayed(&store, stream, head, &records)?;
         journal.resume(&records)?;
-        let journal_bytes = records.iter().map(Record::len).sum();
-        let batches = records.into_iter().flat_map(|record| record.batches).collect();
-        recent.adopt(batches, head, journal_bytes);
         let sizes = store.sizes()?;
-        Self::start(identity.stream, journal, store, recent, checkpoint, sizes, options)
+        Self::start(stream, journal, store, recent, checkpoint, sizes, options)
             .map_err(|error| OpenError::Disk(format!("no thread for checkpoints: {error}").into()))
     }
+}
+
+/// Has the records of the journal happen again after the store's head.
+fn replayed(
+    store: &Store,
+    stream: StreamId,
+    mut head: Head,
+    records: &[Record],
+) -> Result<Recent, OpenError> {
+    let mut recent = Recent::at(head.clone());
+    for record in records {
+        let mut waiting = |first: Dot| match recent.batch(first) {
+            Some(bytes) => Ok(decoded(bytes)?),
+            None => Ok(Arc::new(store.cut()?.waiting(first)?)),
+        };
+        let applied = replay(&mut head, stream, record.first, &record.batches, &mut waiting);
+        let applied = applied.map_err(|error| match error {
+            ReplayError::Broken(text) => Fault::corrupt(format!("the journal is damaged: {text}")),
+            ReplayError::Failed(Failure { kind, text }) => Fault { kind, text: text.as_ref().into() },
+        })?;
+        recent.adopt(record.first, &record.batches, &applied, head.clone(), record.len());
+    }
+    Ok(recent)
 }
 
 /// Keeps other processes out for as long as the file is open.
@@ -214,7 +235,7 @@ fn settle_identity(
             identity
         }
     };
-    let replica = identity.stream.replica;
+    let replica = identity.replica;
     if replica != options.replica {
         let text = format!("it is replica {}'s, and this is replica {}", replica.0, options.replica.0);
         return Err(OpenError::Foreign(text.into()));
@@ -231,6 +252,6 @@ fn settle_identity(
 fn new_identity(options: &RedbLogOptions) -> Identity {
     // The standard library seeds each hasher at random, which is all the uniqueness that is asked.
     let draw = || u128::from(RandomState::new().build_hasher().finish());
-    let stream = StreamId { replica: options.replica, incarnation: Incarnation(1) };
-    Identity { cluster: options.cluster, stream, directory: draw() << 64 | draw() }
+    let replica = options.replica;
+    Identity { cluster: options.cluster, replica, directory: draw() << 64 | draw() }
 }

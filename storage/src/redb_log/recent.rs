@@ -8,11 +8,11 @@
 //! Invariant: an entry leaves memory only after the store holds it.
 
 use crate::document::TailEntry;
+use crate::head::{AppliedBatch, Head, Ordinal};
 use crate::log::Position;
-use crate::sequencer::{Head, PlacedBatch};
 use bytes::Bytes;
-use quire_protocol::batch::{EntryKind, LifecycleChange};
-use quire_protocol::ids::{DocId, Seq, StreamId};
+use quire_protocol::batch::{EncodedBatch, EntryKind, LifecycleChange, NO_DOC};
+use quire_protocol::ids::{DocId, Dot, Seq, StreamId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -20,12 +20,22 @@ use std::sync::Arc;
 /// handle, and its share of a growing list.
 const ENTRY_MEMORY_BYTES: usize = 112;
 
+/// A batch as it was received.
+#[derive(Clone, Debug)]
+pub(super) struct Received {
+    /// The first entry's.
+    pub(super) ordinal: Ordinal,
+    pub(super) last: Seq,
+    pub(super) bytes: Bytes,
+}
+
 /// What was appended between two checkpoints.
 #[derive(Debug, Default)]
 pub(super) struct Epoch {
     pub(super) docs: HashMap<DocId, Vec<TailEntry>>,
     pub(super) names: BTreeMap<String, DocId>,
-    pub(super) batches: BTreeMap<(StreamId, Seq), PlacedBatch>,
+    /// What was received, applied or not.
+    pub(super) batches: BTreeMap<(StreamId, Seq), Received>,
     pub(super) snapshots: HashMap<DocId, (Position, Bytes)>,
     pub(super) snapshot_bytes: usize,
     /// Bytes as they count against the memory bound, without snapshots.
@@ -41,13 +51,17 @@ impl Epoch {
         self.batches.is_empty() && self.snapshots.is_empty()
     }
 
-    fn take(&mut self, placed: PlacedBatch) {
-        self.bytes += placed.encoded.bytes.len() + placed.encoded.batch.entries.len() * ENTRY_MEMORY_BYTES;
-        for (doc, entry) in placed.entries() {
-            // A canary measures its stream's way between regions and belongs to no document.
-            if entry.kind == EntryKind::Canary {
-                continue;
-            }
+    fn receive(&mut self, ordinal: Ordinal, encoded: &EncodedBatch) {
+        let batch = &encoded.batch;
+        let (last, bytes) = (batch.last_dot().seq, encoded.bytes.clone());
+        self.bytes += bytes.len();
+        self.batches.insert((batch.stream, batch.first_seq), Received { ordinal, last, bytes });
+    }
+
+    fn apply(&mut self, applied: &AppliedBatch) {
+        self.bytes += applied.encoded.batch.entries.len() * ENTRY_MEMORY_BYTES;
+        // What concerns the cluster belongs to no document.
+        for (doc, entry) in applied.entries().filter(|(doc, _)| *doc != NO_DOC) {
             if entry.kind == EntryKind::Lifecycle
                 && let Ok(LifecycleChange::Create { name }) = LifecycleChange::decode(&entry.payload)
             {
@@ -55,8 +69,6 @@ impl Epoch {
             }
             self.docs.entry(doc).or_default().push(entry);
         }
-        let batch = &placed.encoded.batch;
-        self.batches.insert((batch.stream, batch.first_seq), placed);
     }
 }
 
@@ -78,10 +90,23 @@ impl Recent {
         &self.head
     }
 
-    /// Takes durable batches, up to the log's new end, and what they take in the journal.
-    pub(super) fn adopt(&mut self, batches: Vec<PlacedBatch>, head: Head, journal_bytes: u64) {
-        for placed in batches {
-            self.active.take(placed);
+    /// Takes durable batches, `first` being the ordinal of their first entry, and what is now applied of
+    /// them and of what waited, up to the log's new end; and what they take in the journal.
+    pub(super) fn adopt(
+        &mut self,
+        first: Ordinal,
+        batches: &[Arc<EncodedBatch>],
+        applied: &[AppliedBatch],
+        head: Head,
+        journal_bytes: u64,
+    ) {
+        let mut ordinal = first;
+        for encoded in batches {
+            self.active.receive(ordinal, encoded);
+            ordinal.0 += encoded.batch.entries.len() as u64;
+        }
+        for batch in applied {
+            self.active.apply(batch);
         }
         self.active.journal_bytes += journal_bytes;
         self.head = head;
@@ -166,11 +191,35 @@ impl Recent {
             .collect()
     }
 
-    /// A stream's batches in memory, in order.
-    pub(super) fn batches(&self, stream: StreamId) -> Vec<PlacedBatch> {
+    /// Where a stream's batches in memory begin; none when there is none.
+    pub(super) fn first_batch(&self, stream: StreamId) -> Option<Seq> {
         let range = (stream, Seq(0))..=(stream, Seq(u64::MAX));
-        self.epochs()
-            .flat_map(|epoch| epoch.batches.range(range.clone()).map(|(_, placed)| placed.clone()))
-            .collect()
+        self.epochs().find_map(|epoch| epoch.batches.range(range.clone()).next()).map(|((_, seq), _)| *seq)
+    }
+
+    /// A stream's batches in memory from the one that holds `from` on, in order, until `max_bytes` are
+    /// passed.
+    pub(super) fn batches(&self, stream: StreamId, from: Seq, max_bytes: usize) -> Vec<(Seq, Bytes)> {
+        let mut taken: Vec<(Seq, Bytes)> = Vec::new();
+        let mut bytes = 0;
+        for epoch in self.epochs() {
+            let holder = epoch.batches.range((stream, Seq(0))..=(stream, from)).next_back();
+            let start = holder.map_or(from, |((_, seq), _)| *seq);
+            let held = epoch.batches.range((stream, start)..=(stream, Seq(u64::MAX)));
+            for (_, received) in held.filter(|(_, received)| received.last >= from) {
+                bytes += received.bytes.len();
+                if bytes > max_bytes && !taken.is_empty() {
+                    return taken;
+                }
+                taken.push((received.last, received.bytes.clone()));
+            }
+        }
+        taken
+    }
+
+    /// The batch that begins with an entry.
+    pub(super) fn batch(&self, first: Dot) -> Option<Bytes> {
+        let key = (first.stream, first.seq);
+        self.epochs().find_map(|epoch| epoch.batches.get(&key)).map(|received| received.bytes.clone())
     }
 }

@@ -4,15 +4,17 @@
 //! is read back is what was written, or an error. `docs/storage.md` describes the bytes.
 
 use super::fault::Fault;
-use crate::document::{DocRow, Lifecycle, Stamp, TailEntry};
+use crate::document::{DocRow, Lifecycle, TailEntry};
+use crate::head::{Head, Ordinal};
 use crate::log::Position;
-use crate::sequencer::{Head, StreamHead};
 use bytes::Bytes;
-use quire_protocol::batch::{ChainHash, EntryKind};
+use quire_protocol::batch::{ChainHash, EntryKind, Stamp};
 use quire_protocol::frontier::Frontier;
+use quire_protocol::gate::Gate;
 use quire_protocol::hlc::Hlc;
-use quire_protocol::ids::{DocName, Dot, ReplicaId, Seq, StreamId};
+use quire_protocol::ids::{DocName, Dot, Incarnation, ReplicaId, Seq, StreamId};
 use quire_protocol::lib0::{ReadError, Reader, put_var_bytes, put_var_u64};
+use std::collections::BTreeMap;
 
 const CRC_BYTES: usize = 4;
 
@@ -179,6 +181,15 @@ pub(super) fn decode_tail(row: &Bytes) -> Result<(Position, Vec<TailEntry>), Fau
     })
 }
 
+/// The incarnation that a directory's own entries belong to.
+pub(super) fn encode_incarnation(incarnation: Incarnation) -> Vec<u8> {
+    seal(incarnation.0.to_le_bytes().to_vec())
+}
+
+pub(super) fn decode_incarnation(row: &Bytes) -> Result<Incarnation, Fault> {
+    read(row, "the incarnation", |reader| Ok(Incarnation(u16::from_le_bytes(reader.array()?))))
+}
+
 /// What the next entry of a tail is told apart from.
 #[derive(Default)]
 struct TailBase {
@@ -230,35 +241,41 @@ pub(super) fn decode_snapshot(row: &Bytes) -> Result<(Position, Bytes), Fault> {
 
 pub(super) fn encode_head(head: &Head) -> Vec<u8> {
     let mut out = Vec::new();
-    put_var_u64(&mut out, head.position.0);
-    put_var_u64(&mut out, head.hlc.0);
-    put_var_u64(&mut out, head.streams.len() as u64);
-    for (&stream, head) in &head.streams {
-        put_dot(&mut out, Dot { stream, seq: head.seq });
-        out.extend_from_slice(&head.hash.0);
+    for number in [head.ordinal.0, head.position.0, head.own.0, head.seen.0] {
+        put_var_u64(&mut out, number);
+    }
+    put_var_u64(&mut out, head.hashes.len() as u64);
+    for (&stream, hash) in &head.hashes {
+        put_dot(&mut out, Dot { stream, seq: head.gate.received().get(stream) });
+        put_var_u64(&mut out, head.gate.applied().get(stream).0);
+        out.extend_from_slice(&hash.0);
     }
     seal(out)
 }
 
 pub(super) fn decode_head(row: &Bytes) -> Result<Head, Fault> {
     read(row, "the log's head", |reader| {
-        let mut head =
-            Head { position: Position(reader.var_u64()?), hlc: Hlc(reader.var_u64()?), ..Head::default() };
+        let (ordinal, position) = (Ordinal(reader.var_u64()?), Position(reader.var_u64()?));
+        let (own, seen) = (Hlc(reader.var_u64()?), Hlc(reader.var_u64()?));
+        let (mut received, mut applied) = (Frontier::new(), Frontier::new());
+        let mut hashes = BTreeMap::new();
         for _ in 0..reader.var_u64()? {
             let dot = read_dot(reader)?;
+            received.raise(dot);
+            applied.raise(Dot { seq: Seq(reader.var_u64()?), ..dot });
             let mut hash = ChainHash::START;
             hash.0.copy_from_slice(&reader.bytes(16)?);
-            head.streams.insert(dot.stream, StreamHead { seq: dot.seq, hash });
+            hashes.insert(dot.stream, hash);
         }
-        Ok(head)
+        Ok(Head { ordinal, position, own, seen, hashes, gate: Gate::new(received, applied) })
     })
 }
 
-/// Whose directory it is. Both files hold the same, so that files of two directories are not mixed.
+/// Whose directory it is. All files hold the same, so that files of two directories are not mixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) cluster: u128,
-    pub(super) stream: StreamId,
+    pub(super) replica: ReplicaId,
     /// Drawn when the directory was made.
     pub(super) directory: u128,
 }
@@ -266,7 +283,7 @@ pub(super) struct Identity {
 pub(super) fn encode_identity(identity: &Identity) -> Vec<u8> {
     let mut out = identity.cluster.to_le_bytes().to_vec();
     out.extend_from_slice(&identity.directory.to_le_bytes());
-    put_var_u64(&mut out, u64::from(identity.stream.to_u32()));
+    put_var_u64(&mut out, u64::from(identity.replica.0));
     seal(out)
 }
 
@@ -278,7 +295,7 @@ pub(super) fn decode_identity(row: &Bytes) -> Result<Identity, Fault> {
         Ok(Identity {
             cluster: u128::from_le_bytes(cluster),
             directory: u128::from_le_bytes(directory),
-            stream: StreamId::from_u32(reader.var_u32()?),
+            replica: ReplicaId(u16::try_from(reader.var_u32()?).map_err(|_| ReadError::Overflow)?),
         })
     })
 }
@@ -341,7 +358,7 @@ mod tests {
             bytes = seal(bytes);
             let row = Bytes::from(bytes);
             let _ = (decode_tail(&row), decode_doc(&row), decode_head(&row));
-            let _ = decode_identity(&row);
+            let _ = (decode_identity(&row), decode_incarnation(&row));
         }
 
         #[test]

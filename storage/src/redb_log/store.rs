@@ -10,14 +10,14 @@ use super::file::RedbFile;
 use super::meta;
 use super::open::FORMAT;
 use super::rows::{
-    Identity, SNAPSHOT_HEADER_BYTES, StoredRow, decode_doc, decode_head, decode_snapshot, decode_tail,
-    encode_doc, encode_head, encode_tail, snapshot_header,
+    Identity, SNAPSHOT_HEADER_BYTES, StoredRow, decode_doc, decode_head, decode_incarnation, decode_snapshot,
+    decode_tail, encode_doc, encode_head, encode_incarnation, encode_tail, snapshot_header,
 };
 use crate::document::TailEntry;
+use crate::head::Head;
 use crate::log::Position;
-use crate::sequencer::Head;
 use bytes::Bytes;
-use quire_protocol::ids::{DocId, DocName};
+use quire_protocol::ids::{DocId, DocName, Incarnation};
 use redb::{
     ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
     WriteTransaction,
@@ -61,7 +61,24 @@ impl Store {
             txn.open_table(super::kept::LOG)?;
             meta::write(&txn, meta::FORMAT_KEY, &FORMAT.to_le_bytes())?;
             meta::write(&txn, meta::HEAD_KEY, &encode_head(&Head::default()))?;
+            meta::write(&txn, meta::INCARNATION_KEY, &encode_incarnation(Incarnation(1)))?;
             meta::write_identity(&txn, identity)?;
+            Ok(txn.commit()?)
+        })
+    }
+
+    /// The incarnation that what is appended belongs to.
+    pub(super) fn incarnation(&self) -> Result<Incarnation, Fault> {
+        caught("store.redb", || {
+            let row = meta::read(&self.db, meta::INCARNATION_KEY)?;
+            decode_incarnation(&row.ok_or_else(|| Fault::corrupt("the incarnation is missing"))?)
+        })
+    }
+
+    pub(super) fn set_incarnation(&self, incarnation: Incarnation) -> Result<(), Fault> {
+        caught("store.redb", || {
+            let txn = self.begin_write()?;
+            meta::write(&txn, meta::INCARNATION_KEY, &encode_incarnation(incarnation))?;
             Ok(txn.commit()?)
         })
     }

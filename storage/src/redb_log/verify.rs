@@ -13,12 +13,12 @@ use super::overlay::Overlay;
 use super::rows::{Identity, StoredRow, decode_doc, decode_snapshot, decode_tail};
 use super::store::{DOCUMENTS, NAMES, SNAPSHOTS, TAILS};
 use super::{kept, meta, rows};
-use crate::log::Position;
-use crate::sequencer::Head;
+use crate::head::{Head, Ordinal};
 use bytes::Bytes;
 use quire_protocol::batch::ChainHash;
 use quire_protocol::ids::{DocId, Seq, StreamId};
 use redb::{AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata, StorageBackend};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
@@ -38,8 +38,8 @@ pub struct Report {
     pub rows: u64,
     /// Batches in the journal and kept for peers.
     pub batches: u64,
-    /// The last position, as far as it can be told.
-    pub position: Position,
+    /// Entries received, its own among them, as far as it can be told.
+    pub entries: u64,
     /// What is wrong, at most a hundred sentences.
     pub problems: Vec<String>,
     /// How many more there are.
@@ -71,8 +71,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} documents, {} tails and snapshots, {} batches, up to position {}",
-            self.documents, self.rows, self.batches, self.position.0
+            "{} documents, {} tails and snapshots, {} batches, {} entries received",
+            self.documents, self.rows, self.batches, self.entries
         )?;
         for problem in &self.problems {
             writeln!(f, "problem: {problem}")?;
@@ -102,7 +102,7 @@ pub fn verify(directory: &Path) -> Result<Report, OpenError> {
         let head = check_store(store, &mut report);
         report.note(head).flatten()
     });
-    report.position = head.as_ref().map_or(Position(0), |head| head.position);
+    report.entries = head.as_ref().map_or(0, |head| head.ordinal.0);
     let identity = store.as_ref().and_then(|store| {
         let identity = caught(STORE_FILE, || meta::read_identity(store));
         report.note(identity).flatten()
@@ -167,15 +167,24 @@ fn check_journal(
         return Ok(());
     };
     journal.belong_to(&identity);
+    let after = head.as_ref().map_or(Ordinal(0), |head| head.ordinal);
     let mut head = head;
-    let after = head.as_ref().map_or(Position(0), |head| head.position);
-    for placed in journal.after(after)?.iter().flat_map(|record| &record.batches) {
-        report.batches += 1;
-        report.position = report.position.max(placed.last());
-        if let Some(Err(text)) = head.as_mut().map(|head| head.follow(placed)) {
-            report.problem(format!("the journal is damaged: {text}"));
-            // What comes then is told by the first that does not follow.
-            head = None;
+    for record in journal.after(after)? {
+        let mut first = record.first;
+        for encoded in &record.batches {
+            let entries = encoded.batch.entries.len() as u64;
+            report.batches += 1;
+            report.entries = report.entries.max(first.0 + entries - 1);
+            if let Some(of_log) = &mut head {
+                if let Err(text) = of_log.check(first, encoded) {
+                    report.problem(format!("the journal is damaged: {text}"));
+                    // What comes then is told by the first that does not follow.
+                    head = None;
+                } else {
+                    of_log.receive(identity.replica, encoded);
+                }
+            }
+            first.0 += entries;
         }
     }
     Ok(())
@@ -322,18 +331,19 @@ fn check_kept(
     report: &mut Report,
 ) -> Result<(), Fault> {
     let mut bytes = 0;
+    let mut ranges: BTreeMap<StreamId, (Seq, Seq)> = BTreeMap::new();
     let mut end: Option<(StreamId, Seq, ChainHash)> = None;
     for entry in txn.open_table(kept::LOG)?.range::<(u32, u64)>(..)? {
         let (key, value) = entry?;
         let (stream, first) = (StreamId::from_u32(key.value().0), Seq(key.value().1));
         let place = format!("{STORE_FILE}: the kept batch of stream {stream} at seq {}", first.0);
         report.batches += 1;
-        let Some(placed) = report.note(kept::read(value.value()).map_err(|fault| fault.at(&place))) else {
+        let Some(kept) = report.note(kept::read(value.value()).map_err(|fault| fault.at(&place))) else {
             end = None;
             continue;
         };
-        let batch = &placed.encoded.batch;
-        bytes += placed.encoded.bytes.len() as u64;
+        let batch = &kept.encoded.batch;
+        bytes += kept.encoded.bytes.len() as u64;
         if (batch.stream, batch.first_seq) != (stream, first) {
             report.problem(format!("{place} is another one"));
         }
@@ -342,10 +352,20 @@ fn check_kept(
             report.problem(format!("{place} does not follow from the one before it"));
         }
         let last = batch.last_dot();
-        end = Some((stream, last.seq, placed.encoded.hash()));
-        let known = head.and_then(|head| head.streams.get(&stream));
-        if known.is_none_or(|known| last.seq > known.seq) && head.is_some() {
+        end = Some((stream, last.seq, kept.encoded.hash()));
+        if head.is_some_and(|head| !head.gate.received().covers(last)) {
             report.problem(format!("{place} lies beyond the end of its stream"));
+        }
+        let range = ranges.entry(stream).or_insert((first, last.seq));
+        range.1 = last.seq;
+    }
+    for dot in head.iter().flat_map(|head| head.gate.received().iter()) {
+        let applied = head.map_or(dot.seq, |head| head.gate.applied().get(dot.stream));
+        let kept =
+            ranges.get(&dot.stream).is_some_and(|(from, to)| from.0 <= applied.0 + 1 && *to >= dot.seq);
+        if applied < dot.seq && !kept {
+            let stream = dot.stream;
+            report.problem(format!("{STORE_FILE}: batches of stream {stream} wait, and not all are there"));
         }
     }
     if bytes != counted && report.problems.is_empty() {

@@ -3,10 +3,12 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use bytes::Bytes;
-use quire_protocol::batch::{EntryKind, LifecycleChange};
-use quire_protocol::ids::{DocId, DocName, Incarnation, ReplicaId, StreamId};
+use quire_protocol::batch::{EncodedBatch, EntryKind, LifecycleChange};
+use quire_protocol::frontier::Frontier;
+use quire_protocol::ids::{DocId, DocName, Dot, Incarnation, ReplicaId, Seq, StreamId};
 use quire_storage::sim_disk::{SimDisk, Unsynced};
-use quire_storage::{Log, MemoryLog, NewEntry, Receipt, RedbLog, RedbLogOptions, StoredDoc};
+use quire_storage::{Log, MemoryLog, NewEntry, Receipt, RedbLog, RedbLogOptions, Retention, StoredDoc};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) const STREAM: StreamId = StreamId { replica: ReplicaId(1), incarnation: Incarnation(1) };
@@ -106,4 +108,25 @@ pub(crate) fn load(log: &dyn Log, doc: &str) -> StoredDoc {
 pub(crate) fn updates(doc: &StoredDoc) -> Vec<String> {
     let updates = doc.tail.iter().filter(|entry| entry.kind == EntryKind::Update);
     updates.map(|entry| String::from_utf8_lossy(&entry.payload).into_owned()).collect()
+}
+
+pub(crate) const fn stream(replica: u16) -> StreamId {
+    StreamId { replica: ReplicaId(replica), incarnation: Incarnation(1) }
+}
+
+pub(crate) const fn dot(replica: u16, seq: u64) -> Dot {
+    Dot { stream: stream(replica), seq: Seq(seq) }
+}
+
+/// Another region, whose log is in memory.
+pub(crate) fn elsewhere(replica: u16) -> MemoryLog {
+    let log = MemoryLog::new(stream(replica));
+    log.truncate(Retention { acknowledged: Some(Frontier::new()), bytes_max: u64::MAX, age_ms_max: 1 << 40 });
+    log
+}
+
+/// A stream's batches from an entry on.
+pub(crate) fn batches(log: &dyn Log, replica: u16, from: u64) -> Vec<Arc<EncodedBatch>> {
+    let read = log.read_batches(stream(replica), Seq(from), usize::MAX).expect("all are kept");
+    read.into_iter().map(|bytes| Arc::new(EncodedBatch::decode(bytes).expect("a batch"))).collect()
 }

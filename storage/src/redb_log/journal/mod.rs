@@ -2,7 +2,7 @@
 //! sync each. They are read once, at start-up.
 //!
 //! One file takes commits while the other waits for the store to hold all of it; then they change
-//! places. Nothing is ever removed: **positions alone say what a commit is worth**. One that the
+//! places. Nothing is ever removed: **ordinals alone say what a commit is worth**. One that the
 //! store holds is skipped wherever it lies, and those that it does not hold must follow each other
 //! without a gap, or the journal is damaged.
 //!
@@ -15,11 +15,12 @@ pub(super) use record::Record;
 
 use super::fault::Fault;
 use super::rows::Identity;
+use crate::head::Ordinal;
 use crate::limits::JOURNAL_COMMIT_BYTES_MAX;
-use crate::log::Position;
-use crate::sequencer::PlacedBatch;
+use quire_protocol::batch::EncodedBatch;
 use redb::StorageBackend;
 use segment::Segment;
+use std::sync::Arc;
 
 /// The journal's files.
 pub(super) const JOURNAL_FILES: [&str; 2] = ["journal.0", "journal.1"];
@@ -63,11 +64,11 @@ impl Journal {
         self.key = record::key(identity);
     }
 
-    /// Reads the records after a position, in order. Whether they follow each other is for the
+    /// Reads the records after an ordinal, in order. Whether they follow each other is for the
     /// caller to see.
-    pub(super) fn after(&self, position: Position) -> Result<Vec<Record>, Fault> {
-        let mut records = self.segments[0].after(position, self.key)?;
-        records.extend(self.segments[1].after(position, self.key)?);
+    pub(super) fn after(&self, ordinal: Ordinal) -> Result<Vec<Record>, Fault> {
+        let mut records = self.segments[0].after(ordinal, self.key)?;
+        records.extend(self.segments[1].after(ordinal, self.key)?);
         records.sort_by_key(|record| record.first);
         Ok(records)
     }
@@ -82,12 +83,20 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes batches durable, all or none. `checkpointed` is how far the store holds the log.
-    /// Returns the bytes that they take in the file.
-    pub(super) fn commit(&mut self, batches: &[PlacedBatch], checkpointed: Position) -> Result<u64, Fault> {
-        let Some(last) = batches.last().map(PlacedBatch::last) else { return Ok(0) };
+    /// Makes batches durable, all or none, of which `first` is the first entry's ordinal. `checkpointed`
+    /// is how far the store holds the log. Returns the bytes that they take in the file.
+    pub(super) fn commit(
+        &mut self,
+        first: Ordinal,
+        batches: &[Arc<EncodedBatch>],
+        checkpointed: Ordinal,
+    ) -> Result<u64, Fault> {
+        if batches.is_empty() {
+            return Ok(0);
+        }
+        let last = record::last(first, batches);
         let mut buffer = std::mem::take(&mut self.buffer);
-        record::encode(&mut buffer, batches, self.key);
+        record::encode(&mut buffer, first, batches, self.key);
         let written = self.room(checkpointed).and_then(|segment| segment.append(&buffer, last));
         let bytes = buffer.len() as u64;
         buffer.clear();
@@ -97,7 +106,7 @@ impl Journal {
     }
 
     /// The file that takes the next commit.
-    fn room(&mut self, checkpointed: Position) -> Result<&mut Segment, Fault> {
+    fn room(&mut self, checkpointed: Ordinal) -> Result<&mut Segment, Fault> {
         let other = 1 - self.active;
         if self.segments[self.active].last() <= checkpointed {
             self.segments[self.active].restart()?;
@@ -115,6 +124,6 @@ impl Journal {
 }
 
 /// Whether batches fit one commit.
-pub(super) fn fits(batches: &[PlacedBatch]) -> bool {
+pub(super) fn fits(batches: &[Arc<EncodedBatch>]) -> bool {
     record::encoded_len(batches) <= JOURNAL_COMMIT_BYTES_MAX
 }

@@ -11,7 +11,7 @@ use super::super::fault::Fault;
 use super::super::open::{FORMAT, check_format};
 use super::super::rows::{Identity, decode_identity, encode_identity};
 use super::record::{self, Record};
-use crate::log::Position;
+use crate::head::Ordinal;
 use bytes::Bytes;
 use redb::StorageBackend;
 
@@ -42,17 +42,17 @@ pub(super) struct Segment {
     len: u64,
     /// Where the next record goes.
     end: u64,
-    /// The last position in it that the store did not hold when it was written; 0 when there is none.
-    last: Position,
+    /// The last ordinal in it that the store did not hold when it was written; 0 when there is none.
+    last: Ordinal,
 }
 
 impl Segment {
     pub(super) fn open(name: &'static str, file: Box<dyn StorageBackend>) -> Result<Self, Fault> {
         let len = file.len().map_err(|error| disk(name, error))?;
-        Ok(Self { name, file, len, end: FIRST_RECORD, last: Position(0) })
+        Ok(Self { name, file, len, end: FIRST_RECORD, last: Ordinal(0) })
     }
 
-    pub(super) const fn last(&self) -> Position {
+    pub(super) const fn last(&self) -> Ordinal {
         self.last
     }
 
@@ -92,8 +92,8 @@ impl Segment {
         self.sync()
     }
 
-    /// The records that hold entries after a position, as they lie in the file.
-    pub(super) fn after(&self, position: Position, key: u32) -> Result<Vec<Record>, Fault> {
+    /// The records that hold entries after an ordinal, as they lie in the file.
+    pub(super) fn after(&self, ordinal: Ordinal, key: u32) -> Result<Vec<Record>, Fault> {
         let mut records = Vec::new();
         let mut offset = FIRST_RECORD;
         while offset + BLOCK <= self.len {
@@ -105,7 +105,7 @@ impl Segment {
             let len = (bytes.len() as u64).next_multiple_of(BLOCK);
             let batches = record::batches(bytes).map_err(|fault| fault.at(self.name))?;
             let record = Record { first, batches, file: self.name, offset, len };
-            if record.last() > position {
+            if record.last() > ordinal {
                 records.push(record);
             }
             offset += len;
@@ -113,8 +113,8 @@ impl Segment {
         Ok(records)
     }
 
-    /// The record that begins at a block, and its first position; none when none does.
-    fn record_at(&self, offset: u64, key: u32) -> Result<Option<(Position, Bytes)>, Fault> {
+    /// The record that begins at a block, and its first entry's ordinal; none when none does.
+    fn record_at(&self, offset: u64, key: u32) -> Result<Option<(Ordinal, Bytes)>, Fault> {
         let block = self.read(offset, BLOCK)?;
         let Some(len) = record::len_of(&block) else { return Ok(None) };
         if offset + len as u64 > self.len {
@@ -133,11 +133,11 @@ impl Segment {
             self.end = record.offset + record.len;
             self.last = record.last();
         }
-        if self.last > Position(0) { self.sync() } else { Ok(()) }
+        if self.last > Ordinal(0) { self.sync() } else { Ok(()) }
     }
 
     /// Makes a record durable, which is whole blocks.
-    pub(super) fn append(&mut self, record: &[u8], last: Position) -> Result<(), Fault> {
+    pub(super) fn append(&mut self, record: &[u8], last: Ordinal) -> Result<(), Fault> {
         let end = self.end + record.len() as u64;
         if end > self.len {
             self.grow(end)?;
@@ -161,7 +161,7 @@ impl Segment {
 
     fn shorten(&mut self, len: u64) -> Result<(), Fault> {
         self.end = FIRST_RECORD;
-        self.last = Position(0);
+        self.last = Ordinal(0);
         if self.len > len { self.set_len(len) } else { Ok(()) }
     }
 

@@ -1,0 +1,73 @@
+//! What other regions wrote: it is on disk here already, and is shown in the order of the log.
+//!
+//! Its origin admitted it on top of what has been applied here before it. So a hole, or bytes that cannot be
+//! taken, mean that some region has broken a rule: the entry is kept in the log, shown nowhere, and told.
+
+use bytes::Bytes;
+
+use super::admission::{Change, Refusing};
+use super::event::{Divergence, Output, Write};
+use super::machine::{Document, Phase};
+use crate::batch::Stamp;
+use crate::close::CloseReason;
+use crate::update::{Limits as UpdateLimits, StateVector, Update};
+
+impl Document {
+    pub(super) fn applied(&mut self, write: Write, position: u64, stamp: Stamp, out: &mut Vec<Output>) {
+        // It was read from the log when the document was opened.
+        if position <= self.position {
+            return;
+        }
+        self.position = position;
+        if self.phase == Phase::New {
+            self.phase = Phase::Live;
+        }
+        match write {
+            Write::Create => {}
+            Write::Delete => self.pipeline.apply(Change::Deleted, stamp),
+            Write::Restore => self.pipeline.apply(Change::Restored, stamp),
+            Write::Update(bytes) => {
+                if let Err(divergence) = self.take_elsewhere(bytes, stamp) {
+                    out.push(Output::Diverged(divergence));
+                }
+            }
+        }
+    }
+
+    fn take_elsewhere(&mut self, bytes: Bytes, stamp: Stamp) -> Result<(), Divergence> {
+        let update = Update::decode_within(bytes, &UpdateLimits::STORED)?;
+        let admission = self.shape.admit_within(update.clone(), &UpdateLimits::STORED)?;
+        // What is on its way to the disk is admitted and not yet in the log before this entry.
+        let on_the_way = self.pipeline.is_on_the_way();
+        if admission.missing || on_the_way && !update.rests_within(&self.committed_vector()) {
+            return Err(Divergence::Hole);
+        }
+        let mut diverged = Ok(());
+        if !admission.overlap.is_empty()
+            && let Err(Refusing::Reason(CloseReason::ClientReused(item))) =
+                self.gate().check_reuse(&update, &admission.overlap)
+        {
+            // The other region shows the other content, and neither can take its own back.
+            diverged = Err(Divergence::ClientReused(item));
+        }
+        if let Some(fresh) = &admission.fresh {
+            self.shape.record(fresh);
+            self.size.since += fresh.encoded().len();
+        }
+        // Cut off by what is admitted, it would lack in a snapshot what is not on disk by then.
+        let shown = if on_the_way { Some(update) } else { admission.fresh };
+        if let Some(shown) = shown {
+            self.pipeline.apply(Change::Updated(shown), stamp);
+        }
+        diverged
+    }
+
+    /// What is on disk, in this burst too.
+    fn committed_vector(&self) -> StateVector {
+        let mut vector = self.committed.clone();
+        for (client, clocks) in self.pipeline.committed_updates().flat_map(Update::clients) {
+            vector.set(client, clocks.end.max(vector.get(client)));
+        }
+        vector
+    }
+}

@@ -1,0 +1,74 @@
+//! What other regions wrote, on its way from the log to the documents that are open.
+//!
+//! A document that is not open needs nothing: it will be read from the log. One that is being opened has an
+//! inbox already, and skips what it has read.
+
+use super::inbox::Message;
+use super::registry::Documents;
+use quire_protocol::ids::DocId;
+use quire_storage::TailEntry;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+/// Bytes of other regions' entries that may wait in inboxes; beyond it nothing more is taken from peers,
+/// who then run out of credit, until documents have caught up.
+pub const APPLIED_BYTES_MAX: usize = 32 << 20;
+
+/// What an entry costs in an inbox beyond its payload, roughly.
+const ENTRY_BYTES: usize = 112;
+
+/// How much is undelivered.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    bytes: AtomicUsize,
+    room: Notify,
+}
+
+/// A share of the backlog, until the actor has shown what it stands for.
+#[derive(Debug)]
+pub struct Undelivered {
+    bytes: usize,
+    backlog: Arc<Backlog>,
+}
+
+impl Drop for Undelivered {
+    fn drop(&mut self) {
+        let before = self.backlog.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        if before > APPLIED_BYTES_MAX && before - self.bytes <= APPLIED_BYTES_MAX {
+            self.backlog.room.notify_waiters();
+        }
+    }
+}
+
+impl Documents {
+    /// Gives applied entries of other regions to the documents that are open, in their order.
+    pub fn deliver(&self, entries: Vec<(DocId, TailEntry)>) {
+        let mut by_doc: HashMap<DocId, Vec<TailEntry>> = HashMap::new();
+        for (doc, entry) in entries {
+            if self.is_open(doc) {
+                by_doc.entry(doc).or_default().push(entry);
+            }
+        }
+        for (doc, entries) in by_doc {
+            let bytes = entries.iter().map(|entry| entry.payload.len() + ENTRY_BYTES).sum();
+            let backlog = self.backlog.clone();
+            backlog.bytes.fetch_add(bytes, Ordering::AcqRel);
+            self.say(doc, Message::Applied(entries, Undelivered { bytes, backlog }));
+        }
+    }
+
+    /// Waits until documents have caught up with what other regions wrote.
+    pub async fn caught_up(&self) {
+        loop {
+            let room = self.backlog.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            if self.backlog.bytes.load(Ordering::Acquire) <= APPLIED_BYTES_MAX {
+                return;
+            }
+            room.await;
+        }
+    }
+}
