@@ -3,9 +3,14 @@
 //! Uses the library only: the crate's tests run it over the committed inputs.
 
 use bytes::Bytes;
+use quire_protocol::frontier::Frontier;
+use quire_protocol::gate::Arrival;
+use quire_protocol::ids::{Dot, ReplicaId, Seq, StreamId};
 use quire_protocol::link::hello::{VERSIONS, decode_proof, encode_proof};
 use quire_protocol::link::limits::{CHUNK_BYTES_MAX, EPHEMERAL_BYTES_MAX, HEARS_MAX};
-use quire_protocol::link::{Hello, Message};
+use quire_protocol::link::{Ends, Found, Hello, Input, Link, Message, Output, Role};
+use quire_protocol::time::Time;
+use std::collections::BTreeSet;
 
 /// Reads the bytes as everything that a peer may send.
 pub(crate) fn run(data: &[u8]) {
@@ -25,6 +30,26 @@ pub(crate) fn run(data: &[u8]) {
         // What is refused is said to a person.
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+    hear(frame);
+}
+
+/// Has a link hear the bytes, as one frame and in pieces of the length that the first byte gives.
+fn hear(frame: Bytes) {
+    let own = StreamId::from_u32(1 << 16 | 1);
+    let received: Frontier = [Dot { stream: own, seq: Seq(9) }].into_iter().collect();
+    let ends = Ends { own, peer: ReplicaId(2), role: Role::Leader };
+    let mut out = Vec::new();
+    let mut link = Link::new(Time(0), ends, received, BTreeSet::new(), 0, &mut out);
+    let piece = usize::from(frame.first().copied().unwrap_or_default()).max(1);
+    let pieces: Vec<Bytes> = frame.chunks(piece).take(64).map(|piece| frame.slice_ref(piece)).collect();
+    for frame in pieces.into_iter().chain([frame]) {
+        link.handle(Time(1), Input::Frame { frame, wall_ms: 1 }, &mut out);
+        let stores = out.drain(..).filter(|output| matches!(output, Output::Store(_))).count();
+        let gap = Arrival::Gap { from: Seq(1) };
+        link.handle(Time(2), Input::Stored(vec![gap; stores]), &mut out);
+        link.handle(Time(30), Input::Read(Found::Batches(Vec::new())), &mut out);
+    }
+    link.handle(Time(5000), Input::Tick { wall_ms: 1 }, &mut out);
 }
 
 fn check(message: &Message) {

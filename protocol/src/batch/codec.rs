@@ -16,7 +16,7 @@ use super::{
 };
 use crate::frontier::{Frontier, FrontierError, canonical_u64};
 use crate::hlc::Hlc;
-use crate::ids::{DocId, Seq, StreamId};
+use crate::ids::{DocId, Dot, Seq, StreamId};
 use crate::lib0::{ReadError, Reader, put_var_u64};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -212,6 +212,16 @@ impl BatchBuilder {
         }
         EncodedBatch { batch, bytes }
     }
+}
+
+/// The first and last entry of an encoded batch, from its head alone: for bytes that were checked when they
+/// were stored. None when even that cannot be read.
+#[must_use]
+pub fn batch_range(bytes: &Bytes) -> Option<(Dot, Dot)> {
+    let (batch, count) = read_header(&mut Reader::new(bytes.clone())).ok()?;
+    let (stream, seq) = (batch.stream, batch.first_seq);
+    let last = Seq(seq.0 + count as u64 - 1);
+    Some((Dot { stream, seq }, Dot { stream, seq: last }))
 }
 
 fn read_u32(reader: &mut Reader) -> Result<u32, ReadError> {

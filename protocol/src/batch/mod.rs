@@ -9,7 +9,7 @@
 mod codec;
 mod lifecycle;
 
-pub use codec::{BatchBuilder, BatchError, BatchFull, EncodedBatch};
+pub use codec::{BatchBuilder, BatchError, BatchFull, EncodedBatch, batch_range};
 pub use lifecycle::{LifecycleChange, LifecycleError};
 
 use crate::frontier::Frontier;

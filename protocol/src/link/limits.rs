@@ -20,3 +20,23 @@ pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 
 /// The longest ephemeral payload: an awareness update with the states of a full document.
 pub const EPHEMERAL_BYTES_MAX: usize = 1024 * 1024;
+
+/// How many bytes of batches a peer may send beyond what this replica's log has answered for: what a link
+/// of 20 MB/s has on its way in 200 ms, and all that is held for a peer beyond one batch.
+pub const CREDIT_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The most bytes that are read from the log for a peer at once.
+pub const READ_BYTES_MAX: usize = 512 * 1024;
+
+/// What is durable is acknowledged so many milliseconds later at the latest: well below the way between
+/// regions, and rare enough that acks cost nothing beside batches.
+pub const ACK_AFTER_MS: u64 = 20;
+
+/// What is durable is acknowledged at once when it comes to so many bytes.
+pub const ACK_AFTER_BYTES: u64 = 256 * 1024;
+
+/// How often a peer is asked whether it is there, in milliseconds.
+pub const PING_EVERY_MS: u64 = 1000;
+
+/// A peer that has said nothing since so many pings is gone.
+pub const PINGS_MISSED_MAX: u32 = 3;

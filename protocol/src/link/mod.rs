@@ -1,17 +1,27 @@
 //! What two regions say to each other over a link: one message to a frame.
 //!
-//! `hello` is what is said before there is trust, `message` what is said after, `bye` why a link
-//! ends, `limits` how much may be said at once; `outflow` decides which batch a peer is sent next. Both
-//! decoders take bytes from outside.
+//! `hello` is what is said before there is trust, `meeting` whether it leads to a link, `message` what is
+//! said after, `bye` why a link ends, `limits` how much may be said at once. `machine` is one live link:
+//! `outflow` decides which batch the peer is sent next, `inflow` what it is told and allowed, `check` what
+//! of it is taken, `pulse` whether it is there. The decoders take bytes from outside.
 
 mod bye;
+mod check;
+mod event;
 pub mod hello;
+mod inflow;
 pub mod limits;
+mod machine;
+mod meeting;
 mod message;
 mod outflow;
+mod pulse;
 
 pub use bye::{Bye, ByeReason};
+pub use event::{Found, Input, Output};
 pub use hello::{HandshakeError, Hello, Proof, Role, Side};
+pub use machine::{Ends, Figures, Link};
+pub use meeting::{check_hello, replaces};
 pub use message::{Message, MessageError};
 pub use outflow::Outflow;
 

@@ -32,6 +32,8 @@ pub struct Outflow {
     spent: u64,
     /// The stream that was served last: the others come before it is served again.
     served: Option<StreamId>,
+    /// Streams of which the log no longer has what comes next for the peer, and where it begins.
+    truncated: BTreeMap<StreamId, Seq>,
 }
 
 impl Outflow {
@@ -46,6 +48,7 @@ impl Outflow {
         self.held.merge(received);
         self.sent.merge(received);
         let held = &self.held;
+        self.truncated.retain(|&stream, first_kept| held.get(stream).0.saturating_add(1) < first_kept.0);
         self.needs.retain(|&stream, (from, to)| {
             from.0 = from.0.max(held.get(stream).0.saturating_add(1));
             from <= to
@@ -67,6 +70,27 @@ impl Outflow {
     /// Takes note of how many bytes the peer allows in all. It never takes back what it allowed.
     pub fn hear_credit(&mut self, bytes: u64) {
         self.credit = self.credit.max(bytes);
+    }
+
+    /// Takes note that the log begins at an entry behind what the peer has of a stream: of that nothing is
+    /// sent until the peer has it from elsewhere. True when that is news.
+    pub fn truncated(&mut self, stream: StreamId, first_kept: Seq) -> bool {
+        self.needs.remove(&stream);
+        self.truncated.insert(stream, first_kept).is_none()
+    }
+
+    /// Whether a batch, by its first and last entry, is still to be sent: the peer is not known to have
+    /// it and was not sent it, or has asked for it.
+    #[must_use]
+    pub fn lacks(&self, first: Dot, last: Dot) -> bool {
+        let asked = self.needs.get(&first.stream);
+        !self.sent.covers(last) || asked.is_some_and(|(from, to)| first.seq <= *to && last.seq >= *from)
+    }
+
+    /// Has all that the peer is not known to have sent again.
+    pub fn rewind(&mut self) {
+        self.sent = self.held.clone();
+        self.truncated.clear();
     }
 
     /// What the peer is known to have.
@@ -94,7 +118,8 @@ impl Outflow {
         }
         let due = |dot: &Dot| {
             let origin = dot.stream.replica;
-            (origin == me || !hears.contains(&origin)) && self.sent.get(dot.stream) < dot.seq
+            let known = self.sent.get(dot.stream) >= dot.seq || self.truncated.contains_key(&dot.stream);
+            (origin == me || !hears.contains(&origin)) && !known
         };
         let mut streams = received.iter().filter(due).map(|dot| dot.stream);
         let first = streams.next()?;

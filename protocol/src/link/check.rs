@@ -1,0 +1,43 @@
+//! Whether a batch from a peer may be stored: what it holds will be shown to `yrs` one day.
+
+use super::{Bye, ByeReason};
+use crate::batch::{Batch, EncodedBatch, Entry, EntryKind, LifecycleChange, NO_DOC};
+use crate::update::{Limits, Update};
+use bytes::Bytes;
+
+/// Reads a batch and everything in it that this release knows how to read.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub(super) fn check_batch(bytes: Bytes) -> Result<EncodedBatch, Bye> {
+    let refuse = |detail: String| Bye { reason: ByeReason::Malformed, detail };
+    let encoded = EncodedBatch::decode(bytes).map_err(|error| refuse(error.to_string()))?;
+    let Batch { stream, first_seq, entries, .. } = &encoded.batch;
+    for (entry, seq) in entries.iter().zip(first_seq.0..) {
+        check_entry(entry)
+            .map_err(|reason| refuse(format!("entry {seq} of stream {stream} cannot be taken: {reason}")))?;
+    }
+    Ok(encoded)
+}
+
+fn check_entry(entry: &Entry) -> Result<(), String> {
+    match entry.kind {
+        EntryKind::Update => {
+            // yrs never sees what the strict decoder has not accepted, from whomever it comes.
+            Update::decode_within(entry.payload.clone(), &Limits::STORED)
+                .map_err(|error| error.to_string())?;
+            if entry.doc == NO_DOC {
+                return Err("an update belongs to a document".to_owned());
+            }
+        }
+        EntryKind::Lifecycle => match LifecycleChange::decode(&entry.payload) {
+            Ok(LifecycleChange::Create { name }) if name.id() != entry.doc => {
+                return Err("a document's id is not that of its name".to_owned());
+            }
+            Ok(_) => {}
+            Err(error) => return Err(error.to_string()),
+        },
+        EntryKind::Resolve | EntryKind::Member | EntryKind::Canary | EntryKind::Unknown(_) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,337 @@
+//! One live link to one peer: what is sent and acknowledged, in both directions.
+//!
+//! Begins when both sides have proved who they are, and ends with the connection; what a link knew is told
+//! anew by the next one. `outflow` chooses what the peer is sent, `inflow` keeps account of what it sends,
+//! `pulse` watches over the connection; here they meet the messages.
+//!
+//! Invariant: after `Close` nothing comes out.
+
+use super::check::check_batch;
+use super::event::{Found, Input, Output};
+use super::inflow::Inflow;
+use super::limits::READ_BYTES_MAX;
+use super::message::Message;
+use super::outflow::Outflow;
+use super::pulse::{Digest, Pulse, digest};
+use super::{Bye, ByeReason, Role};
+use crate::awareness;
+use crate::batch::batch_range;
+use crate::frontier::Frontier;
+use crate::gate::Arrival;
+use crate::ids::{Dot, ReplicaId, Seq, StreamId};
+use crate::time::Time;
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The two ends of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The stream that this replica originates.
+    pub own: StreamId,
+    /// The peer.
+    pub peer: ReplicaId,
+    /// What the peer does in the cluster.
+    pub role: Role,
+}
+
+/// Figures of a link, for operators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// How long a ping and its answer take, smoothed, in milliseconds.
+    pub rtt_ms: Option<u64>,
+    /// By how much the peer's wall clock is ahead of this one's, in milliseconds.
+    pub clock_offset_ms: Option<i64>,
+    /// Entries that are durable here and not known to be there.
+    pub queue_entries: u64,
+    /// Batches sent, and their bytes.
+    pub batches_sent: u64,
+    /// Bytes of batches sent.
+    pub bytes_sent: u64,
+    /// Batches that came.
+    pub batches_received: u64,
+    /// Bytes of batches that came.
+    pub bytes_received: u64,
+    /// Batches that came and were known.
+    pub duplicates: u64,
+    /// Pings since the peer was last heard.
+    pub pings_missed: u32,
+}
+
+/// A link to a peer.
+#[derive(Debug)]
+pub struct Link {
+    ends: Ends,
+    received: Frontier,
+    hears: BTreeSet<ReplicaId>,
+    outflow: Outflow,
+    inflow: Inflow,
+    pulse: Pulse,
+    /// What is being read from the log.
+    reading: Option<Dot>,
+    batches_sent: u64,
+    bytes_sent: u64,
+    /// The own stream that the peer was found to hold more of.
+    went_back: Option<StreamId>,
+    wake: Option<Time>,
+    closed: bool,
+}
+
+impl Link {
+    /// Begins a link: says what this replica has, whom it hears first-hand, and how much may be sent.
+    #[must_use]
+    pub fn new(
+        now: Time,
+        ends: Ends,
+        received: Frontier,
+        hears: BTreeSet<ReplicaId>,
+        wall_ms: u64,
+        out: &mut Vec<Output>,
+    ) -> Self {
+        let mut link = Self {
+            ends,
+            received,
+            hears,
+            outflow: Outflow::default(),
+            inflow: Inflow::default(),
+            pulse: Pulse::default(),
+            reading: None,
+            batches_sent: 0,
+            bytes_sent: 0,
+            went_back: None,
+            wake: None,
+            closed: false,
+        };
+        link.tell_frontier(out);
+        send(&link.inflow.allow(), out);
+        link.pulse(now, wall_ms, out);
+        link
+    }
+
+    /// Takes one event and appends what the driver must now do, in order.
+    pub fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
+        if self.closed {
+            return;
+        }
+        match input {
+            Input::Frame { frame, wall_ms } => self.hear(now, frame, wall_ms, out),
+            Input::Received(received) => {
+                self.inflow.received(now, &received, self.ends.own);
+                self.received = received;
+            }
+            Input::Hears(hears) => {
+                self.hears = hears;
+                self.tell_frontier(out);
+            }
+            Input::Renewed(own) => self.ends.own = own,
+            Input::Read(found) => self.read(found, out),
+            Input::Stored(arrivals) => self.stored(now, &arrivals, out),
+            Input::StoreFailed => {
+                self.close(ByeReason::Disk, "this region's disk takes nothing".to_owned(), out);
+            }
+            Input::Ephemeral { doc, payload } => {
+                out.push(Output::SendEphemeral(Message::Ephemeral { doc, payload }.encode()));
+            }
+            Input::Tick { wall_ms } => {
+                self.wake = None;
+                self.pulse(now, wall_ms, out);
+            }
+            Input::Stop(bye) => self.close(bye.reason, bye.detail, out),
+        }
+        if !self.closed {
+            self.go_on(now, out);
+        }
+    }
+
+    /// Says and asks for whatever is due.
+    fn go_on(&mut self, now: Time, out: &mut Vec<Output>) {
+        let mut said = Vec::new();
+        self.inflow.say(now, &self.received, self.ends.own, &mut said);
+        said.iter().for_each(|message| send(message, out));
+        if self.reading.is_none()
+            && let Some(from) = self.outflow.next(self.ends.own.replica, &self.received)
+        {
+            self.reading = Some(from);
+            out.push(Output::Read { from, bytes_max: READ_BYTES_MAX });
+        }
+        let due = self.inflow.due().map_or(self.pulse.due(), |due| due.min(self.pulse.due()));
+        if self.wake.is_none_or(|wake| due < wake) {
+            self.wake = Some(due);
+            out.push(Output::WakeAt(due));
+        }
+    }
+
+    fn hear(&mut self, now: Time, frame: Bytes, wall_ms: u64, out: &mut Vec<Output>) {
+        self.pulse.heard();
+        let message = match Message::decode(frame) {
+            Ok(message) => message,
+            Err(error) => return self.close(ByeReason::Malformed, error.to_string(), out),
+        };
+        match message {
+            Message::Bye(bye) => self.close(bye.reason, bye.detail, out),
+            Message::Frontier { received, hears } => {
+                self.outflow.hear_frontier(&received, hears);
+                self.look_back(&received, out);
+            }
+            Message::Ack(received) => {
+                self.outflow.hear_ack(&received);
+                self.look_back(&received, out);
+            }
+            Message::Batch(bytes) => self.take(bytes, out),
+            Message::Credit(bytes) => self.outflow.hear_credit(bytes),
+            Message::Need { stream, from, to } => self.outflow.hear_need(stream, from, to),
+            Message::Ping { nonce, digest: theirs, .. } => {
+                let ours = digest(&self.received);
+                send(&Message::Pong { nonce, at_ms: wall_ms, digest: ours }, out);
+                self.compare(ours, theirs, out);
+            }
+            Message::Pong { nonce, at_ms, .. } => self.pulse.answered(now, nonce, at_ms, wall_ms),
+            Message::Ephemeral { doc, payload } => match awareness::decode(payload.clone()) {
+                Ok(_) => out.push(Output::Ephemeral { doc, payload }),
+                Err(error) => self.close(ByeReason::Malformed, error.to_string(), out),
+            },
+            Message::SnapshotOffer { .. } | Message::SnapshotChunk { .. } | Message::SnapshotDone { .. } => {
+                self.close(ByeReason::Malformed, "a snapshot that nobody asked for".to_owned(), out);
+            }
+        }
+    }
+
+    /// A peer that holds more of this replica's stream than this replica does remembers what its disk
+    /// has forgotten.
+    fn look_back(&mut self, held: &Frontier, out: &mut Vec<Output>) {
+        let own = self.ends.own;
+        let held = Dot { stream: own, seq: held.get(own) };
+        if !self.received.covers(held) && self.went_back != Some(own) {
+            self.went_back = Some(own);
+            out.push(Output::WentBack { held });
+        }
+    }
+
+    fn take(&mut self, bytes: Bytes, out: &mut Vec<Output>) {
+        let len = bytes.len() as u64;
+        let encoded = match check_batch(bytes) {
+            Ok(encoded) => encoded,
+            Err(bye) => return self.close(bye.reason, bye.detail, out),
+        };
+        let last = encoded.batch.last_dot();
+        if self.ends.role == Role::Follower && last.stream.replica == self.ends.peer {
+            return self.close(ByeReason::Malformed, "a follower originates nothing".to_owned(), out);
+        }
+        if !self.inflow.take(last, len) {
+            let detail = format!("{} bytes were sent, more than was allowed", self.inflow.bytes());
+            return self.close(ByeReason::Credit, detail, out);
+        }
+        self.outflow.hear_batch(last);
+        out.push(Output::Store(Arc::new(encoded)));
+    }
+
+    fn stored(&mut self, now: Time, arrivals: &[Arrival], out: &mut Vec<Output>) {
+        for arrival in arrivals {
+            self.pulse.moved();
+            if let Some(Dot { stream, seq }) = self.inflow.stored(now, *arrival) {
+                let detail =
+                    format!("stream {stream} differs up to seq {}: two histories have one name", seq.0);
+                return self.close(ByeReason::Fork, detail, out);
+            }
+        }
+    }
+
+    fn read(&mut self, found: Found, out: &mut Vec<Output>) {
+        let Some(from) = self.reading.take() else { return };
+        match found {
+            Found::Batches(batches) => {
+                for bytes in batches {
+                    let Some((first, last)) = batch_range(&bytes) else {
+                        let detail = "a batch of this region's log cannot be read".to_owned();
+                        return self.close(ByeReason::Disk, detail, out);
+                    };
+                    // What was told meanwhile may make it needless, or use the allowance up.
+                    if self.outflow.has_credit() && self.outflow.lacks(first, last) {
+                        self.send_batch(first, last.seq, bytes, out);
+                    }
+                }
+            }
+            Found::Truncated { first_kept } => {
+                let stream = from.stream;
+                if self.outflow.truncated(stream, first_kept) {
+                    out.push(Output::Truncated { stream, first_kept });
+                }
+            }
+            Found::Failed(reason) => {
+                self.close(ByeReason::Disk, format!("this region's log cannot be read: {reason}"), out);
+            }
+        }
+    }
+
+    fn send_batch(&mut self, first: Dot, last: Seq, bytes: Bytes, out: &mut Vec<Output>) {
+        let len = bytes.len() as u64;
+        self.outflow.send(first, last, len);
+        self.pulse.moved();
+        self.batches_sent += 1;
+        self.bytes_sent += len;
+        send(&Message::Batch(bytes), out);
+    }
+
+    fn pulse(&mut self, now: Time, wall_ms: u64, out: &mut Vec<Output>) {
+        match self.pulse.beat(now) {
+            None => {}
+            Some(Some(nonce)) => {
+                self.inflow.ask_again(now);
+                let digest = digest(&self.received);
+                send(&Message::Ping { nonce, at_ms: wall_ms, digest }, out);
+            }
+            Some(None) => {
+                let detail = format!("nothing was heard since {} pings", self.pulse.missed);
+                self.close(ByeReason::Silent, detail, out);
+            }
+        }
+    }
+
+    /// Both have been quiet and do not have the same: whatever the peer has not acknowledged is sent
+    /// again, and the peer told what this replica has and allows, so that it does as much.
+    fn compare(&mut self, ours: Digest, theirs: Digest, out: &mut Vec<Output>) {
+        if self.pulse.compare(ours, theirs) {
+            self.outflow.rewind();
+            self.tell_frontier(out);
+            send(&self.inflow.allow(), out);
+        }
+    }
+
+    fn tell_frontier(&mut self, out: &mut Vec<Output>) {
+        self.inflow.told(&self.received);
+        send(&Message::Frontier { received: self.received.clone(), hears: self.hears.clone() }, out);
+    }
+
+    fn close(&mut self, reason: ByeReason, detail: String, out: &mut Vec<Output>) {
+        self.closed = true;
+        out.push(Output::Close(Bye { reason, detail }));
+    }
+
+    /// Per stream, what the peer is known to have.
+    #[must_use]
+    pub const fn held(&self) -> &Frontier {
+        self.outflow.held()
+    }
+
+    /// Figures for operators.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let held = self.outflow.held();
+        let queue = self.received.iter().map(|dot| dot.seq.0.saturating_sub(held.get(dot.stream).0));
+        Figures {
+            rtt_ms: self.pulse.rtt_ms(),
+            clock_offset_ms: self.pulse.offset_ms(),
+            queue_entries: queue.sum(),
+            batches_sent: self.batches_sent,
+            bytes_sent: self.bytes_sent,
+            batches_received: self.inflow.batches,
+            bytes_received: self.inflow.bytes(),
+            duplicates: self.inflow.duplicates,
+            pings_missed: self.pulse.missed,
+        }
+    }
+}
+
+fn send(message: &Message, out: &mut Vec<Output>) {
+    out.push(Output::Send(message.encode()));
+}

@@ -1,0 +1,5 @@
+//! Links between regions: stories of one link, and random histories of whole clusters.
+
+mod clusters;
+mod stories;
+mod world;

@@ -1,0 +1,300 @@
+//! A small cluster in virtual time: replicas with logs in memory, and links that delay, lose and break.
+//!
+//! Carries out the machines' orders as a driver does, and holds the cluster to its promises: no entry is
+//! shown before its causes, none twice, and none is acknowledged before it is stored.
+
+use bytes::Bytes;
+use quire_protocol::batch::{BatchBuilder, ChainHash, EncodedBatch, Entry, EntryKind, NO_DOC, batch_range};
+use quire_protocol::frontier::Frontier;
+use quire_protocol::gate::{Arrival, Gate, Step};
+use quire_protocol::hlc::Hlc;
+use quire_protocol::ids::{Dot, Incarnation, ReplicaId, Seq, StreamId};
+use quire_protocol::link::{Bye, Ends, Found, Input, Link, Output, Role};
+use quire_protocol::time::Time;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+pub(crate) fn stream(at: usize) -> StreamId {
+    StreamId { replica: ReplicaId(u16::try_from(at).expect("few")), incarnation: Incarnation(1) }
+}
+
+/// The end of a link at one replica.
+pub(crate) struct End {
+    pub(crate) link: Link,
+    /// Frames on their way to the other end.
+    way: VecDeque<(Time, Bytes)>,
+    /// Batches that are being stored, and since when.
+    storing: VecDeque<(Time, Arc<EncodedBatch>)>,
+    wake: Option<Time>,
+    reading: Option<(Dot, usize)>,
+    pub(crate) closed: Option<Bye>,
+}
+
+#[derive(Default)]
+pub(crate) struct Replica {
+    pub(crate) gate: Gate,
+    pub(crate) log: BTreeMap<StreamId, Vec<Arc<EncodedBatch>>>,
+    /// The first entries of the batches that are shown, in order.
+    pub(crate) shown: Vec<Dot>,
+    pub(crate) duplicates: usize,
+}
+
+impl Replica {
+    fn end_of(&self, stream: StreamId) -> (Seq, ChainHash) {
+        let last = self.log.get(&stream).and_then(|batches| batches.last());
+        last.map_or((Seq(0), ChainHash::START), |last| (last.batch.last_dot().seq, last.hash()))
+    }
+
+    pub(crate) fn write(&mut self, stream: StreamId, entries: usize) {
+        let (last, hash) = self.end_of(stream);
+        let deps = self.gate.applied().without(stream);
+        let mut builder = BatchBuilder::new(stream, Seq(last.0 + 1), Hlc(0), deps, hash);
+        for _ in 0..entries {
+            let entry = Entry { doc: NO_DOC, kind: EntryKind::Canary, hlc: Hlc(0), payload: Bytes::new() };
+            builder.push(entry).expect("a few small entries fit");
+        }
+        let encoded = builder.finish();
+        self.gate.commit(encoded.batch.last_dot());
+        self.shown.push(Dot { stream, seq: encoded.batch.first_seq });
+        self.log.entry(stream).or_default().push(Arc::new(encoded));
+    }
+
+    fn held(&self, first: Dot) -> Arc<EncodedBatch> {
+        let batches = &self.log[&first.stream];
+        let found = batches.iter().find(|encoded| encoded.batch.first_seq == first.seq);
+        Arc::clone(found.expect("what was received is kept"))
+    }
+
+    fn store(&mut self, encoded: &Arc<EncodedBatch>) -> Arrival {
+        let (last, hash) = self.end_of(encoded.batch.stream);
+        if encoded.batch.first_seq.0 == last.0 + 1 && encoded.batch.prev_hash != hash {
+            return Arrival::Astray;
+        }
+        let arrival = self.gate.receive(&encoded.batch);
+        if arrival == Arrival::Duplicate {
+            self.duplicates += 1;
+        }
+        if arrival != Arrival::Next {
+            return arrival;
+        }
+        self.log.entry(encoded.batch.stream).or_default().push(Arc::clone(encoded));
+        while let Some(step) = self.gate.next_step() {
+            match step {
+                Step::LookAt(first) => {
+                    let held = self.held(first);
+                    self.gate.look_at(&held.batch);
+                }
+                Step::Apply(first) => {
+                    let deps = self.held(first).batch.deps.clone();
+                    assert!(self.gate.applied().covers_all(&deps), "an effect before its cause");
+                    self.gate.apply(first.stream).expect("its turn");
+                    assert!(!self.shown.contains(&first), "shown twice");
+                    self.shown.push(first);
+                }
+            }
+        }
+        arrival
+    }
+
+    pub(crate) fn read(&self, from: Dot, bytes_max: usize) -> Vec<Bytes> {
+        let mut bytes = 0;
+        let batches = self.log.get(&from.stream).into_iter().flatten();
+        let wanted = batches.filter(|encoded| encoded.batch.last_dot().seq >= from.seq);
+        let mut taken = Vec::new();
+        for encoded in wanted {
+            bytes += encoded.bytes.len();
+            if bytes > bytes_max && !taken.is_empty() {
+                break;
+            }
+            taken.push(encoded.bytes.clone());
+        }
+        taken
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) now: Time,
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) ends: BTreeMap<(usize, usize), End>,
+    /// Milliseconds from one replica to another.
+    pub(crate) delays: BTreeMap<(usize, usize), u64>,
+    /// Directions in which everything vanishes.
+    pub(crate) mute: BTreeSet<(usize, usize)>,
+    /// Batches sent over all links.
+    pub(crate) sent: usize,
+    /// Frames that vanish one by one, the next of which come first.
+    pub(crate) lose: u32,
+}
+
+impl World {
+    pub(crate) fn new(replicas: usize) -> Self {
+        Self {
+            now: Time(0),
+            replicas: (0..replicas).map(|_| Replica::default()).collect(),
+            ends: BTreeMap::new(),
+            delays: BTreeMap::new(),
+            mute: BTreeSet::new(),
+            sent: 0,
+            lose: 0,
+        }
+    }
+
+    pub(crate) fn write(&mut self, at: usize, entries: usize) {
+        self.replicas[at].write(stream(at), entries);
+        self.tell_received(at);
+    }
+
+    fn hears(&self, at: usize) -> BTreeSet<ReplicaId> {
+        self.ends.keys().filter(|ends| ends.0 == at).map(|ends| stream(ends.1).replica).collect()
+    }
+
+    pub(crate) fn connect(&mut self, a: usize, b: usize) {
+        if a == b || self.ends.contains_key(&(a, b)) {
+            return;
+        }
+        for (at, to) in [(a, b), (b, a)] {
+            let mut out = Vec::new();
+            let ends = Ends { own: stream(at), peer: stream(to).replica, role: Role::Leader };
+            let received = self.replicas[at].gate.received().clone();
+            let mut hears = self.hears(at);
+            hears.insert(stream(to).replica);
+            let link = Link::new(self.now, ends, received, hears, self.now.0, &mut out);
+            let (way, storing) = (VecDeque::new(), VecDeque::new());
+            self.ends.insert((at, to), End { link, way, storing, wake: None, reading: None, closed: None });
+            self.carry_out((at, to), out);
+        }
+        self.tell_hears(a);
+        self.tell_hears(b);
+    }
+
+    pub(crate) fn cut(&mut self, a: usize, b: usize) {
+        for ends in [(a, b), (b, a)] {
+            self.ends.remove(&ends);
+            self.mute.remove(&ends);
+        }
+        self.tell_hears(a);
+        self.tell_hears(b);
+    }
+
+    fn tell_hears(&mut self, at: usize) {
+        let hears = self.hears(at);
+        for to in 0..self.replicas.len() {
+            self.handle((at, to), Input::Hears(hears.clone()));
+        }
+    }
+
+    fn tell_received(&mut self, at: usize) {
+        let received = self.replicas[at].gate.received().clone();
+        for to in 0..self.replicas.len() {
+            self.handle((at, to), Input::Received(received.clone()));
+        }
+    }
+
+    fn handle(&mut self, ends: (usize, usize), input: Input) {
+        let Some(end) = self.ends.get_mut(&ends) else { return };
+        let mut out = Vec::new();
+        end.link.handle(self.now, input, &mut out);
+        self.carry_out(ends, out);
+    }
+
+    fn carry_out(&mut self, ends: (usize, usize), out: Vec<Output>) {
+        let arrives = self.now.after(self.delays.get(&ends).copied().unwrap_or(1));
+        let stores = self.now.after(1);
+        let Some(end) = self.ends.get_mut(&ends) else { return };
+        for output in out {
+            assert!(end.closed.is_none(), "nothing comes out of a closed link");
+            match output {
+                Output::Send(frame) | Output::SendEphemeral(frame) => {
+                    if frame[0] == 5 {
+                        self.sent += 1;
+                        assert!(batch_range(&frame.slice(1..)).is_some());
+                    }
+                    if self.lose > 0 {
+                        self.lose -= 1;
+                    } else {
+                        end.way.push_back((arrives, frame));
+                    }
+                }
+                Output::Read { from, bytes_max } => {
+                    assert!(end.reading.is_none(), "one read at a time");
+                    end.reading = Some((from, bytes_max));
+                }
+                Output::Store(encoded) => end.storing.push_back((stores, encoded)),
+                Output::WakeAt(at) => end.wake = Some(end.wake.map_or(at, |wake| wake.min(at))),
+                Output::Close(bye) => end.closed = Some(bye),
+                Output::Ephemeral { .. } | Output::Truncated { .. } | Output::WentBack { .. } => {}
+            }
+        }
+    }
+
+    /// When something happens next.
+    fn next(&self) -> Option<Time> {
+        let times = self.ends.values().flat_map(|end| {
+            let way = end.way.front().map(|(at, _)| *at);
+            let storing = end.storing.front().map(|(at, _)| *at);
+            let reading = end.reading.map(|_| self.now);
+            let closed = end.closed.as_ref().map(|_| self.now);
+            [way, storing, reading, closed, end.wake].into_iter().flatten()
+        });
+        times.min()
+    }
+
+    /// Lets so many milliseconds pass.
+    pub(crate) fn pass(&mut self, ms: u64) {
+        let until = self.now.after(ms);
+        let mut steps = 0;
+        while let Some(next) = self.next().filter(|next| *next <= until) {
+            self.now = self.now.max(next);
+            let all: Vec<_> = self.ends.keys().copied().collect();
+            all.into_iter().for_each(|ends| self.happen(ends));
+            steps += 1;
+            assert!(steps < 1_000_000, "links talk without end");
+        }
+        self.now = until;
+    }
+
+    fn happen(&mut self, ends: (usize, usize)) {
+        let (at, to) = ends;
+        let now = self.now;
+        let Some(end) = self.ends.get_mut(&ends) else { return };
+        if end.closed.is_some() {
+            return self.cut(at, to);
+        }
+        if let Some((from, bytes_max)) = end.reading.take() {
+            let found = self.replicas[at].read(from, bytes_max);
+            self.handle(ends, Input::Read(Found::Batches(found)));
+        }
+        let Some(end) = self.ends.get_mut(&ends) else { return };
+        if end.storing.front().is_some_and(|(due, _)| *due <= now) {
+            let (_, encoded) = end.storing.pop_front().expect("looked at just now");
+            let arrival = self.replicas[at].store(&encoded);
+            self.handle(ends, Input::Stored(vec![arrival]));
+            self.tell_received(at);
+        }
+        let Some(end) = self.ends.get_mut(&ends) else { return };
+        if end.wake.is_some_and(|wake| wake <= now) {
+            end.wake = None;
+            self.handle(ends, Input::Tick { wall_ms: now.0 });
+        }
+        let Some(end) = self.ends.get_mut(&ends) else { return };
+        if end.way.front().is_some_and(|(due, _)| *due <= now) {
+            let (_, frame) = end.way.pop_front().expect("looked at just now");
+            if !self.mute.contains(&ends) {
+                self.handle((to, at), Input::Frame { frame, wall_ms: now.0 });
+            }
+        }
+    }
+
+    /// Whether all replicas have received and show the same.
+    pub(crate) fn is_equal(&self) -> bool {
+        let first = self.replicas[0].gate.received();
+        self.replicas
+            .iter()
+            .all(|replica| replica.gate.received() == first && replica.gate.applied() == first)
+    }
+
+    /// Per stream, what every replica has received.
+    pub(crate) fn received(&self, at: usize) -> &Frontier {
+        self.replicas[at].gate.received()
+    }
+}
