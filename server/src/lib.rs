@@ -11,6 +11,7 @@ mod http;
 pub mod logs;
 pub mod metrics;
 mod net;
+pub mod peers;
 mod region;
 mod run;
 pub mod sessions;

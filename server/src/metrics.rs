@@ -33,6 +33,10 @@ pub const SESSIONS_CLOSED: &str = "quire_sessions_closed_total";
 pub const SESSIONS_LAGGING: &str = "quire_sessions_lagging_total";
 /// Entries of other regions that this one does not show as they do.
 pub const DIVERGENCE: &str = "quire_divergence_total";
+/// Links that ended.
+pub const LINKS_ENDED: &str = "quire_links_ended_total";
+/// Connections that became no link.
+pub const PEERS_REFUSED: &str = "quire_peers_refused_total";
 /// Documents in memory.
 pub const DOCUMENTS_OPEN: &str = "quire_documents_open";
 /// Updates that were not admitted.
@@ -126,6 +130,8 @@ fn describe() {
     describe_gauge!(RESIDENT_BYTES, Unit::Bytes, "Memory of the process that is in RAM");
     describe_gauge!(SESSIONS, "Editors' sockets");
     describe_counter!(SESSIONS_CLOSED, "Sessions that the server ended, by reason");
+    describe_counter!(LINKS_ENDED, "Links to other regions that ended, by reason");
+    describe_counter!(PEERS_REFUSED, "Connections between regions that became no link, by reason");
     describe_counter!(DIVERGENCE, "Entries of other regions that this one does not show as they do");
     describe_counter!(SESSIONS_LAGGING, "Sessions whose outbox was full and that were resynced");
     describe_gauge!(DOCUMENTS_OPEN, "Documents in memory");

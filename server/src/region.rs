@@ -6,6 +6,7 @@ use crate::auth::Authenticator;
 use crate::config::Settings;
 use crate::documents::Documents;
 use crate::http::Origins;
+use crate::peers::Peers;
 use metrics_exporter_prometheus::PrometheusHandle;
 use quire_protocol::ids::{DocId, ReplicaId};
 use quire_storage::{
@@ -23,6 +24,7 @@ pub(crate) struct Region {
     pub(crate) metrics: PrometheusHandle,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) documents: Arc<Documents>,
+    pub(crate) peers: Arc<Peers>,
     /// Rings after each commit.
     pub(crate) commits: Arc<Notify>,
     /// Cancelled when the region begins to stop.
@@ -51,8 +53,14 @@ impl Region {
 /// Tells metrics, open documents, and whoever waits for a frontier, of each commit.
 pub(crate) struct Observer {
     pub(crate) commits: Arc<Notify>,
-    /// Set before the first commit: documents need the committer that this observes.
-    pub(crate) documents: Arc<OnceLock<Arc<Documents>>>,
+    /// Set before the first commit: they need the committer that this observes.
+    pub(crate) told: Arc<OnceLock<Told>>,
+}
+
+/// Who is told of commits besides those who asked for them.
+pub(crate) struct Told {
+    pub(crate) documents: Arc<Documents>,
+    pub(crate) peers: Arc<Peers>,
 }
 
 impl CommitObserver for Observer {
@@ -62,11 +70,14 @@ impl CommitObserver for Observer {
         metrics::histogram!(crate::metrics::COMMIT_ENTRIES).record(commit.entries as f64);
         metrics::counter!(crate::metrics::COMMIT_BYTES).increment(commit.bytes as u64);
         self.commits.notify_waiters();
+        if let Some(told) = self.told.get() {
+            told.peers.committed();
+        }
     }
 
     fn applied(&mut self, entries: Vec<(DocId, TailEntry)>) {
-        if let Some(documents) = self.documents.get() {
-            documents.deliver(entries);
+        if let Some(told) = self.told.get() {
+            told.documents.deliver(entries);
         }
     }
 
@@ -77,7 +88,12 @@ impl CommitObserver for Observer {
 }
 
 /// The log in a data directory.
-pub(crate) fn open_log(path: &std::path::Path, replica: u16) -> Result<Arc<dyn Log>, OpenError> {
-    let options = RedbLogOptions::new(ReplicaId(replica));
+pub(crate) fn open_log(
+    path: &std::path::Path,
+    replica: u16,
+    cluster: &str,
+) -> Result<Arc<dyn Log>, OpenError> {
+    let cluster = crate::peers::cluster_id(cluster);
+    let options = RedbLogOptions { cluster, ..RedbLogOptions::new(ReplicaId(replica)) };
     Ok(Arc::new(RedbLog::open(path, &options)?))
 }

@@ -9,7 +9,8 @@ use crate::config::{Config, Limits};
 use crate::documents::{self, Documents};
 use crate::http::{self, Origins};
 use crate::net::{self, Door};
-use crate::region::{Observer, Region};
+use crate::peers::Peers;
+use crate::region::{Observer, Region, Told};
 use crate::sessions::{self, Rate, Sessions};
 use quire_storage::{Committer, CommitterLimits, Health, Log, OpenError};
 use std::net::SocketAddr;
@@ -87,9 +88,10 @@ impl std::fmt::Debug for Running {
 /// When the data directory cannot be used. Nothing has changed then.
 pub async fn start(config: Config, listener: TcpListener) -> Result<Running, StartError> {
     let (path, replica) = (config.settings.data.clone(), config.settings.replica);
+    let cluster = config.settings.cluster.clone();
     check_directory(&path)?;
     let open = move || {
-        crate::region::open_log(&path, replica).map_err(|error| match error {
+        crate::region::open_log(&path, replica, &cluster).map_err(|error| match error {
             OpenError::Directory { reason, .. } => StartError::Data { path, reason: reason.to_string() },
             error => StartError::Log { path, error },
         })
@@ -107,15 +109,19 @@ pub async fn start(config: Config, listener: TcpListener) -> Result<Running, Sta
 /// When called outside a tokio runtime.
 pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> Result<Running, StartError> {
     let address = listener.local_addr()?;
-    let Config { settings, authenticator, tls } = config;
+    let Config { settings, authenticator, tls, secret } = config;
     let metrics = crate::metrics::install();
     let commits = Arc::new(Notify::new());
     let limits = &settings.limits;
-    let observed = Arc::new(OnceLock::new());
-    let observer = Observer { commits: commits.clone(), documents: observed.clone() };
+    let told = Arc::new(OnceLock::new());
+    let observer = Observer { commits: commits.clone(), told: told.clone() };
     let committer = Committer::start(log.clone(), unix_ms, CommitterLimits::default(), observer)?;
     let documents = Documents::new(log.clone(), committer.appender(), document_options(limits));
-    observed.get_or_init(|| documents.clone());
+    let closing = CancellationToken::new();
+    let (log_of_peers, appender) = (log.clone(), committer.appender());
+    let peers =
+        Peers::new(&settings, secret, log_of_peers, appender, documents.clone(), CancellationToken::new());
+    told.get_or_init(|| Told { documents: documents.clone(), peers: peers.clone() });
     let sessions = Sessions::new(documents.clone(), authenticator.clone(), session_options(limits));
     let region = Arc::new(Region {
         origins: Origins::new(&settings.allow_origin, address.ip()),
@@ -124,8 +130,9 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
         metrics: metrics.clone(),
         log,
         documents,
+        peers,
         commits,
-        closing: CancellationToken::new(),
+        closing,
     });
     let (cut, connections) = (CancellationToken::new(), TaskTracker::new());
     let door = Door {
@@ -140,6 +147,7 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let limits = region.settings.limits.clone();
     let serving = tokio::spawn(async move { net::serve(door, app, &limits).await });
     let upkeep = tokio::spawn(crate::metrics::keep_up(metrics));
+    region.peers.start();
     Ok(Running { address, tls, region, sessions, committer, cut, connections, serving, upkeep })
 }
 
@@ -196,7 +204,7 @@ fn session_options(limits: &Limits) -> sessions::Options {
     }
 }
 
-fn ms(span: Duration) -> u64 {
+pub(crate) fn ms(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -232,6 +240,8 @@ impl Running {
         if tokio::time::timeout(drain + GOODBYE_MAX, sessions.drain(drain)).await.is_err() {
             tracing::warn!(sessions = sessions.count(), "leaving sessions that did not end in time");
         }
+        // Links go last: what sessions have just written still goes to the other regions.
+        region.peers.stop().await;
         if tokio::time::timeout(GOODBYE_MAX, connections.wait()).await.is_err() {
             tracing::warn!(connections = connections.len(), "cutting connections that did not end in time");
             cut.cancel();

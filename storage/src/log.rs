@@ -203,6 +203,10 @@ pub trait Log: Send + Sync + 'static {
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadBatchesError>;
 
+    /// Reads as [`Log::read_batches`] does where that needs no disk; none where it does. Never blocks for
+    /// longer than a lock is held: for async tasks too.
+    fn read_recent(&self, from: Dot, max_bytes: usize) -> Option<Vec<Bytes>>;
+
     /// Says what to keep for peers, from the next checkpoint on.
     fn truncate(&self, retention: Retention);
 

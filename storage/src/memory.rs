@@ -305,6 +305,10 @@ impl Log for MemoryLog {
         Ok(taken)
     }
 
+    fn read_recent(&self, from: Dot, max_bytes: usize) -> Option<Vec<Bytes>> {
+        self.read_batches(from.stream, from.seq, max_bytes).ok()
+    }
+
     fn truncate(&self, retention: Retention) {
         self.state().retention = retention;
     }

@@ -1,24 +1,20 @@
 //! A small HTTP client for the commands that ask a running server.
 //!
 //! One connection per request, on the HTTP and TLS that the server itself is made of, so that no
-//! second stack is built. For TLS the system's certificates count; `SSL_CERT_FILE` names others.
+//! second stack is built.
 //!
 //! Invariant: every wait has an end, and no answer takes more memory than the stated bound.
 
+use crate::net::{Stream, dial};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::http::{Method, Request, StatusCode, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use std::fmt::Display;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 /// A server that is there answers sooner.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -125,16 +121,9 @@ impl Client {
     async fn connect(&self) -> Result<Box<dyn Stream>, ClientError> {
         let connected = tokio::time::timeout(CONNECT_MAX, async {
             let tls = self.uri.scheme_str() == Some("https");
-            let host = self.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+            let host = self.uri.host().unwrap_or_default();
             let port = self.uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-            let stream = TcpStream::connect((host, port)).await.map_err(|error| self.unreachable(&error))?;
-            if !tls {
-                return Ok(Box::new(stream) as Box<dyn Stream>);
-            }
-            let name = ServerName::try_from(host.to_owned()).map_err(|error| self.unreachable(&error))?;
-            let config = tls_config().map_err(|error| self.unreachable(&error))?;
-            let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-            Ok(Box::new(stream.map_err(|error| self.unreachable(&error))?) as Box<dyn Stream>)
+            dial(host, port, tls).await.map_err(|error| self.unreachable(&error))
         });
         connected.await.unwrap_or_else(|_| Err(self.unreachable(&"it took too long")))
     }
@@ -162,16 +151,4 @@ impl Client {
             }),
         }
     }
-}
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
-fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    // Certificates that cannot be read are as good as absent: the handshake says what is missing.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider);
-    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
 }

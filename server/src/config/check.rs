@@ -4,8 +4,9 @@
 
 use super::file::read_small;
 use super::problem::{Problem, Problems, Source};
-use super::settings::{AuthMode, Settings};
+use super::settings::{AuthMode, RegionRole, Settings};
 use crate::auth::{Authenticator, JwtKey};
+use crate::peers::Secret;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -22,6 +23,8 @@ pub struct Config {
     pub authenticator: Arc<Authenticator>,
     /// How connections are encrypted, if they are.
     pub tls: Option<Tls>,
+    /// What regions of the cluster prove to each other that they know; none for a region on its own.
+    pub secret: Option<Secret>,
 }
 
 /// A certificate and its key, ready for handshakes.
@@ -47,11 +50,12 @@ pub(super) fn check(
     let mut checking = Checking { origins, problems };
     let authenticator = checking.authenticator(&settings);
     let tls = checking.tls(&settings);
+    let secret = checking.secret(&settings);
     checking.exposure(&settings);
     checking.limits(&settings);
     match authenticator {
         Some(authenticator) if checking.problems.is_empty() => {
-            Ok(Config { settings, authenticator: Arc::new(authenticator), tls })
+            Ok(Config { settings, authenticator: Arc::new(authenticator), tls, secret })
         }
         _ => Err(Problems(checking.problems)),
     }
@@ -119,6 +123,21 @@ impl Checking<'_> {
                 None
             }
         }
+    }
+
+    fn secret(&mut self, settings: &Settings) -> Option<Secret> {
+        let Some(path) = &settings.cluster_secret_file else {
+            if !settings.peers.is_empty() {
+                self.problem("cluster-secret-file", "peers need a secret to share", Some(Secret::ACCEPTED));
+            }
+            if settings.role == RegionRole::Follower {
+                self.problem("role", "a follower needs a cluster to follow", Some("cluster-secret-file"));
+            }
+            return None;
+        };
+        let secret = read(path)
+            .and_then(|bytes| Secret::parse(&bytes).map_err(|error| format!("{}: {error}", path.display())));
+        secret.map_err(|message| self.problem("cluster-secret-file", message, Some(Secret::ACCEPTED))).ok()
     }
 
     fn exposure(&mut self, settings: &Settings) {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: what `show` writes, `set` reads back to the same value.
 
-use super::settings::{AuthMode, LogFormat, Settings};
+use super::settings::{AuthMode, LogFormat, RegionRole, Settings};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -23,6 +23,10 @@ pub(crate) enum Field {
     Replica(fn(&mut Settings) -> &mut u16),
     /// Who may come in.
     Auth(fn(&mut Settings) -> &mut AuthMode),
+    /// What the region does in its cluster.
+    Role(fn(&mut Settings) -> &mut RegionRole),
+    /// Other regions' URLs; may be given several times.
+    Peers(fn(&mut Settings) -> &mut Vec<String>),
     /// How log lines are written.
     Log(fn(&mut Settings) -> &mut LogFormat),
     /// How much is logged.
@@ -53,7 +57,7 @@ impl Field {
 
     /// Whether several values add up.
     pub(crate) const fn is_list(&self) -> bool {
-        matches!(self, Self::Origins(_))
+        matches!(self, Self::Origins(_) | Self::Peers(_))
     }
 
     /// What stands for the value in the help text.
@@ -65,6 +69,8 @@ impl Field {
             Self::Name(_) => "NAME",
             Self::Replica(_) | Self::Count(..) => "N",
             Self::Auth(_) => "none|jwt",
+            Self::Role(_) => "leader|follower",
+            Self::Peers(_) => "URL",
             Self::Log(_) => "text|json",
             Self::Level(_) => "LEVEL",
             Self::Switch(_) => "true|false",
@@ -84,6 +90,10 @@ impl Field {
             }
             Self::Replica(_) => "a whole number from 1 to 65535".to_owned(),
             Self::Auth(_) => "none or jwt".to_owned(),
+            Self::Role(_) => "leader or follower".to_owned(),
+            Self::Peers(_) => {
+                "the WebSocket URL of a region, such as ws://10.0.0.2:8080 or wss://us.example.com".to_owned()
+            }
             Self::Log(_) => "text or json".to_owned(),
             Self::Level(_) => "error, warn, info, debug or trace".to_owned(),
             Self::Switch(_) => "true or false".to_owned(),
@@ -119,6 +129,14 @@ impl Field {
                     _ => return Err(Refused),
                 };
             }
+            Self::Role(at) => {
+                *at(settings) = match text {
+                    "leader" => RegionRole::Leader,
+                    "follower" => RegionRole::Follower,
+                    _ => return Err(Refused),
+                };
+            }
+            Self::Peers(at) => at(settings).push(parse_peer(text)?),
             Self::Log(at) => {
                 *at(settings) = match text {
                     "text" => LogFormat::Text,
@@ -153,6 +171,14 @@ impl Field {
                 }
                 .to_owned(),
             ),
+            Self::Role(at) => Some(
+                match at(settings) {
+                    RegionRole::Leader => "leader",
+                    RegionRole::Follower => "follower",
+                }
+                .to_owned(),
+            ),
+            Self::Peers(at) => (!at(settings).is_empty()).then(|| at(settings).join(", ")),
             Self::Log(at) => Some(
                 match at(settings) {
                     LogFormat::Text => "text",
@@ -202,6 +228,17 @@ fn parse_origin(text: &str) -> Result<String, Refused> {
     Ok(text)
 }
 
+/// A peer's address without a path: that is always the same.
+fn parse_peer(text: &str) -> Result<String, Refused> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    let authority = text.strip_prefix("wss://").or_else(|| text.strip_prefix("ws://")).ok_or(Refused)?;
+    let parsed: axum::http::uri::Authority = authority.parse().map_err(|_| Refused)?;
+    if authority.contains('@') || parsed.host().is_empty() {
+        return Err(Refused);
+    }
+    Ok(text.to_owned())
+}
+
 fn within<T: PartialOrd>(value: Option<T>, range: &RangeInclusive<T>) -> Result<T, Refused> {
     value.filter(|value| range.contains(value)).ok_or(Refused)
 }
@@ -236,6 +273,16 @@ mod tests {
         assert_eq!(parse_bytes("99999999999GiB"), None);
         assert_eq!(show_bytes(16 << 20), "16MiB");
         assert_eq!(show_bytes(1000), "1000");
+    }
+
+    #[test]
+    fn a_peer_is_a_websocket_address_without_a_path() {
+        assert_eq!(parse_peer("wss://Us.example.com/").ok().as_deref(), Some("wss://Us.example.com"));
+        assert_eq!(parse_peer("ws://[::1]:8080").ok().as_deref(), Some("ws://[::1]:8080"));
+        for refused in ["us.example.com", "http://us", "ws://", "ws://a/peer/v1", "ws://me@host", "ws://a b"]
+        {
+            assert!(parse_peer(refused).is_err(), "{refused}");
+        }
     }
 
     #[test]

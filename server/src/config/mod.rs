@@ -17,5 +17,5 @@ pub use check::{Config, Tls};
 pub(crate) use file::read_small;
 pub use load::{Sources, load};
 pub use problem::{Problem, Problems, Source};
-pub use settings::{AuthMode, Limits, LogFormat, Settings};
+pub use settings::{AuthMode, Limits, LogFormat, RegionRole, Settings};
 pub(crate) use table::{SETTINGS, Setting};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+const GIB: usize = 1024 * MIB;
 
 /// Who may come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,15 @@ pub enum AuthMode {
     None,
     /// A JWT says which documents its bearer may read or write.
     Jwt,
+}
+
+/// What a region does in its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegionRole {
+    /// It takes writes.
+    Leader,
+    /// It takes none, and serves what it has received.
+    Follower,
 }
 
 /// How log lines are written to stderr.
@@ -39,6 +49,14 @@ pub struct Settings {
     pub region: String,
     /// The replica's number in its cluster.
     pub replica: u16,
+    /// The cluster's name. Regions of different clusters have no links.
+    pub cluster: String,
+    /// What this region does in it.
+    pub role: RegionRole,
+    /// The other regions that this one dials: WebSocket URLs.
+    pub peers: Vec<String>,
+    /// The secret that all regions of the cluster share.
+    pub cluster_secret_file: Option<PathBuf>,
     /// Who may come in.
     pub auth: AuthMode,
     /// The key that JWTs are verified with.
@@ -98,6 +116,10 @@ pub struct Limits {
     pub preauth_documents: usize,
     /// How long a socket may stay without authentication.
     pub preauth: Duration,
+    /// Bytes of the log kept for a peer that is behind or away.
+    pub kept_bytes: usize,
+    /// How long the log is kept for a peer that is behind or away.
+    pub kept: Duration,
     /// How long a stop may take before what is left is cut.
     pub drain: Duration,
     /// How long a document nobody uses stays in memory.
@@ -111,6 +133,10 @@ impl Default for Settings {
             data: PathBuf::from("./quire-data"),
             region: "local".to_owned(),
             replica: 1,
+            cluster: "quire".to_owned(),
+            role: RegionRole::Leader,
+            peers: Vec::new(),
+            cluster_secret_file: None,
             auth: AuthMode::None,
             jwt_key_file: None,
             tls_cert: None,
@@ -153,6 +179,9 @@ impl Default for Limits {
             preauth_bytes: 5 * MIB,
             preauth_documents: 100,
             preauth: Duration::from_secs(10),
+            // A day's writing of some thousand people, and no more than a small disk has to spare.
+            kept_bytes: 4 * GIB,
+            kept: Duration::from_secs(3 * 86_400),
             drain: Duration::from_secs(10),
             unload: Duration::from_secs(30),
         }

@@ -48,6 +48,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row("data", Field::Path(|s| &mut s.data), "Data directory; it must exist"),
     row("region", Field::Name(|s| &mut s.region), "Name of this region"),
     row("replica", Field::Replica(|s| &mut s.replica), "Number of this replica, unique in its cluster"),
+    row("cluster", Field::Name(|s| &mut s.cluster), "Name of the cluster, the same in all its regions"),
+    row("role", Field::Role(|s| &mut s.role), "Whether this region takes writes"),
+    row("peer", Field::Peers(|s| &mut s.peers), "Another region to dial; may be given several times"),
+    row(
+        "cluster-secret-file",
+        Field::OptionalPath(|s| &mut s.cluster_secret_file),
+        "Secret that all regions of the cluster share: at least 32 bytes",
+    ),
     row("auth", Field::Auth(|s| &mut s.auth), "Who may come in"),
     row(
         "jwt-key-file",
@@ -147,6 +155,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "How long a socket may stay without authentication",
     ),
     row(
+        "max-kept-bytes",
+        Field::Bytes(|s| &mut s.limits.kept_bytes, MIB..=1024 * GIB),
+        "Bytes of the log kept for a peer that is behind; beyond it the peer gets a snapshot",
+    ),
+    row(
+        "max-kept-seconds",
+        Field::Seconds(|s| &mut s.limits.kept, 60..=365 * DAY_SECONDS),
+        "How long the log is kept for a peer that is behind",
+    ),
+    row(
         "drain-seconds",
         Field::Seconds(|s| &mut s.limits.drain, 0..=DAY_SECONDS),
         "How long a stop may take to close its sessions",
@@ -181,8 +199,20 @@ mod tests {
     fn no_two_rows_share_a_value() {
         for setting in SETTINGS {
             let mut settings = Settings::default();
-            let other =
-                ["192.0.2.1:1", "jwt", "json", "debug", "true", "https://a", "a", "2", "70000", "2MiB"];
+            let other = [
+                "192.0.2.1:1",
+                "ws://a:1",
+                "follower",
+                "jwt",
+                "json",
+                "debug",
+                "true",
+                "https://a",
+                "a",
+                "2",
+                "70000",
+                "2MiB",
+            ];
             let before: Vec<_> = SETTINGS.iter().map(|row| row.field.show(&mut settings)).collect();
             for text in other {
                 let _ = setting.field.set(&mut settings, text);

@@ -59,13 +59,19 @@ impl Documents {
         }
     }
 
+    /// Whether documents keep up with what other regions write.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.backlog.bytes.load(Ordering::Acquire) <= APPLIED_BYTES_MAX
+    }
+
     /// Waits until documents have caught up with what other regions wrote.
     pub async fn caught_up(&self) {
         loop {
             let room = self.backlog.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            if self.backlog.bytes.load(Ordering::Acquire) <= APPLIED_BYTES_MAX {
+            if self.has_room() {
                 return;
             }
             room.await;

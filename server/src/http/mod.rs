@@ -8,6 +8,7 @@ mod documents;
 mod operate;
 mod origin;
 mod problem;
+mod regions;
 mod request;
 mod routes;
 mod seed;

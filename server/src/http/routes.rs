@@ -3,7 +3,7 @@
 //! Invariant: a route that is served stands in the table, and so in the document.
 
 use super::problem::{Kind, Problem};
-use super::{assets, documents, operate, request};
+use super::{assets, documents, operate, regions, request};
 use crate::region::Region;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -47,6 +47,9 @@ pub(super) fn routes() -> Vec<Route> {
         route("get", "/readyz", operate::readyz),
         route("get", "/metrics", operate::metrics),
         route("get", "/openapi.json", operate::openapi),
+        route("get", "/healthz/peers", regions::health),
+        route("get", "/peer/v1", regions::peer),
+        route("get", "/v1/regions", regions::list),
         route("get", "/v1/docs", documents::list),
         route("post", "/v1/docs", documents::create),
         route("get", "/v1/docs/{name}", documents::info),

@@ -2,8 +2,10 @@
 //!
 //! Knows addresses and bytes; never what a request means.
 
+mod dial;
 mod listener;
 mod places;
 mod socket;
 
+pub(crate) use dial::{Stream, dial};
 pub(crate) use listener::{Door, serve};

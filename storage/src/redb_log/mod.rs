@@ -281,15 +281,14 @@ impl Log for RedbLog {
         from: Seq,
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, ReadBatchesError> {
+        if let Some(batches) = self.read_recent(Dot { stream, seq: from }, max_bytes) {
+            return Ok(batches);
+        }
         let (first_recent, recent, next, cut) = {
             let state = self.shared.state();
             let next = Seq(state.recent.head().end_of(stream).0.0 + 1);
             let first_recent = state.recent.first_batch(stream);
             let recent = state.recent.batches(stream, from, max_bytes);
-            // What was received lately lies in memory: the store need not be asked.
-            if from >= next || first_recent.is_some_and(|first| first <= from) {
-                return Ok(recent.into_iter().map(|(_, bytes)| bytes).collect());
-            }
             (first_recent, recent, next, self.shared.store.cut().map_err(LoadError::from)?)
         };
         let (first_kept, kept) = cut.kept(stream, from, max_bytes).map_err(LoadError::from)?;
@@ -307,6 +306,15 @@ impl Log for RedbLog {
             *i == 0 || bytes <= max_bytes
         });
         Ok(within.map(|(_, batch)| batch).collect())
+    }
+
+    fn read_recent(&self, from: Dot, max_bytes: usize) -> Option<Vec<Bytes>> {
+        let state = self.shared.state();
+        let (last, _) = state.recent.head().end_of(from.stream);
+        // What was received lately lies in memory.
+        let here = state.recent.first_batch(from.stream).is_some_and(|first| first <= from.seq);
+        let batches = state.recent.batches(from.stream, from.seq, max_bytes);
+        (from.seq > last || here).then(|| batches.into_iter().map(|(_, bytes)| bytes).collect())
     }
 
     fn truncate(&self, retention: Retention) {

@@ -1,0 +1,111 @@
+//! The regions of the cluster: how it goes between this one and each of the others.
+
+use super::bearer::Bearer;
+use super::problem::{Kind, Problem};
+use crate::config::RegionRole;
+use crate::peers::{NoLink, PeerProblem, PeerStatus, accept};
+use crate::region::Region;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+#[derive(Serialize)]
+struct Regions {
+    /// This region.
+    region: Here,
+    /// The others, as this one sees them.
+    peers: Vec<PeerStatus>,
+}
+
+#[derive(Serialize)]
+struct Here {
+    name: String,
+    replica: u16,
+    incarnation: u16,
+    cluster: String,
+    role: &'static str,
+    /// Entries that have come from other regions and wait for their causes.
+    waiting_entries: u64,
+    /// Per stream, the last entry that is durable here, and the last that documents show.
+    streams: Vec<StreamStatus>,
+}
+
+#[derive(Serialize)]
+struct StreamStatus {
+    replica: u16,
+    incarnation: u16,
+    received: u64,
+    applied: u64,
+}
+
+/// This region, and how it goes between it and each of the others.
+pub(super) async fn list(State(region): State<Arc<Region>>, _bearer: Bearer) -> Response {
+    let (settings, own) = (&region.settings, region.log.stream());
+    let (received, applied) = (region.log.received(), region.log.applied());
+    let streams = received.iter().map(|dot| StreamStatus {
+        replica: dot.stream.replica.0,
+        incarnation: dot.stream.incarnation.0,
+        received: dot.seq.0,
+        applied: applied.get(dot.stream).0,
+    });
+    let here = Here {
+        name: settings.region.clone(),
+        replica: own.replica.0,
+        incarnation: own.incarnation.0,
+        cluster: settings.cluster.clone(),
+        role: match settings.role {
+            RegionRole::Leader => "leader",
+            RegionRole::Follower => "follower",
+        },
+        waiting_entries: region.log.stats().waiting,
+        streams: streams.collect(),
+    };
+    Json(Regions { region: here, peers: region.peers.status() }).into_response()
+}
+
+/// Whether this region has a link to every other one, and what is wrong where it has not. It serves its
+/// own editors whatever this says.
+pub(super) async fn health(State(region): State<Arc<Region>>) -> Response {
+    let peers = region.peers.status();
+    let mut text = String::new();
+    let mut well = true;
+    for peer in &peers {
+        let who = match (peer.replica, &peer.url) {
+            (Some(replica), _) => format!("replica {replica}"),
+            (None, Some(url)) => url.clone(),
+            (None, None) => continue,
+        };
+        match &peer.problem {
+            None => text.push_str(&format!("{who}: ok\n")),
+            Some(problem) => {
+                well = false;
+                let PeerProblem { kind, cause, remedy } = problem;
+                text.push_str(&format!("{who}: {kind}: {cause}; {remedy}\n"));
+            }
+        }
+    }
+    if peers.is_empty() {
+        text.push_str("ok: this region has no peers\n");
+    }
+    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, text).into_response()
+}
+
+/// Another region has dialled this one.
+pub(super) async fn peer(
+    State(region): State<Arc<Region>>,
+    ConnectInfo(address): ConnectInfo<SocketAddr>,
+    request: Request<Body>,
+) -> Response {
+    match accept(&region.peers, request, address) {
+        Ok(response) => response,
+        Err(error @ NoLink::Full) => Problem::new(Kind::Unavailable, error.to_string()).into_response(),
+        Err(error @ NoLink::Alone) => Problem::new(Kind::NotFound, error.to_string()).into_response(),
+        Err(error @ NoLink::NoWebSocket) => Problem::new(Kind::BadRequest, error.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,271 @@
+//! One link over its connection: a dumb loop around its machine.
+//!
+//! Frames, commits, reads and the passing of time go in; what comes out is carried out in order. A writer
+//! of its own keeps a slow connection from holding up what the peer sends.
+
+use super::links::{Peers, Place};
+use super::wire::{self, Socket};
+use bytes::Bytes;
+use futures_util::stream::SplitSink;
+use futures_util::{SinkExt as _, StreamExt as _};
+use quire_protocol::batch::EncodedBatch;
+use quire_protocol::gate::Arrival;
+use quire_protocol::ids::Dot;
+use quire_protocol::link::{Bye, ByeReason, Ends, Found, Hello, Input, Link, Message, Output};
+use quire_protocol::time::Time;
+use quire_storage::{AppendError, Log, ReadBatchesError};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Sleep;
+use tokio_tungstenite::tungstenite;
+
+/// Awareness is dropped while so many bytes wait for the connection.
+const EPHEMERAL_QUEUE_BYTES_MAX: usize = 64 << 10;
+/// A peer's connection that takes nothing for this long is given up.
+const STALL_MAX: Duration = Duration::from_secs(10);
+/// A closing connection gets this long for its last words.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+type Stored = Result<Vec<Arrival>, AppendError>;
+
+struct Driver<'a> {
+    peers: &'a Arc<Peers>,
+    place: &'a Place,
+    link: Link,
+    began: Instant,
+    frames: mpsc::UnboundedSender<Bytes>,
+    /// Bytes that wait for the connection.
+    queued: Arc<AtomicUsize>,
+    /// Batches of this turn, which go to the log together.
+    batches: Vec<Arc<EncodedBatch>>,
+    stored: mpsc::UnboundedSender<Stored>,
+    reading: Option<Pin<Box<dyn Future<Output = Found> + Send>>>,
+    wake: Option<Time>,
+    alarm: Pin<Box<Sleep>>,
+    closed: Option<Bye>,
+}
+
+/// Serves a link until it ends, and says why it did.
+pub(super) async fn run(
+    peers: &Arc<Peers>,
+    place: &Place,
+    socket: Socket,
+    hello: &Hello,
+    mut stop: oneshot::Receiver<Bye>,
+) -> Bye {
+    let (sink, mut stream) = socket.split();
+    let (frames, to_write) = mpsc::unbounded_channel();
+    let (stored, mut answers) = mpsc::unbounded_channel();
+    let queued = Arc::new(AtomicUsize::new(0));
+    let mut writer = tokio::spawn(write(sink, to_write, queued.clone()));
+    let mut received = peers.received.subscribe();
+    let mut hears = peers.hears.subscribe();
+    let mut own = peers.stream.subscribe();
+
+    let mut out = Vec::new();
+    let began = Instant::now();
+    let ends = Ends { own: *own.borrow_and_update(), peer: place.peer, role: hello.role };
+    let durable = peers.log.received();
+    received.mark_unchanged();
+    let heard = hears.borrow_and_update().clone();
+    let link = Link::new(Time(0), ends, durable, heard, crate::run::unix_ms(), &mut out);
+    let mut driver = Driver {
+        peers,
+        place,
+        link,
+        began,
+        frames,
+        queued,
+        batches: Vec::new(),
+        stored,
+        reading: None,
+        wake: None,
+        alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        closed: None,
+    };
+    driver.carry_out(&mut out);
+    // What was committed while the link was made.
+    driver.handle(Input::Received(peers.log.received()));
+
+    let bye = loop {
+        if let Some(bye) = driver.closed.take() {
+            break bye;
+        }
+        let has_room = peers.documents.has_room();
+        tokio::select! {
+            frame = wire::next(&mut stream), if has_room => match frame {
+                Some(Ok(frame)) => driver.handle(Input::Frame { frame, wall_ms: crate::run::unix_ms() }),
+                Some(Err(error)) => break gone(error.to_string()),
+                None => break gone("the peer closed the connection".to_owned()),
+            },
+            () = peers.documents.caught_up(), if !has_room => {}
+            Some(answer) = answers.recv() => driver.handle(match answer {
+                Ok(arrivals) => Input::Stored(arrivals),
+                Err(_) => Input::StoreFailed,
+            }),
+            found = found(&mut driver.reading) => driver.handle(Input::Read(found)),
+            Ok(()) = received.changed() => {
+                let durable = received.borrow_and_update().clone();
+                driver.handle(Input::Received(durable));
+            }
+            Ok(()) = hears.changed() => {
+                let heard = hears.borrow_and_update().clone();
+                driver.handle(Input::Hears(heard));
+            }
+            Ok(()) = own.changed() => {
+                let stream = *own.borrow_and_update();
+                driver.handle(Input::Renewed(stream));
+            }
+            () = driver.alarm.as_mut(), if driver.wake.is_some() => {
+                driver.wake = None;
+                driver.handle(Input::Tick { wall_ms: crate::run::unix_ms() });
+                driver.note();
+            }
+            Ok(bye) = &mut stop => driver.handle(Input::Stop(bye)),
+            ended = &mut writer => break gone(ended.unwrap_or_else(|error| error.to_string())),
+            () = peers.closing.cancelled() => {
+                let detail = "the region stops".to_owned();
+                driver.handle(Input::Stop(Bye { reason: ByeReason::Stopping, detail }));
+            }
+        }
+    };
+    driver.note();
+    // Ends the writer, once it has written the last words.
+    drop(driver);
+    if tokio::time::timeout(CLOSE_MAX, &mut writer).await.is_err() {
+        writer.abort();
+    }
+    bye
+}
+
+fn gone(detail: String) -> Bye {
+    Bye { reason: ByeReason::Silent, detail }
+}
+
+/// The answer to the read that is under way; never where there is none.
+async fn found(reading: &mut Option<Pin<Box<dyn Future<Output = Found> + Send>>>) -> Found {
+    match reading {
+        Some(read) => {
+            let found = read.as_mut().await;
+            *reading = None;
+            found
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl Driver<'_> {
+    fn now(&self) -> Time {
+        Time(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn handle(&mut self, input: Input) {
+        let mut out = Vec::new();
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            self.link.handle(self.now(), input, &mut out);
+            next = self.carry_out(&mut out);
+        }
+        if !self.batches.is_empty() {
+            let stored = self.stored.clone();
+            let batches = std::mem::take(&mut self.batches);
+            // Where the link has ended nobody waits for the answer; the batches are kept all the same.
+            self.peers.appender.receive(batches, move |answer| drop(stored.send(answer)));
+        }
+    }
+
+    /// Carries out what the machine ordered. Returns what was found where that took no waiting.
+    fn carry_out(&mut self, out: &mut Vec<Output>) -> Option<Input> {
+        let mut found = None;
+        for output in out.drain(..) {
+            match output {
+                Output::Send(frame) => self.send(frame),
+                Output::SendEphemeral(frame) => {
+                    if self.queued.load(Ordering::Relaxed) <= EPHEMERAL_QUEUE_BYTES_MAX {
+                        self.send(frame);
+                    } else {
+                        metrics::counter!(crate::metrics::AWARENESS_DROPPED).increment(1);
+                    }
+                }
+                Output::Read { from, bytes_max } => match self.peers.log.read_recent(from, bytes_max) {
+                    Some(batches) => found = Some(Input::Read(Found::Batches(batches))),
+                    None => self.reading = Some(Box::pin(read(self.peers.log.clone(), from, bytes_max))),
+                },
+                Output::Store(encoded) => self.batches.push(encoded),
+                Output::Ephemeral { .. } => {}
+                Output::Truncated { stream, first_kept } => {
+                    let cause = format!("it lacks entries of stream {stream} before seq {}", first_kept.0);
+                    self.place.note(self.link.held(), |status| status.behind = Some(cause));
+                }
+                Output::WentBack { held } => self.peers.went_back(held),
+                Output::WakeAt(time) => self.set_alarm(time),
+                Output::Close(bye) => {
+                    self.send(Message::Bye(bye.clone()).encode());
+                    self.closed = Some(bye);
+                }
+            }
+        }
+        found
+    }
+
+    fn send(&self, frame: Bytes) {
+        self.queued.fetch_add(frame.len(), Ordering::Relaxed);
+        // Where the writer has ended, the loop is about to see it.
+        let _ended = self.frames.send(frame);
+    }
+
+    fn set_alarm(&mut self, time: Time) {
+        if self.wake.is_none_or(|wake| time < wake) {
+            self.wake = Some(time);
+            let at = self.began + Duration::from_millis(time.0);
+            self.alarm.as_mut().reset(at.into());
+        }
+    }
+
+    fn note(&self) {
+        let figures = self.link.figures();
+        self.place.note(self.link.held(), |status| status.figures = figures);
+    }
+}
+
+/// Reads batches where the disk may have to be waited for.
+async fn read(log: Arc<dyn Log>, from: Dot, bytes_max: usize) -> Found {
+    let read = tokio::task::spawn_blocking(move || log.read_batches(from.stream, from.seq, bytes_max)).await;
+    match read {
+        Ok(Ok(batches)) => Found::Batches(batches),
+        Ok(Err(ReadBatchesError::Truncated { first_kept })) => Found::Truncated { first_kept },
+        Ok(Err(error)) => Found::Failed(error.to_string()),
+        Err(error) => Found::Failed(error.to_string()),
+    }
+}
+
+/// Writes frames as they come, those that wait together in one go; says why it ended.
+async fn write(
+    mut sink: SplitSink<Socket, tungstenite::Message>,
+    mut frames: mpsc::UnboundedReceiver<Bytes>,
+    queued: Arc<AtomicUsize>,
+) -> String {
+    while let Some(first) = frames.recv().await {
+        let mut bytes = 0;
+        let all = async {
+            let mut next = Some(first);
+            while let Some(frame) = next {
+                bytes += frame.len();
+                sink.feed(tungstenite::Message::Binary(frame)).await?;
+                next = frames.try_recv().ok();
+            }
+            sink.flush().await
+        };
+        match tokio::time::timeout(STALL_MAX, all).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => return "the connection takes nothing".to_owned(),
+        }
+        queued.fetch_sub(bytes, Ordering::Relaxed);
+    }
+    let _closed = tokio::time::timeout(CLOSE_MAX, sink.close()).await;
+    "closed".to_owned()
+}

@@ -1,0 +1,333 @@
+//! One link for each peer, whoever dialled, and what all links share.
+//!
+//! Invariant: a peer has at most one link here, and both sides keep the same connection.
+
+use super::driver;
+use super::handshake::Identity;
+use super::secret::Secret;
+use super::status::{Dialling, LinkStatus, PeerStatus};
+use super::wire::{self, Socket};
+use crate::config::{RegionRole, Settings};
+use crate::documents::Documents;
+use quire_protocol::frontier::Frontier;
+use quire_protocol::ids::{Dot, ReplicaId, StreamId};
+use quire_protocol::link::{Bye, ByeReason, Hello, Message, Role, Side, replaces};
+use quire_storage::{Appender, Log, Retention};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How often is said what the log need no longer keep for peers.
+const RETAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// The links of one region.
+pub(crate) struct Peers {
+    pub(super) secret: Option<Secret>,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) appender: Appender,
+    pub(super) documents: Arc<Documents>,
+    pub(super) closing: CancellationToken,
+    /// What is durable here, told after each commit.
+    pub(super) received: watch::Sender<Frontier>,
+    /// The peers with a link, told when that changes.
+    pub(super) hears: watch::Sender<BTreeSet<ReplicaId>>,
+    /// The stream of this region's own entries.
+    pub(super) stream: watch::Sender<StreamId>,
+    cluster: u128,
+    role: Role,
+    retention: Retention,
+    urls: Vec<String>,
+    state: Mutex<State>,
+    pub(super) tasks: TaskTracker,
+}
+
+#[derive(Default)]
+struct State {
+    links: BTreeMap<ReplicaId, Active>,
+    next_link: u64,
+    /// What each peer was last known to have, while it is away too.
+    held: BTreeMap<ReplicaId, Frontier>,
+    /// How it goes with each URL that is dialled.
+    dialling: BTreeMap<String, Dialling>,
+}
+
+struct Active {
+    number: u64,
+    side: Side,
+    stop: Option<oneshot::Sender<Bye>>,
+    status: LinkStatus,
+}
+
+/// A link's place among the others, until its connection ends.
+pub(super) struct Place {
+    peers: Arc<Peers>,
+    pub(super) peer: ReplicaId,
+    number: u64,
+}
+
+impl Peers {
+    pub(crate) fn new(
+        settings: &Settings,
+        secret: Option<Secret>,
+        log: Arc<dyn Log>,
+        appender: Appender,
+        documents: Arc<Documents>,
+        closing: CancellationToken,
+    ) -> Arc<Self> {
+        let limits = &settings.limits;
+        let retention = Retention {
+            acknowledged: None,
+            bytes_max: limits.kept_bytes as u64,
+            age_ms_max: crate::run::ms(limits.kept),
+        };
+        Arc::new(Self {
+            secret,
+            received: watch::Sender::new(log.received()),
+            hears: watch::Sender::new(BTreeSet::new()),
+            stream: watch::Sender::new(log.stream()),
+            log,
+            appender,
+            documents,
+            closing,
+            cluster: cluster_id(&settings.cluster),
+            role: match settings.role {
+                RegionRole::Leader => Role::Leader,
+                RegionRole::Follower => Role::Follower,
+            },
+            retention,
+            urls: settings.peers.clone(),
+            state: Mutex::default(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What is changed under the lock is changed by single steps that do not panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who this region is to its peers.
+    pub(super) fn identity(&self) -> Identity {
+        let stream = *self.stream.borrow();
+        Identity { cluster: self.cluster, stream, role: self.role, schema: [0; 16] }
+    }
+
+    /// Begins to dial the peers that the configuration names, and to tell the log what to keep.
+    pub(crate) fn start(self: &Arc<Self>) {
+        if self.secret.is_none() {
+            return;
+        }
+        self.retain();
+        for url in &self.urls {
+            self.tasks.spawn(super::dial::run(self.clone(), url.clone()));
+        }
+        let peers = self.clone();
+        self.tasks.spawn(async move {
+            while !peers.closing.is_cancelled() {
+                peers.retain();
+                tokio::select! {
+                    () = tokio::time::sleep(RETAIN_EVERY) => {}
+                    () = peers.closing.cancelled() => {}
+                }
+            }
+        });
+    }
+
+    /// Tells the links what is durable now.
+    pub(crate) fn committed(&self) {
+        if self.received.receiver_count() > 0 {
+            self.received.send_replace(self.log.received());
+        }
+    }
+
+    /// Says what the log is to keep: whatever a peer is not known to have, one that was never heard
+    /// included.
+    fn retain(&self) {
+        let state = self.state();
+        let unheard = state.dialling.values().any(|dialling| dialling.replica.is_none())
+            || state.dialling.len() < self.urls.len();
+        let mut acknowledged = unheard.then(Frontier::new);
+        for held in state.held.values() {
+            acknowledged = Some(match acknowledged {
+                None => held.clone(),
+                Some(known) => meet(&known, held),
+            });
+        }
+        drop(state);
+        self.log.truncate(Retention { acknowledged, ..self.retention.clone() });
+    }
+
+    /// Gives a connection the place of the link to its peer, if it is the one that both sides keep. The
+    /// one before it is ended.
+    ///
+    /// # Errors
+    /// Why the connection is not kept.
+    pub(super) fn take_place(
+        self: &Arc<Self>,
+        hello: &Hello,
+        side: Side,
+    ) -> Result<(Place, oneshot::Receiver<Bye>), Bye> {
+        let (me, peer) = (self.stream.borrow().replica, hello.stream.replica);
+        let mut state = self.state();
+        let replaced = |detail: &str| Bye { reason: ByeReason::Replaced, detail: detail.to_owned() };
+        if let Some(active) = state.links.get_mut(&peer) {
+            if !replaces(me, peer, active.side, side) {
+                return Err(replaced("the two regions have a link already"));
+            }
+            if let Some(stop) = active.stop.take() {
+                // One that ends by itself at this moment needs not be told.
+                let _ended = stop.send(replaced("a newer connection took its place"));
+            }
+        }
+        let number = state.next_link;
+        state.next_link += 1;
+        let (stop, stopped) = oneshot::channel();
+        let status = LinkStatus::new(hello);
+        state.held.entry(peer).or_default();
+        state.links.insert(peer, Active { number, side, stop: Some(stop), status });
+        drop(state);
+        self.tell_hears();
+        Ok((Place { peers: self.clone(), peer, number }, stopped))
+    }
+
+    fn tell_hears(&self) {
+        let hears = self.state().links.keys().copied().collect();
+        self.hears.send_replace(hears);
+    }
+
+    /// Serves a peer over its connection until that ends, and returns why it ended.
+    ///
+    /// # Errors
+    /// When the connection is not the one that both sides keep; the peer has been told.
+    pub(super) async fn serve(
+        self: &Arc<Self>,
+        mut socket: Socket,
+        hello: &Hello,
+        side: Side,
+    ) -> Result<Bye, Bye> {
+        let (place, stopped) = match self.take_place(hello, side) {
+            Ok(taken) => taken,
+            Err(bye) => {
+                // Whether the peer hears it or not, its connection is not kept.
+                let _heard = wire::send(&mut socket, Message::Bye(bye.clone()).encode()).await;
+                return Err(bye);
+            }
+        };
+        tracing::info!(peer = place.peer.0, ?side, "linked");
+        let bye = driver::run(self, &place, socket, hello, stopped).await;
+        tracing::info!(peer = place.peer.0, reason = bye.reason.name(), detail = bye.detail, "link ended");
+        metrics::counter!(crate::metrics::LINKS_ENDED, "reason" => bye.reason.name()).increment(1);
+        Ok(bye)
+    }
+
+    /// A peer remembers more of this region's stream than its disk does: the stream is renewed, and what
+    /// peers hold of the old one is taken back like any other's.
+    pub(super) fn went_back(self: &Arc<Self>, held: Dot) {
+        tracing::error!(
+            stream = %held.stream, seq = held.seq.0,
+            "a peer holds more of this region's stream than its disk does: the disk went back in time; \
+             the region goes on under a new incarnation and takes back what peers hold"
+        );
+        let peers = self.clone();
+        self.appender.renew_stream(held.stream.incarnation, move |renewed| match renewed {
+            Ok(stream) => drop(peers.stream.send_replace(stream)),
+            Err(error) => tracing::error!(%error, "the stream cannot be renewed"),
+        });
+    }
+
+    /// Takes note of how it goes with a URL.
+    pub(super) fn note_dialling(&self, url: &str, change: impl FnOnce(&mut Dialling)) {
+        change(self.state().dialling.entry(url.to_owned()).or_default());
+    }
+
+    /// How it goes with every peer: those that are linked, and those that are dialled in vain.
+    pub(crate) fn status(&self) -> Vec<PeerStatus> {
+        let state = self.state();
+        let mut all: BTreeMap<ReplicaId, PeerStatus> = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for (replica, active) in &state.links {
+            all.insert(*replica, PeerStatus::linked(*replica, &active.status));
+        }
+        for replica in state.held.keys() {
+            all.entry(*replica).or_insert_with(|| PeerStatus::away(*replica));
+        }
+        for url in &self.urls {
+            let dialling = state.dialling.get(url).cloned().unwrap_or_default();
+            match dialling.replica.and_then(|replica| all.get_mut(&replica)) {
+                Some(peer) => peer.dialled(url, &dialling),
+                None => unknown.push(PeerStatus::unknown(url, &dialling)),
+            }
+        }
+        all.into_values().chain(unknown).collect()
+    }
+
+    /// Whether this region has a cluster at all.
+    pub(crate) const fn is_clustered(&self) -> bool {
+        self.secret.is_some()
+    }
+
+    /// Ends all links, once the region has stopped taking writes and peers have had a moment to get them.
+    pub(crate) async fn stop(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Place {
+    /// Takes note of how the link is.
+    pub(super) fn note(&self, held: &Frontier, change: impl FnOnce(&mut LinkStatus)) {
+        let mut state = self.peers.state();
+        if let Some(known) = state.held.get_mut(&self.peer) {
+            known.merge(held);
+        }
+        if let Some(active) = state.links.get_mut(&self.peer).filter(|active| active.number == self.number) {
+            change(&mut active.status);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.peers.state();
+        if state.links.get(&self.peer).is_some_and(|active| active.number == self.number) {
+            state.links.remove(&self.peer);
+            drop(state);
+            self.peers.tell_hears();
+        }
+    }
+}
+
+/// What both have.
+fn meet(a: &Frontier, b: &Frontier) -> Frontier {
+    a.iter().map(|dot| Dot { seq: dot.seq.min(b.get(dot.stream)), ..dot }).collect()
+}
+
+/// A cluster's identity: a function of its name.
+pub(crate) fn cluster_id(name: &str) -> u128 {
+    let hash = blake3::derive_key("quire cluster name 1", name.as_bytes());
+    let mut first = [0; 16];
+    first.copy_from_slice(&hash[..16]);
+    u128::from_be_bytes(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quire_protocol::ids::Seq;
+
+    #[test]
+    fn what_both_have_is_the_lesser_of_each_stream() {
+        let of = |pairs: &[(u32, u64)]| -> Frontier {
+            pairs
+                .iter()
+                .map(|&(stream, seq)| Dot { stream: StreamId::from_u32(stream), seq: Seq(seq) })
+                .collect()
+        };
+        assert_eq!(meet(&of(&[(1, 5), (2, 3), (3, 1)]), &of(&[(1, 4), (2, 9)])), of(&[(1, 4), (2, 3)]));
+        assert_ne!(cluster_id("a"), cluster_id("b"));
+    }
+}

@@ -1,0 +1,19 @@
+//! The other regions of the cluster: who they are, how they are reached, and the links to them.
+//!
+//! `secret` and `handshake` let a peer in, `dial` and `accept` get connections, `links` keeps one for each
+//! peer, `driver` carries out what a link's machine orders, `wire` moves frames. Which batch goes where is
+//! decided in `quire_protocol::link`.
+
+mod accept;
+mod dial;
+mod driver;
+mod handshake;
+mod links;
+mod secret;
+mod status;
+mod wire;
+
+pub(crate) use accept::{NoLink, accept};
+pub(crate) use links::{Peers, cluster_id};
+pub use secret::{Secret, SecretTooShort};
+pub(crate) use status::{PeerProblem, PeerStatus};

@@ -1,0 +1,215 @@
+//! How it goes with each peer, for people: what is wrong, and what to do about it.
+
+use quire_protocol::ids::ReplicaId;
+use quire_protocol::link::{Figures, Hello, Role};
+use serde::Serialize;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Clocks that differ by more are told of: last-writer-wins and the times people are shown suffer.
+const CLOCK_OFFSET_MS_MAX: u64 = 1_000;
+
+/// How it goes with a URL that is dialled.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dialling {
+    /// Who answered there, once somebody has.
+    pub(super) replica: Option<ReplicaId>,
+    /// Why the last attempt failed; none when it did not.
+    pub(super) failure: Option<Failure>,
+    /// Attempts since it last worked.
+    pub(super) attempts: u64,
+}
+
+/// Why a peer cannot be reached, or is not let in.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    /// One word for metrics and scripts.
+    pub(super) label: &'static str,
+    pub(super) text: String,
+}
+
+/// A link as it is now.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkStatus {
+    role: Role,
+    incarnation: u16,
+    since_ms: u64,
+    pub(super) figures: Figures,
+    pub(super) behind: Option<String>,
+}
+
+impl LinkStatus {
+    pub(super) fn new(hello: &Hello) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            role: hello.role,
+            incarnation: hello.stream.incarnation.0,
+            since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            figures: Figures::default(),
+            behind: None,
+        }
+    }
+}
+
+/// One peer as `/v1/regions` tells of it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct PeerStatus {
+    /// The peer's number; none while nobody has answered at its URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) replica: Option<u16>,
+    /// The URL that this region dials, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
+    /// Whether there is a link.
+    pub(crate) linked: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) incarnation: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) linked_since_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rtt_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) clock_offset_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) queue_entries: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) batches_sent: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_sent: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) batches_received: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_received: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) duplicates: Option<u64>,
+    /// What is wrong with the pair, and what to do; none when nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) problem: Option<PeerProblem>,
+}
+
+/// What is wrong between this region and a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct PeerProblem {
+    /// One word for scripts.
+    pub(crate) kind: &'static str,
+    /// What is wrong.
+    pub(crate) cause: String,
+    /// What to do.
+    pub(crate) remedy: &'static str,
+}
+
+impl PeerStatus {
+    const NOTHING: Self = Self {
+        replica: None,
+        url: None,
+        linked: false,
+        role: None,
+        incarnation: None,
+        linked_since_ms: None,
+        rtt_ms: None,
+        clock_offset_ms: None,
+        queue_entries: None,
+        batches_sent: None,
+        bytes_sent: None,
+        batches_received: None,
+        bytes_received: None,
+        duplicates: None,
+        problem: None,
+    };
+
+    pub(super) fn linked(replica: ReplicaId, link: &LinkStatus) -> Self {
+        let figures = link.figures;
+        Self {
+            replica: Some(replica.0),
+            linked: true,
+            role: Some(match link.role {
+                Role::Leader => "leader",
+                Role::Follower => "follower",
+            }),
+            incarnation: Some(link.incarnation),
+            linked_since_ms: Some(link.since_ms),
+            rtt_ms: figures.rtt_ms,
+            clock_offset_ms: figures.clock_offset_ms,
+            queue_entries: Some(figures.queue_entries),
+            batches_sent: Some(figures.batches_sent),
+            bytes_sent: Some(figures.bytes_sent),
+            batches_received: Some(figures.batches_received),
+            bytes_received: Some(figures.bytes_received),
+            duplicates: Some(figures.duplicates),
+            problem: problem_of(link),
+            ..Self::NOTHING
+        }
+    }
+
+    pub(super) fn away(replica: ReplicaId) -> Self {
+        let problem = PeerProblem {
+            kind: "unlinked",
+            cause: "it has no link to this region".to_owned(),
+            remedy: "see whether it runs and can reach this region",
+        };
+        Self { replica: Some(replica.0), problem: Some(problem), ..Self::NOTHING }
+    }
+
+    pub(super) fn unknown(url: &str, dialling: &Dialling) -> Self {
+        let mut peer = Self { replica: dialling.replica.map(|replica| replica.0), ..Self::NOTHING };
+        peer.dialled(url, dialling);
+        peer
+    }
+
+    /// Adds what is known from dialling it.
+    pub(super) fn dialled(&mut self, url: &str, dialling: &Dialling) {
+        self.url = Some(url.to_owned());
+        if !self.linked {
+            self.problem = Some(match &dialling.failure {
+                Some(failure) => PeerProblem {
+                    kind: failure.label,
+                    cause: failure.text.clone(),
+                    remedy: remedy(failure.label),
+                },
+                None => PeerProblem {
+                    kind: "dialling",
+                    cause: "it is being dialled".to_owned(),
+                    remedy: "wait a moment",
+                },
+            });
+        }
+    }
+}
+
+fn problem_of(link: &LinkStatus) -> Option<PeerProblem> {
+    if let Some(cause) = &link.behind {
+        return Some(PeerProblem { kind: "truncated", cause: cause.clone(), remedy: remedy("truncated") });
+    }
+    let offset = link.figures.clock_offset_ms?;
+    (offset.unsigned_abs() > CLOCK_OFFSET_MS_MAX).then(|| PeerProblem {
+        kind: "clock",
+        cause: format!("its clock is {offset} ms ahead of this region's"),
+        remedy: remedy("clock"),
+    })
+}
+
+/// What to do about a kind of problem.
+fn remedy(kind: &str) -> &'static str {
+    match kind {
+        "resolve" => "correct the peer's URL, or the name in DNS",
+        "connect" => "see whether the peer runs, and whether a firewall lets its port through",
+        "tls" => {
+            "have the peer use a certificate that this machine trusts, or name its authority in SSL_CERT_FILE"
+        }
+        "http" => "see whether the URL is that of a Quire region with a cluster-secret-file",
+        "version" => "upgrade the older of the two regions",
+        "cluster" => "give both regions the same cluster name",
+        "schema" => "configure both regions alike",
+        "same_replica" => "give each region its own replica number",
+        "secret" => "give both regions the same cluster-secret-file",
+        "fork" => "one of the two has a disk that went back in time: see losing-a-region.md",
+        "clock" => "set both clocks by NTP",
+        "truncated" => {
+            "the peer was away for longer than max-kept-seconds or max-kept-bytes: see losing-a-region.md"
+        }
+        "disk" => "see the disk of the region that says so",
+        "removed" => "it has been removed from the cluster: take it out of the configuration",
+        _ => "see the log of both regions",
+    }
+}
