@@ -89,6 +89,9 @@ pub fn decode(bytes: Bytes) -> Result<Vec<State>, AwarenessError> {
 /// An awareness update that says nothing: a frame that keeps a client's watchdog quiet.
 pub const EMPTY: &[u8] = &[0];
 
+/// Whoever is in another region: they share one session here.
+pub const ELSEWHERE: SessionId = SessionId(u64::MAX);
+
 /// What is known of one client. One that has gone keeps its clock a while, so that a late message of
 /// its last session does not bring it back.
 #[derive(Debug)]
@@ -121,6 +124,7 @@ impl Awareness {
         // Whoever comes back, or comes over from another session, is one more in this one.
         let comes = !gone && !known.is_some_and(owned);
         let full = comes
+            && session != ELSEWHERE
             && self.clients.values().filter(|known| owned(known)).count() >= CLIENTS_PER_SESSION_MAX
             || known.is_none() && self.clients.len() >= CLIENTS_MAX;
         match self.clients.get_mut(&state.client) {
@@ -199,6 +203,15 @@ impl Awareness {
         encode(&states.collect::<Vec<_>>())
     }
 
+    /// What has changed of those who are in this region, as one awareness update; `None` when nothing has.
+    /// Changes nothing.
+    #[must_use]
+    pub fn changes_here(&self) -> Option<Vec<u8>> {
+        let changed = self.changed.iter().filter_map(|client| self.clients.get_key_value(client));
+        let here: Vec<_> = changed.filter(|(_, presence)| presence.session != ELSEWHERE).collect();
+        (!here.is_empty()).then(|| encode(&here))
+    }
+
     /// Everybody who is present, as one awareness update; `None` when nobody is.
     #[must_use]
     pub fn everybody(&self) -> Option<Vec<u8>> {
@@ -247,6 +260,24 @@ mod tests {
         room.take(Time(2), ANN, update(7, 2, "{\"x\":2}"));
         assert_eq!(said(room.take_changes()), [(7, 3, "{\"x\":3}".to_owned())]);
         assert!(!room.has_changed());
+    }
+
+    #[test]
+    fn a8_other_regions_are_told_of_those_who_are_here() {
+        let mut room = Awareness::default();
+        room.take(Time(0), ANN, update(7, 1, "{}"));
+        room.take(Time(0), ELSEWHERE, update(8, 1, "{}"));
+        assert_eq!(said(room.changes_here().unwrap()), [(7, 1, "{}".to_owned())]);
+        assert_eq!(said(room.take_changes()).len(), 2);
+        room.take(Time(1), ELSEWHERE, update(8, 2, "{}"));
+        assert_eq!(room.changes_here(), None);
+        // Who moves from there to here is told of from here.
+        room.take(Time(2), BOB, update(8, 3, "{}"));
+        assert_eq!(said(room.changes_here().unwrap()), [(8, 3, "{}".to_owned())]);
+        for client in 100..200 {
+            room.take(Time(3), ELSEWHERE, update(client, 1, "{}"));
+        }
+        assert_eq!(said(room.everybody().unwrap()).len(), 102, "a whole region is more than one session");
     }
 
     #[test]

@@ -37,6 +37,22 @@ pub const DIVERGENCE: &str = "quire_divergence_total";
 pub const LINKS_ENDED: &str = "quire_links_ended_total";
 /// Connections that became no link.
 pub const PEERS_REFUSED: &str = "quire_peers_refused_total";
+/// How far this region is behind another.
+pub const REPLICATION_LAG: &str = "quire_replication_lag_seconds";
+/// Entries that a peer is not known to have.
+pub const QUEUE_ENTRIES: &str = "quire_replication_queue_entries";
+/// To a peer and back.
+pub const PEER_RTT: &str = "quire_peer_rtt_seconds";
+/// How far a peer's clock is ahead.
+pub const CLOCK_OFFSET: &str = "quire_clock_offset_seconds";
+/// Whether a peer has a link.
+pub const PEER_LINKED: &str = "quire_peer_linked";
+/// Batches that came and were known.
+pub const DUPLICATES: &str = "quire_duplicates_total";
+/// How long batches waited for their causes.
+pub const CAUSAL_WAIT: &str = "quire_causal_wait_seconds";
+/// Entries that wait for their causes.
+pub const WAITING_ENTRIES: &str = "quire_causal_waiting_entries";
 /// Documents in memory.
 pub const DOCUMENTS_OPEN: &str = "quire_documents_open";
 /// Updates that were not admitted.
@@ -111,6 +127,7 @@ fn make() -> PrometheusHandle {
         AWARENESS_DROPPED,
         COMMITS_FAILED,
         DIVERGENCE,
+        DUPLICATES,
     ] {
         metrics::counter!(name).absolute(0);
     }
@@ -130,6 +147,14 @@ fn describe() {
     describe_gauge!(RESIDENT_BYTES, Unit::Bytes, "Memory of the process that is in RAM");
     describe_gauge!(SESSIONS, "Editors' sockets");
     describe_counter!(SESSIONS_CLOSED, "Sessions that the server ended, by reason");
+    describe_gauge!(REPLICATION_LAG, Unit::Seconds, "How far this region is behind another, by its canaries");
+    describe_gauge!(QUEUE_ENTRIES, "Entries that are durable here and that a peer is not known to have");
+    describe_gauge!(PEER_RTT, Unit::Seconds, "A ping to a peer and back, smoothed");
+    describe_gauge!(CLOCK_OFFSET, Unit::Seconds, "How far a peer's clock is ahead of this region's");
+    describe_gauge!(PEER_LINKED, "1 while there is a link to a peer");
+    describe_counter!(DUPLICATES, "Batches that came from a peer and were known");
+    describe_histogram!(CAUSAL_WAIT, Unit::Seconds, "How long a stream waited for what it depends on");
+    describe_gauge!(WAITING_ENTRIES, "Entries that have come and wait for what they depend on");
     describe_counter!(LINKS_ENDED, "Links to other regions that ended, by reason");
     describe_counter!(PEERS_REFUSED, "Connections between regions that became no link, by reason");
     describe_counter!(DIVERGENCE, "Entries of other regions that this one does not show as they do");
@@ -170,6 +195,7 @@ pub(crate) fn render(handle: &PrometheusHandle, log: &LogStats) -> String {
     set(LOG_REPLAY_ENTRIES, log.position.0.saturating_sub(log.checkpoint.0));
     set(LOG_DOCUMENTS, log.documents);
     set(LOG_KEPT_BYTES, log.kept_bytes);
+    set(WAITING_ENTRIES, log.waiting);
     metrics::counter!(LOG_CHECKPOINTS).absolute(log.checkpoints);
     metrics::counter!(LOG_STALLS).absolute(log.stalls);
     handle.render()

@@ -77,6 +77,7 @@ impl CommitObserver for Observer {
 
     fn applied(&mut self, entries: Vec<(DocId, TailEntry)>) {
         if let Some(told) = self.told.get() {
+            told.peers.applied(&entries);
             told.documents.deliver(entries);
         }
     }

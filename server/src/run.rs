@@ -121,6 +121,12 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let (log_of_peers, appender) = (log.clone(), committer.appender());
     let peers =
         Peers::new(&settings, secret, log_of_peers, appender, documents.clone(), CancellationToken::new());
+    let neighbours = Arc::downgrade(&peers);
+    documents.set_elsewhere(move |doc, payload| {
+        if let Some(peers) = neighbours.upgrade() {
+            peers.tell(doc, payload);
+        }
+    });
     told.get_or_init(|| Told { documents: documents.clone(), peers: peers.clone() });
     let sessions = Sessions::new(documents.clone(), authenticator.clone(), session_options(limits));
     let region = Arc::new(Region {

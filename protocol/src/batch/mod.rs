@@ -6,9 +6,11 @@
 //! Invariant: a batch's bytes are never made anew: whoever stores or forwards it keeps what it got,
 //! since the hash chain of the stream runs over the bytes.
 
+mod canary;
 mod codec;
 mod lifecycle;
 
+pub use canary::{decode_canary, encode_canary};
 pub use codec::{BatchBuilder, BatchError, BatchFull, EncodedBatch, batch_range};
 pub use lifecycle::{LifecycleChange, LifecycleError};
 

@@ -86,6 +86,8 @@ pub enum Input {
         /// Its stamp.
         stamp: Stamp,
     },
+    /// Somebody in another region moves, comes or goes: an awareness update. An empty one asks who is here.
+    Ephemeral(Bytes),
     /// The disk refused an append: what was admitted since will never be on disk.
     AppendFailed,
     /// A session's outbox had no room for a fan-out frame, which was not queued.
@@ -232,6 +234,9 @@ pub enum Output {
     Close(SessionId, CloseReason),
     /// Answer a request.
     Reply(Ticket, Result<Answer, Refused>),
+    /// Tell the other regions who moves, comes or goes here: an awareness update. An empty one asks who is
+    /// there.
+    Ephemeral(Bytes),
     /// An entry of another region is not shown, or not in full: say so where operators look.
     Diverged(Divergence),
     /// Store the whole state as of this position of the log.

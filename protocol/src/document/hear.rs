@@ -172,6 +172,18 @@ impl Document {
         Ok(())
     }
 
+    /// Another region tells who is there, or asks who is here. What cannot be read was refused by the link.
+    pub(super) fn hear_elsewhere(&mut self, now: Time, bytes: Bytes, out: &mut Vec<Output>) {
+        let Ok(states) = awareness::decode(bytes) else { return };
+        if states.is_empty() {
+            let everybody = self.awareness.everybody().filter(|_| !self.sessions.is_empty());
+            out.extend(everybody.map(|everybody| Output::Ephemeral(everybody.into())));
+            return;
+        }
+        self.awareness.take(now, awareness::ELSEWHERE, states);
+        self.awareness_changed(now, out);
+    }
+
     pub(super) fn awareness_changed(&mut self, now: Time, out: &mut Vec<Output>) {
         if self.awareness.has_changed() && self.awareness_due.is_none() {
             let due = now.after(AWARENESS_TICK_MS);

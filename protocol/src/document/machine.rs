@@ -14,7 +14,7 @@ use super::event::{Input, Limits, Opened, Output, Refused};
 use super::fan_out::Welcome;
 use super::replica::{Broken, EMPTY_UPDATE, Replica};
 use super::session::{Access, Dialect, Session};
-use crate::awareness::Awareness;
+use crate::awareness::{self, Awareness};
 use crate::batch::Stamp;
 use crate::close::CloseReason;
 use crate::ids::SessionId;
@@ -165,6 +165,7 @@ impl Document {
                 self.position = position;
             }
             Input::Applied { write, position, stamp } => self.applied(write, position, stamp, out),
+            Input::Ephemeral(bytes) => self.hear_elsewhere(now, bytes, out),
             Input::AppendFailed => self.disk_failed(now, out),
             Input::Lagging(session) => self.lagging(session),
             Input::Drained(session) => self.drained(now, session, out),
@@ -202,6 +203,10 @@ impl Document {
         if session.dialect == Dialect::YWebsocket && session.access == Access::Write {
             self.ask(now, opened.session, &mut session, out);
         }
+        if self.sessions.is_empty() {
+            // While nobody was here, nobody listened.
+            out.push(Output::Ephemeral(Bytes::from_static(awareness::EMPTY)));
+        }
         self.sessions.insert(opened.session, session);
         self.wake_by(now.after(KEEP_ALIVE_MS), out);
         if let Some(expires) = opened.expires {
@@ -234,6 +239,8 @@ impl Document {
         if self.sessions.is_empty() {
             self.idle_since = now;
             self.wake_by(now.after(self.limits.unload_after_ms), out);
+            // The document may unload before the next tick.
+            self.tell_awareness(now, out);
         } else {
             self.awareness_changed(now, out);
         }

@@ -43,6 +43,9 @@ impl Document {
     }
 
     pub(super) fn tell_awareness(&mut self, now: Time, out: &mut Vec<Output>) {
+        if let Some(here) = self.awareness.changes_here() {
+            out.push(Output::Ephemeral(here.into()));
+        }
         let changes = self.awareness.take_changes();
         let mut frames = Frames::default();
         for (id, session) in &mut self.sessions {

@@ -313,6 +313,11 @@ impl Link {
         self.outflow.held()
     }
 
+    /// The replicas that the peer hears first-hand, as far as it has said.
+    pub fn heard_there(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        self.outflow.heard_there()
+    }
+
     /// Figures for operators.
     #[must_use]
     pub fn figures(&self) -> Figures {

@@ -93,6 +93,11 @@ impl Outflow {
         self.truncated.clear();
     }
 
+    /// The replicas that the peer hears first-hand, as far as it has said.
+    pub fn heard_there(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        self.hears.iter().flatten().copied()
+    }
+
     /// What the peer is known to have.
     #[must_use]
     pub const fn held(&self) -> &Frontier {

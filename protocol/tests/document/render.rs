@@ -71,7 +71,7 @@ pub(crate) fn vector(bytes: &[u8]) -> String {
     if held.is_empty() { "nothing".to_owned() } else { held.join(" ") }
 }
 
-fn presence(states: &Bytes) -> String {
+pub(crate) fn presence(states: &Bytes) -> String {
     let Ok(states) = awareness::decode(states.clone()) else { return "awareness garbage".to_owned() };
     let states: Vec<String> =
         states.iter().map(|s| format!("{}@{} {}", s.client, s.clock, s.json.as_str())).collect();

@@ -11,6 +11,7 @@
 //! were sent and answer it, as stock clients do, until nobody has anything to say.
 
 use bytes::Bytes;
+use quire_protocol::awareness;
 use quire_protocol::document::{Access, Input, Limits, Request, Splice, Write};
 use quire_protocol::lib0::{put_var_bytes, put_var_u64};
 use quire_protocol::update::StateVector;
@@ -104,6 +105,14 @@ fn global(world: &mut World, words: &[&str]) -> bool {
             world.handle(Input::AppendFailed);
         }
         ["disk", "fails", "keeping", "the", "rest"] => world.handle(Input::AppendFailed),
+        ["elsewhere", "asks"] => world.handle(Input::Ephemeral(Bytes::from_static(awareness::EMPTY))),
+        ["elsewhere", "points", client, "at", clock, json] => {
+            let mut states = vec![1];
+            put_var_u64(&mut states, number(client));
+            put_var_u64(&mut states, number(clock));
+            put_var_bytes(&mut states, json.as_bytes());
+            world.handle(Input::Ephemeral(states.into()));
+        }
         ["elsewhere", what @ ..] => elsewhere(world, what),
         ["wait", ms] => world.passes(number(ms)),
         ["tick"] => world.handle(Input::Tick),

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use quire_protocol::awareness;
 use quire_protocol::batch::Stamp;
 use quire_protocol::document::{
     Access, Answer, Document, Input, Limits, Opened, Output, Refused, Request, Stored, Ticket, Urgency, Write,
@@ -17,7 +18,7 @@ use quire_protocol::update::Update;
 use quire_protocol::ysync::Message;
 
 use super::editor::Editor;
-use super::render::{Said, close, read, updates, writes};
+use super::render::{Said, close, presence, read, updates, writes};
 use super::units::{Units, units};
 
 /// What is on disk.
@@ -296,6 +297,9 @@ impl World {
                     self.say(format!("snapshot at {position}: {}", updates(&update)));
                     self.disk.snapshot = Some((position, state));
                 }
+                // Only who is there hears the question.
+                Output::Ephemeral(bytes) if bytes.as_ref() == awareness::EMPTY => {}
+                Output::Ephemeral(bytes) => self.say(format!("elsewhere ← {}", presence(&bytes))),
                 Output::Diverged(divergence) => {
                     self.say(format!("diverged: {divergence}"));
                     self.diverged += 1;

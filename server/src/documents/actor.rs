@@ -202,6 +202,7 @@ impl Actor {
                 self.appends.pop_front();
                 Input::AppendFailed
             }
+            Message::Elsewhere(payload, _undelivered) => Input::Ephemeral(payload),
             Message::Applied(entries, _undelivered) => return self.apply(&entries, out),
         };
         self.machine.handle(self.documents.now(), input, out);
@@ -237,6 +238,7 @@ impl Actor {
                             let _gone = reply.send(answer);
                         }
                     }
+                    Output::Ephemeral(payload) => self.documents.tell_elsewhere(self.id, &payload),
                     Output::Diverged(divergence) => {
                         metrics::counter!(crate::metrics::DIVERGENCE).increment(1);
                         tracing::error!(document = %self.name, %divergence, "this region does not show what another does");

@@ -5,6 +5,7 @@
 
 use super::inbox::Message;
 use super::registry::Documents;
+use bytes::Bytes;
 use quire_protocol::ids::DocId;
 use quire_storage::TailEntry;
 use std::collections::HashMap;
@@ -56,6 +57,17 @@ impl Documents {
             let backlog = self.backlog.clone();
             backlog.bytes.fetch_add(bytes, Ordering::AcqRel);
             self.say(doc, Message::Applied(entries, Undelivered { bytes, backlog }));
+        }
+    }
+
+    /// Tells an open document who moves, comes or goes in another region; drops it while documents do not
+    /// keep up.
+    pub fn tell_presence(&self, doc: DocId, payload: Bytes) {
+        if self.has_room() && self.is_open(doc) {
+            let bytes = payload.len() + ENTRY_BYTES;
+            let backlog = self.backlog.clone();
+            backlog.bytes.fetch_add(bytes, Ordering::AcqRel);
+            self.say(doc, Message::Elsewhere(payload, Undelivered { bytes, backlog }));
         }
     }
 

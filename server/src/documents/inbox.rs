@@ -16,6 +16,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::delivery::Undelivered;
 use super::outbox::Outbox;
+use bytes::Bytes;
 
 /// One thing to say to a document's actor.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub enum Message {
     },
     /// The log shows these entries of other regions, in this order.
     Applied(Vec<TailEntry>, Undelivered),
+    /// Somebody in another region moves, comes or goes: an awareness update that can be read.
+    Elsewhere(Bytes, Undelivered),
     /// The log refused an append.
     AppendFailed,
 }

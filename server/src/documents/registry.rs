@@ -7,9 +7,10 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use quire_protocol::document::{Answer, Limits, Refused, Request, Ticket};
@@ -96,12 +97,16 @@ impl Shared {
     }
 }
 
+/// Tells other regions of awareness.
+type TellElsewhere = Box<dyn Fn(DocId, &Bytes) + Send + Sync>;
+
 /// All open documents.
 pub struct Documents {
     slots: DashMap<DocId, Slot>,
     pub(super) shared: Shared,
     actors: TaskTracker,
     pub(super) backlog: Arc<Backlog>,
+    elsewhere: OnceLock<TellElsewhere>,
     unreadable: Mutex<HashSet<DocId>>,
 }
 
@@ -134,8 +139,22 @@ impl Documents {
             },
             actors: TaskTracker::new(),
             backlog: Arc::default(),
+            elsewhere: OnceLock::new(),
             unreadable: Mutex::default(),
         })
+    }
+
+    /// Says who is to be told of awareness; once. Until then nobody is.
+    pub fn set_elsewhere(&self, tell: impl Fn(DocId, &Bytes) + Send + Sync + 'static) {
+        // A second one would come too late to be told of everything.
+        let _first = self.elsewhere.set(Box::new(tell));
+    }
+
+    /// Tells the other regions who moves, comes or goes here.
+    pub(super) fn tell_elsewhere(&self, doc: DocId, payload: &Bytes) {
+        if let Some(tell) = self.elsewhere.get() {
+            tell(doc, payload);
+        }
     }
 
     /// Notes whether a document could be read when it was last opened.

@@ -29,6 +29,7 @@ pub(super) async fn readyz(State(region): State<Arc<Region>>) -> Response {
 
 /// Metrics for Prometheus.
 pub(super) async fn metrics(State(region): State<Arc<Region>>) -> impl IntoResponse {
+    region.peers.export();
     (
         [(CONTENT_TYPE, "text/plain; version=0.0.4")],
         crate::metrics::render(&region.metrics, &region.log.stats()),

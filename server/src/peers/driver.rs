@@ -3,7 +3,7 @@
 //! Frames, commits, reads and the passing of time go in; what comes out is carried out in order. A writer
 //! of its own keeps a slow connection from holding up what the peer sends.
 
-use super::links::{Peers, Place};
+use super::links::{Mail, Peers, Place};
 use super::wire::{self, Socket};
 use bytes::Bytes;
 use futures_util::stream::SplitSink;
@@ -18,7 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite;
 
@@ -49,13 +49,8 @@ struct Driver<'a> {
 }
 
 /// Serves a link until it ends, and says why it did.
-pub(super) async fn run(
-    peers: &Arc<Peers>,
-    place: &Place,
-    socket: Socket,
-    hello: &Hello,
-    mut stop: oneshot::Receiver<Bye>,
-) -> Bye {
+pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello: &Hello, mail: Mail) -> Bye {
+    let Mail { mut stop, mut presence } = mail;
     let (sink, mut stream) = socket.split();
     let (frames, to_write) = mpsc::unbounded_channel();
     let (stored, mut answers) = mpsc::unbounded_channel();
@@ -119,6 +114,7 @@ pub(super) async fn run(
                 let stream = *own.borrow_and_update();
                 driver.handle(Input::Renewed(stream));
             }
+            Some((doc, payload)) = presence.recv() => driver.handle(Input::Ephemeral { doc, payload }),
             () = driver.alarm.as_mut(), if driver.wake.is_some() => {
                 driver.wake = None;
                 driver.handle(Input::Tick { wall_ms: crate::run::unix_ms() });
@@ -195,10 +191,12 @@ impl Driver<'_> {
                     None => self.reading = Some(Box::pin(read(self.peers.log.clone(), from, bytes_max))),
                 },
                 Output::Store(encoded) => self.batches.push(encoded),
-                Output::Ephemeral { .. } => {}
+                Output::Ephemeral { doc, payload } => {
+                    self.peers.pass_on(&self.peers.documents, self.place.peer, doc, &payload);
+                }
                 Output::Truncated { stream, first_kept } => {
                     let cause = format!("it lacks entries of stream {stream} before seq {}", first_kept.0);
-                    self.place.note(self.link.held(), |status| status.behind = Some(cause));
+                    self.place.note(&self.link, |status| status.behind = Some(cause));
                 }
                 Output::WentBack { held } => self.peers.went_back(held),
                 Output::WakeAt(time) => self.set_alarm(time),
@@ -227,7 +225,11 @@ impl Driver<'_> {
 
     fn note(&self) {
         let figures = self.link.figures();
-        self.place.note(self.link.held(), |status| status.figures = figures);
+        self.place.note(&self.link, |status| {
+            let duplicates = figures.duplicates - status.figures.duplicates;
+            metrics::counter!(crate::metrics::DUPLICATES).increment(duplicates);
+            status.figures = figures;
+        });
     }
 }
 

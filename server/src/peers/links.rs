@@ -4,21 +4,28 @@
 
 use super::driver;
 use super::handshake::Identity;
+use super::lag::{CANARY_EVERY_MS, Lags, Waits};
+use super::presence::PassedOn;
 use super::secret::Secret;
 use super::status::{Dialling, LinkStatus, PeerStatus};
 use super::wire::{self, Socket};
 use crate::config::{RegionRole, Settings};
 use crate::documents::Documents;
+use bytes::Bytes;
+use quire_protocol::batch::{EntryKind, NO_DOC, encode_canary};
 use quire_protocol::frontier::Frontier;
-use quire_protocol::ids::{Dot, ReplicaId, StreamId};
-use quire_protocol::link::{Bye, ByeReason, Hello, Message, Role, Side, replaces};
-use quire_storage::{Appender, Log, Retention};
+use quire_protocol::ids::{DocId, Dot, ReplicaId, StreamId};
+use quire_protocol::link::{Bye, ByeReason, Hello, Link, Message, Role, Side, replaces};
+use quire_storage::{Appender, Log, NewEntry, Retention, TailEntry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Awareness updates that wait for one link; beyond it they are dropped.
+const PRESENCE_QUEUE_MAX: usize = 256;
 
 /// How often is said what the log need no longer keep for peers.
 const RETAIN_EVERY: Duration = Duration::from_secs(1);
@@ -41,6 +48,9 @@ pub(crate) struct Peers {
     retention: Retention,
     urls: Vec<String>,
     state: Mutex<State>,
+    pub(super) passed_on: PassedOn,
+    lags: Lags,
+    waits: Waits,
     pub(super) tasks: TaskTracker,
 }
 
@@ -54,11 +64,35 @@ struct State {
     dialling: BTreeMap<String, Dialling>,
 }
 
-struct Active {
+pub(super) struct Active {
     number: u64,
     side: Side,
     stop: Option<oneshot::Sender<Bye>>,
     status: LinkStatus,
+    presence: mpsc::Sender<(DocId, Bytes)>,
+    /// The replicas that the peer hears first-hand.
+    heard_there: BTreeSet<ReplicaId>,
+}
+
+impl Active {
+    /// Queues awareness for the peer; drops it while too much waits.
+    pub(super) fn tell(&self, doc: DocId, payload: Bytes) {
+        if self.presence.try_send((doc, payload)).is_err() {
+            metrics::counter!(crate::metrics::AWARENESS_DROPPED).increment(1);
+        }
+    }
+
+    pub(super) fn hears(&self, replica: ReplicaId) -> bool {
+        self.heard_there.contains(&replica)
+    }
+}
+
+/// What a link is given with its place.
+pub(super) struct Mail {
+    /// Why the link is to end.
+    pub(super) stop: oneshot::Receiver<Bye>,
+    /// Awareness for the peer.
+    pub(super) presence: mpsc::Receiver<(DocId, Bytes)>,
 }
 
 /// A link's place among the others, until its connection ends.
@@ -100,6 +134,9 @@ impl Peers {
             retention,
             urls: settings.peers.clone(),
             state: Mutex::default(),
+            passed_on: PassedOn::default(),
+            lags: Lags::default(),
+            waits: Waits::default(),
             tasks: TaskTracker::new(),
         })
     }
@@ -124,6 +161,9 @@ impl Peers {
         for url in &self.urls {
             self.tasks.spawn(super::dial::run(self.clone(), url.clone()));
         }
+        if self.role == Role::Leader {
+            self.tasks.spawn(self.clone().sing());
+        }
         let peers = self.clone();
         self.tasks.spawn(async move {
             while !peers.closing.is_cancelled() {
@@ -139,7 +179,9 @@ impl Peers {
     /// Tells the links what is durable now.
     pub(crate) fn committed(&self) {
         if self.received.receiver_count() > 0 {
-            self.received.send_replace(self.log.received());
+            let received = self.log.received();
+            self.waits.look(&received, &self.log.applied());
+            self.received.send_replace(received);
         }
     }
 
@@ -165,11 +207,7 @@ impl Peers {
     ///
     /// # Errors
     /// Why the connection is not kept.
-    pub(super) fn take_place(
-        self: &Arc<Self>,
-        hello: &Hello,
-        side: Side,
-    ) -> Result<(Place, oneshot::Receiver<Bye>), Bye> {
+    pub(super) fn take_place(self: &Arc<Self>, hello: &Hello, side: Side) -> Result<(Place, Mail), Bye> {
         let (me, peer) = (self.stream.borrow().replica, hello.stream.replica);
         let mut state = self.state();
         let replaced = |detail: &str| Bye { reason: ByeReason::Replaced, detail: detail.to_owned() };
@@ -185,12 +223,15 @@ impl Peers {
         let number = state.next_link;
         state.next_link += 1;
         let (stop, stopped) = oneshot::channel();
-        let status = LinkStatus::new(hello);
+        let (presence, told) = mpsc::channel(PRESENCE_QUEUE_MAX);
+        let (status, heard_there) = (LinkStatus::new(hello), BTreeSet::new());
         state.held.entry(peer).or_default();
-        state.links.insert(peer, Active { number, side, stop: Some(stop), status });
+        let active = Active { number, side, stop: Some(stop), status, presence, heard_there };
+        state.links.insert(peer, active);
         drop(state);
         self.tell_hears();
-        Ok((Place { peers: self.clone(), peer, number }, stopped))
+        let mail = Mail { stop: stopped, presence: told };
+        Ok((Place { peers: self.clone(), peer, number }, mail))
     }
 
     fn tell_hears(&self) {
@@ -208,7 +249,7 @@ impl Peers {
         hello: &Hello,
         side: Side,
     ) -> Result<Bye, Bye> {
-        let (place, stopped) = match self.take_place(hello, side) {
+        let (place, mail) = match self.take_place(hello, side) {
             Ok(taken) => taken,
             Err(bye) => {
                 // Whether the peer hears it or not, its connection is not kept.
@@ -217,7 +258,7 @@ impl Peers {
             }
         };
         tracing::info!(peer = place.peer.0, ?side, "linked");
-        let bye = driver::run(self, &place, socket, hello, stopped).await;
+        let bye = driver::run(self, &place, socket, hello, mail).await;
         tracing::info!(peer = place.peer.0, reason = bye.reason.name(), detail = bye.detail, "link ended");
         metrics::counter!(crate::metrics::LINKS_ENDED, "reason" => bye.reason.name()).increment(1);
         Ok(bye)
@@ -241,6 +282,63 @@ impl Peers {
     /// Takes note of how it goes with a URL.
     pub(super) fn note_dialling(&self, url: &str, change: impl FnOnce(&mut Dialling)) {
         change(self.state().dialling.entry(url.to_owned()).or_default());
+    }
+
+    /// Does something with each link.
+    pub(super) fn for_links(&self, act: impl Fn(ReplicaId, &Active)) {
+        for (replica, active) in &self.state().links {
+            act(*replica, active);
+        }
+    }
+
+    /// Takes note of what other regions wrote and is shown here now.
+    pub(crate) fn applied(&self, entries: &[(DocId, TailEntry)]) {
+        self.lags.applied(entries, crate::run::unix_ms());
+    }
+
+    /// Writes a canary every few seconds, by which the others measure how far they are behind.
+    async fn sing(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(CANARY_EVERY_MS)) => {}
+                () = self.closing.cancelled() => return,
+            }
+            let payload = encode_canary(crate::run::unix_ms());
+            let canary = NewEntry { doc: NO_DOC, kind: EntryKind::Canary, payload };
+            // A log that takes nothing has told so.
+            self.appender.append(vec![canary], |_| {});
+        }
+    }
+
+    /// Sets the gauges of every peer.
+    pub(crate) fn export(&self) {
+        let mut offsets = BTreeMap::new();
+        for peer in self.status() {
+            let Some(replica) = peer.replica else { continue };
+            let label = replica.to_string();
+            let gauge =
+                |name: &'static str, value: f64| metrics::gauge!(name, "peer" => label.clone()).set(value);
+            gauge(crate::metrics::PEER_LINKED, f64::from(u8::from(peer.linked)));
+            if let Some(offset) = peer.clock_offset_ms {
+                offsets.insert(ReplicaId(replica), offset);
+                gauge(
+                    crate::metrics::CLOCK_OFFSET,
+                    seconds(offset.unsigned_abs()).copysign(if offset < 0 { -1.0 } else { 1.0 }),
+                );
+            }
+            if let Some(rtt) = peer.rtt_ms {
+                gauge(crate::metrics::PEER_RTT, seconds(rtt));
+            }
+            if let Some(entries) = peer.queue_entries {
+                #[expect(clippy::cast_precision_loss, reason = "a gauge needs no more than 53 bits")]
+                gauge(crate::metrics::QUEUE_ENTRIES, entries as f64);
+            }
+        }
+        let lags = self.lags.now(crate::run::unix_ms(), |replica| offsets.get(&replica).copied());
+        for (replica, lag) in lags {
+            let origin = replica.0.to_string();
+            metrics::gauge!(crate::metrics::REPLICATION_LAG, "origin" => origin).set(seconds(lag));
+        }
     }
 
     /// How it goes with every peer: those that are linked, and those that are dialled in vain.
@@ -279,12 +377,13 @@ impl Peers {
 
 impl Place {
     /// Takes note of how the link is.
-    pub(super) fn note(&self, held: &Frontier, change: impl FnOnce(&mut LinkStatus)) {
+    pub(super) fn note(&self, link: &Link, change: impl FnOnce(&mut LinkStatus)) {
         let mut state = self.peers.state();
         if let Some(known) = state.held.get_mut(&self.peer) {
-            known.merge(held);
+            known.merge(link.held());
         }
         if let Some(active) = state.links.get_mut(&self.peer).filter(|active| active.number == self.number) {
+            active.heard_there = link.heard_there().collect();
             change(&mut active.status);
         }
     }
@@ -299,6 +398,12 @@ impl Drop for Place {
             self.peers.tell_hears();
         }
     }
+}
+
+/// Milliseconds as metrics have them.
+#[expect(clippy::cast_precision_loss, reason = "a gauge needs no more than 53 bits")]
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 /// What both have.

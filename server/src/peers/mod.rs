@@ -1,14 +1,17 @@
 //! The other regions of the cluster: who they are, how they are reached, and the links to them.
 //!
 //! `secret` and `handshake` let a peer in, `dial` and `accept` get connections, `links` keeps one for each
-//! peer, `driver` carries out what a link's machine orders, `wire` moves frames. Which batch goes where is
+//! peer, `driver` carries out what a link's machine orders, `wire` moves frames. `presence` tells peers who is
+//! here, `lag` and `status` tell operators how it goes. Which batch goes where is
 //! decided in `quire_protocol::link`.
 
 mod accept;
 mod dial;
 mod driver;
 mod handshake;
+mod lag;
 mod links;
+mod presence;
 mod secret;
 mod status;
 mod wire;
