@@ -8,7 +8,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-LISTEN ?= 127.0.0.1:8080
+PORT ?= 8080
 DATA ?= ./quire-data
 FUZZ_SECONDS ?= 60
 FUZZ ?=
@@ -22,11 +22,10 @@ export QUIRE_BIN ?= $(abspath $(TARGET)/debug/quire)
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-run: page ## build everything and serve the editor page on http://127.0.0.1:8080
+run: page ## build everything and serve three regions, side by side on http://127.0.0.1:8080
 	cargo build --release --locked -p quire-server --bin quire
-	@mkdir -p "$(DATA)"
-	@echo "Starting Quire. Open http://$(LISTEN)/ in two tabs; Ctrl-C stops it."
-	@exec $(TARGET)/release/quire serve --listen $(LISTEN) --data "$(DATA)"
+	@echo "Starting three regions. Open http://127.0.0.1:$(PORT)/ and type; Ctrl-C stops them."
+	@exec $(TARGET)/release/quire demo --port $(PORT) --data "$(DATA)"
 
 test: test-rust test-page test-clients test-browser ## every test there is, installing what they need
 

@@ -1,4 +1,4 @@
-// Builds the editor page into `dist/`, which the `quire` binary embeds.
+// Builds the editor page, and the demo's, into `dist/`, which the `quire` binary embeds.
 //
 // Asset addresses are relative, so that the page also works below a path of a reverse proxy.
 import { defineConfig } from "vite";
@@ -11,6 +11,7 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: true,
+    rollupOptions: { input: ["index.html", "demo.html"] },
   },
   server: {
     // `npm run dev` serves the sources and takes the document from a running `quire serve`.

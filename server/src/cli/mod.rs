@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod demo;
 mod doc;
 mod serve;
 mod table;
@@ -29,6 +30,8 @@ struct Quire {
 enum Command {
     /// Serve one region
     Serve,
+    /// Serve three regions on this machine, with distance between them, and the editor page
+    Demo(demo::Demo),
     /// Verify a data directory that no server has open
     Check(check::Check),
     /// List, read, import, export, delete and restore documents of a running server
@@ -50,6 +53,17 @@ pub fn main(words: Vec<String>) -> ExitCode {
     match matches.and_then(|matches| Quire::from_arg_matches(&matches)) {
         Ok(Quire { command: Command::Serve }) => ExitCode::from(NOT_UNDERSTOOD),
         Ok(Quire { command: Command::Check(check) }) => finish(check::run(check)),
+        Ok(Quire { command: Command::Demo(demo) }) => {
+            match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+                Ok(runtime) => {
+                    let ended = runtime.block_on(demo::run(demo));
+                    // A thread that waits for the terminal would wait for ever.
+                    runtime.shutdown_background();
+                    finish(ended)
+                }
+                Err(error) => fail(format_args!("cannot start: {error}")),
+            }
+        }
         Ok(Quire { command: Command::Doc(doc) }) => {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => finish(runtime.block_on(doc::run(doc))),

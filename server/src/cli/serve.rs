@@ -102,7 +102,7 @@ fn bind(address: std::net::SocketAddr) -> std::io::Result<tokio::net::TcpListene
 }
 
 /// Ends with the first SIGTERM or SIGINT.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+pub(super) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {

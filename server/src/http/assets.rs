@@ -26,15 +26,27 @@ const FOREVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000,
 const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
 /// Scripts come from this server alone. Styles may stand in the page: the editor component makes
 /// its style sheets at run time, and the colours of cursors are attributes of elements.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-     font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-);
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+     img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors";
 
-/// Serves a file of the page; every path that no route takes ends here.
-pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+/// The editor page's policy. Pages that may connect may also show it within their own.
+pub(super) fn policy(allowed: &[String]) -> HeaderValue {
+    let ancestors = if allowed.is_empty() { "'none'".to_owned() } else { allowed.join(" ") };
+    // What a setting accepts as an origin can stand in a header.
+    HeaderValue::from_str(&format!("{POLICY} {ancestors}"))
+        .unwrap_or(HeaderValue::from_static("default-src 'none'"))
+}
+
+/// Serves a file of the page; every path that no route takes ends here. `index` is what `/` shows.
+pub(crate) fn embedded(
+    index: &str,
+    policy: &HeaderValue,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Response {
     let path = match uri.path().trim_start_matches('/') {
-        "" => "index.html",
+        "" => index,
         path => path,
     };
     let Some(asset) = ASSETS.iter().find(|asset| asset.path == path) else {
@@ -56,6 +68,6 @@ pub(super) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Respo
     let answer = response.headers_mut();
     answer.insert(ETAG, HeaderValue::from_static(asset.etag));
     answer.insert(CACHE_CONTROL, if path.starts_with(HASHED_PREFIX) { FOREVER } else { ASK_AGAIN });
-    answer.insert(CONTENT_SECURITY_POLICY, POLICY);
+    answer.insert(CONTENT_SECURITY_POLICY, policy.clone());
     response
 }

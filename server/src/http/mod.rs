@@ -13,6 +13,7 @@ mod request;
 mod routes;
 mod seed;
 
+pub(crate) use assets::embedded;
 pub(crate) use origin::Origins;
 pub(crate) use routes::router;
 

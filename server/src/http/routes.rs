@@ -8,7 +8,7 @@ use crate::region::Region;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
-use axum::http::{Method, Uri};
+use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use std::sync::Arc;
@@ -65,6 +65,7 @@ pub(super) fn routes() -> Vec<Route> {
 
 /// The whole application: these routes, and the paths that editors connect to.
 pub(crate) fn router(region: &Arc<Region>, sockets: Router) -> Router {
+    let policy = assets::policy(&region.settings.allow_origin);
     let mut router = Router::new();
     for route in routes() {
         router = router.route(route.path, route.handler);
@@ -72,7 +73,9 @@ pub(crate) fn router(region: &Arc<Region>, sockets: Router) -> Router {
     router
         .with_state(region.clone())
         .merge(sockets)
-        .fallback(assets::serve)
+        .fallback(move |method: Method, uri: Uri, headers: HeaderMap| async move {
+            assets::embedded("index.html", &policy, &method, &uri, &headers)
+        })
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(region.settings.limits.body_bytes))
         .layer(middleware::from_fn_with_state(region.clone(), request::wrap))

@@ -1,7 +1,7 @@
 //! Dialling one URL for as long as the region runs.
 //!
-//! After a failure it waits longer and longer, up to half a minute, and never as long as another: a region
-//! that comes back is not met by all at once.
+//! After a failure it waits longer and longer, up to two seconds, and never as long as another: a region
+//! that comes back is found soon, and not by all at once.
 
 use super::handshake::{self, Refused};
 use super::links::Peers;
@@ -17,9 +17,12 @@ use std::time::Duration;
 
 /// A peer that is there answers sooner.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// The first wait after a failure, and the longest.
+/// The first wait after a failure, and the longest: after a cut, what people see of each other is late by no
+/// more than that and the way, and a few regions that dial every other second cost nothing.
 const WAIT_MIN: Duration = Duration::from_millis(100);
-const WAIT_MAX: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_secs(2);
+/// A region that does not answer may be about to: it is told of after so many attempts.
+const PATIENCE: u64 = 4;
 /// While the peer has dialled this region itself, it is looked after so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -108,8 +111,10 @@ async fn attempt(peers: &Arc<Peers>, url: &str) -> Result<(), Attempt> {
 fn tell(peers: &Peers, url: &str, failure: Failure) {
     metrics::counter!(crate::metrics::PEERS_REFUSED, "reason" => failure.label).increment(1);
     peers.note_dialling(url, |dialling| {
-        dialling.attempts += 1;
-        if dialling.failure.as_ref().is_none_or(|known| known.label != failure.label) {
+        let news = dialling.failure.as_ref().is_none_or(|known| known.label != failure.label);
+        dialling.attempts = if news { 1 } else { dialling.attempts + 1 };
+        let absent = matches!(failure.label, "connect" | "http" | "broken");
+        if dialling.attempts == if absent { PATIENCE } else { 1 } {
             tracing::warn!(url, reason = failure.label, "no link: {}", failure.text);
         }
         dialling.failure = Some(failure);
