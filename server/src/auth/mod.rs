@@ -30,6 +30,8 @@ pub enum Access {
 pub struct Authenticator {
     /// `None` lets everybody write everything.
     key: Option<JwtKey>,
+    /// Whether the region takes writes.
+    takes_writes: bool,
 }
 
 /// What one bearer may do, and until when.
@@ -39,19 +41,27 @@ pub struct Grant {
     expires_at_ms: Option<u64>,
     /// `None` is everything.
     rules: Option<Vec<(Pattern, Access)>>,
+    /// Whether the region takes writes, whatever the rules say.
+    takes_writes: bool,
 }
 
 impl Authenticator {
     /// Lets everybody write everything.
     #[must_use]
     pub const fn everybody() -> Self {
-        Self { key: None }
+        Self { key: None, takes_writes: true }
     }
 
     /// Asks for JWTs signed with a key.
     #[must_use]
     pub const fn jwt(key: JwtKey) -> Self {
-        Self { key: Some(key) }
+        Self { key: Some(key), takes_writes: true }
+    }
+
+    /// Lets nobody write, whatever their tokens say: this region follows others.
+    #[must_use]
+    pub fn of_follower(self) -> Self {
+        Self { takes_writes: false, ..self }
     }
 
     /// Whether a bearer must show a token.
@@ -65,18 +75,24 @@ impl Authenticator {
     /// # Errors
     /// Why the token, or its absence, gives no access.
     pub fn verify(&self, token: Option<&str>, now_ms: u64) -> Result<Grant, AuthError> {
-        let Some(key) = &self.key else { return Ok(Grant::everything()) };
+        let takes_writes = self.takes_writes;
+        let Some(key) = &self.key else { return Ok(Grant { takes_writes, ..Grant::everything() }) };
         let token = token.filter(|token| !token.is_empty()).ok_or(AuthError::Missing)?;
         let claims = jwt::verify(token, key, now_ms)?;
         let rules = claims.docs.iter().map(|rule| Ok((Pattern::new(&rule.pattern)?, rule.access)));
         let rules = rules.collect::<Result<Vec<_>, PatternError>>().map_err(AuthError::Pattern)?;
-        Ok(Grant { expires_at_ms: Some(claims.ends_at_ms()), subject: claims.sub, rules: Some(rules) })
+        Ok(Grant {
+            expires_at_ms: Some(claims.ends_at_ms()),
+            subject: claims.sub,
+            rules: Some(rules),
+            takes_writes,
+        })
     }
 }
 
 impl Grant {
     const fn everything() -> Self {
-        Self { subject: String::new(), expires_at_ms: None, rules: None }
+        Self { subject: String::new(), expires_at_ms: None, rules: None, takes_writes: true }
     }
 
     /// Whom the token names; empty where nobody asks for tokens.
@@ -101,6 +117,11 @@ impl Grant {
     /// order of the rules cannot matter.
     #[must_use]
     pub fn access(&self, name: &DocName) -> Option<Access> {
+        let most = if self.takes_writes { Access::Write } else { Access::Read };
+        self.granted(name).map(|access| access.min(most))
+    }
+
+    fn granted(&self, name: &DocName) -> Option<Access> {
         match &self.rules {
             None => Some(Access::Write),
             Some(rules) => rules
@@ -135,6 +156,8 @@ mod tests {
         ] {
             assert_eq!(grant(&rules).access(&name), Some(Access::Write));
         }
+        let follower = Authenticator::everybody().of_follower().verify(None, NOW_MS).expect("everybody");
+        assert_eq!(follower.access(&name), Some(Access::Read));
         assert_eq!(grant(&[("team/*", Access::Read)]).access(&name), Some(Access::Read));
         assert_eq!(grant(&[("other/*", Access::Write)]).access(&name), None);
         assert_eq!(grant(&[]).access(&name), None);

@@ -8,6 +8,7 @@ mod client;
 mod demo;
 mod doc;
 mod serve;
+mod status;
 mod table;
 mod token;
 
@@ -36,6 +37,8 @@ enum Command {
     Check(check::Check),
     /// List, read, import, export, delete and restore documents of a running server
     Doc(doc::Doc),
+    /// Tell about a running region, its links and its lag
+    Status(status::Status),
     /// Mint a JWT
     Token(token::Token),
 }
@@ -67,6 +70,12 @@ pub fn main(words: Vec<String>) -> ExitCode {
         Ok(Quire { command: Command::Doc(doc) }) => {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => finish(runtime.block_on(doc::run(doc))),
+                Err(error) => fail(format_args!("cannot start: {error}")),
+            }
+        }
+        Ok(Quire { command: Command::Status(status) }) => {
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => finish(runtime.block_on(status::run(status))),
                 Err(error) => fail(format_args!("cannot start: {error}")),
             }
         }

@@ -53,6 +53,10 @@ pub(super) fn check(
     let secret = checking.secret(&settings);
     checking.exposure(&settings);
     checking.limits(&settings);
+    let authenticator = authenticator.map(|authenticator| match settings.role {
+        RegionRole::Leader => authenticator,
+        RegionRole::Follower => authenticator.of_follower(),
+    });
     match authenticator {
         Some(authenticator) if checking.problems.is_empty() => {
             Ok(Config { settings, authenticator: Arc::new(authenticator), tls, secret })

@@ -4,6 +4,7 @@
 
 use super::problem::{Kind, Problem};
 use crate::auth::{Access, Grant};
+use crate::config::RegionRole;
 use crate::documents::Lease;
 use crate::region::Region;
 use axum::extract::{FromRequestParts, Path};
@@ -88,6 +89,10 @@ impl Named {
     pub(super) fn may_write(&self) -> Result<(), Problem> {
         match self.granted {
             Access::Write => Ok(()),
+            Access::Read if self.region.settings.role == RegionRole::Follower => Err(Problem::new(
+                Kind::Forbidden,
+                "this region follows others and takes no writes: write to a leader",
+            )),
             Access::Read => Err(Problem::new(Kind::Forbidden, "the token allows reading this document only")),
         }
     }

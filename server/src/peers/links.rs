@@ -312,7 +312,6 @@ impl Peers {
 
     /// Sets the gauges of every peer.
     pub(crate) fn export(&self) {
-        let mut offsets = BTreeMap::new();
         for peer in self.status() {
             let Some(replica) = peer.replica else { continue };
             let label = replica.to_string();
@@ -320,11 +319,8 @@ impl Peers {
                 |name: &'static str, value: f64| metrics::gauge!(name, "peer" => label.clone()).set(value);
             gauge(crate::metrics::PEER_LINKED, f64::from(u8::from(peer.linked)));
             if let Some(offset) = peer.clock_offset_ms {
-                offsets.insert(ReplicaId(replica), offset);
-                gauge(
-                    crate::metrics::CLOCK_OFFSET,
-                    seconds(offset.unsigned_abs()).copysign(if offset < 0 { -1.0 } else { 1.0 }),
-                );
+                let sign = if offset < 0 { -1.0 } else { 1.0 };
+                gauge(crate::metrics::CLOCK_OFFSET, seconds(offset.unsigned_abs()) * sign);
             }
             if let Some(rtt) = peer.rtt_ms {
                 gauge(crate::metrics::PEER_RTT, seconds(rtt));
@@ -334,11 +330,21 @@ impl Peers {
                 gauge(crate::metrics::QUEUE_ENTRIES, entries as f64);
             }
         }
+        let offsets = self.offsets();
         let lags = self.lags.now(crate::run::unix_ms(), |replica| offsets.get(&replica).copied());
         for (replica, lag) in lags {
             let origin = replica.0.to_string();
             metrics::gauge!(crate::metrics::REPLICATION_LAG, "origin" => origin).set(seconds(lag));
         }
+    }
+
+    /// How far each linked peer's clock is ahead, in milliseconds.
+    fn offsets(&self) -> BTreeMap<ReplicaId, i64> {
+        let state = self.state();
+        let offset = |(replica, active): (&ReplicaId, &Active)| {
+            Some((*replica, active.status.figures.clock_offset_ms?))
+        };
+        state.links.iter().filter_map(offset).collect()
     }
 
     /// How it goes with every peer: those that are linked, and those that are dialled in vain.
@@ -358,6 +364,12 @@ impl Peers {
                 Some(peer) => peer.dialled(url, &dialling),
                 None => unknown.push(PeerStatus::unknown(url, &dialling)),
             }
+        }
+        drop(state);
+        let offsets = self.offsets();
+        let lags = self.lags.now(crate::run::unix_ms(), |replica| offsets.get(&replica).copied());
+        for (replica, peer) in &mut all {
+            peer.lag_ms = lags.get(replica).copied();
         }
         all.into_values().chain(unknown).collect()
     }

@@ -73,6 +73,9 @@ pub(crate) struct PeerStatus {
     pub(crate) clock_offset_ms: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) queue_entries: Option<u64>,
+    /// How far this region is behind it, by its canaries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lag_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) batches_sent: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +113,7 @@ impl PeerStatus {
         rtt_ms: None,
         clock_offset_ms: None,
         queue_entries: None,
+        lag_ms: None,
         batches_sent: None,
         bytes_sent: None,
         batches_received: None,

@@ -1,0 +1,140 @@
+//! `quire status`: a running region, and how it goes between it and each of the others.
+
+use super::client::{Client, ClientError};
+use super::table;
+use axum::http::Method;
+use clap::Args;
+use serde::Deserialize;
+use std::io::Write as _;
+
+/// What `quire status` takes.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// The server
+    #[arg(long, value_name = "URL", env = "QUIRE_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// A JWT, where the server asks for one
+    #[arg(long, env = "QUIRE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Regions {
+    region: Here,
+    peers: Vec<Peer>,
+}
+
+#[derive(Deserialize)]
+struct Here {
+    name: String,
+    replica: u16,
+    incarnation: u16,
+    cluster: String,
+    role: String,
+    waiting_entries: u64,
+    streams: Vec<Stream>,
+}
+
+#[derive(Deserialize)]
+struct Stream {
+    replica: u16,
+    incarnation: u16,
+    received: u64,
+    applied: u64,
+}
+
+#[derive(Deserialize)]
+struct Peer {
+    replica: Option<u16>,
+    url: Option<String>,
+    linked: bool,
+    role: Option<String>,
+    rtt_ms: Option<u64>,
+    clock_offset_ms: Option<i64>,
+    queue_entries: Option<u64>,
+    lag_ms: Option<u64>,
+    problem: Option<Problem>,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    kind: String,
+    cause: String,
+    remedy: String,
+}
+
+/// Asks, and prints the answer.
+pub(super) async fn run(status: Status) -> Result<(), ClientError> {
+    let client = Client::new(&status.url, status.token.as_deref())?;
+    let (_, body) = client.ask(Method::GET, "/v1/regions", None).await?;
+    let text = told(&serde_json::from_slice(&body)?);
+    // Whoever reads the first line may have closed stdout.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn told(Regions { region, peers }: &Regions) -> String {
+    let Here { name, replica, incarnation, cluster, role, waiting_entries, streams } = region;
+    let mut text = format!("{name}: replica {replica}.{incarnation}, {role} in cluster {cluster}\n\n");
+    let mut rows = vec![["stream", "received", "applied"].map(str::to_owned).to_vec()];
+    rows.extend(streams.iter().map(|stream| {
+        let name = format!("{}.{}", stream.replica, stream.incarnation);
+        vec![name, stream.received.to_string(), stream.applied.to_string()]
+    }));
+    text.push_str(&table::aligned(&rows));
+    if *waiting_entries > 0 {
+        text.push_str(&format!("{waiting_entries} entries wait for what they depend on\n"));
+    }
+    text.push('\n');
+    if peers.is_empty() {
+        text.push_str("No peers.\n");
+        return text;
+    }
+    let head = ["peer", "link", "role", "rtt", "clock", "queue", "lag", "url"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(peers.iter().map(|peer| {
+        let some = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        vec![
+            some(peer.replica.map(|replica| replica.to_string())),
+            if peer.linked { "up" } else { "down" }.to_owned(),
+            some(peer.role.clone()),
+            some(peer.rtt_ms.map(|ms| format!("{ms} ms"))),
+            some(peer.clock_offset_ms.map(|ms| format!("{ms:+} ms"))),
+            some(peer.queue_entries.map(|entries| entries.to_string())),
+            some(peer.lag_ms.map(|ms| format!("{ms} ms"))),
+            some(peer.url.clone()),
+        ]
+    }));
+    text.push_str(&table::aligned(&rows));
+    for peer in peers {
+        if let Some(Problem { kind, cause, remedy }) = &peer.problem {
+            let who = peer.replica.map(|replica| format!("peer {replica}"));
+            let who = who.or_else(|| peer.url.clone()).unwrap_or_default();
+            text.push_str(&format!("\n{who}: {kind}: {cause}\n  {remedy}\n"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_that_is_not_well_is_named_with_cause_and_remedy() {
+        let answer = r#"{"region": {"name": "eu", "replica": 1, "incarnation": 2, "cluster": "prod",
+            "role": "leader", "waiting_entries": 3,
+            "streams": [{"replica": 2, "incarnation": 1, "received": 9, "applied": 6}]},
+            "peers": [{"replica": 2, "linked": true, "role": "leader", "rtt_ms": 81, "clock_offset_ms": -4,
+            "queue_entries": 0, "lag_ms": 45}, {"url": "ws://asia", "linked": false,
+            "problem": {"kind": "secret", "cause": "it does not know it", "remedy": "give it the secret"}}]}"#;
+        let text = told(&serde_json::from_str(answer).expect("an answer"));
+        let expected = "eu: replica 1.2, leader in cluster prod\n\n\
+            stream  received  applied\n2.1     9         6\n3 entries wait for what they depend on\n\n\
+            peer  link  role    rtt    clock  queue  lag    url\n\
+            2     up    leader  81 ms  -4 ms  0      45 ms  -\n\
+            -     down  -       -      -      -      -      ws://asia\n\n\
+            ws://asia: secret: it does not know it\n  give it the secret\n";
+        assert_eq!(text, expected);
+    }
+}
