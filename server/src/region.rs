@@ -8,10 +8,11 @@ use crate::documents::Documents;
 use crate::http::Origins;
 use crate::peers::Peers;
 use metrics_exporter_prometheus::PrometheusHandle;
-use quire_protocol::ids::{DocId, ReplicaId};
+use quire_protocol::ids::{DocId, Incarnation, ReplicaId};
 use quire_storage::{
     Commit, CommitObserver, FailureKind, Health, Log, OpenError, RedbLog, RedbLogOptions, TailEntry,
 };
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -95,6 +96,9 @@ pub(crate) fn open_log(
     cluster: &str,
 ) -> Result<Arc<dyn Log>, OpenError> {
     let cluster = crate::peers::cluster_id(cluster);
-    let options = RedbLogOptions { cluster, ..RedbLogOptions::new(ReplicaId(replica)) };
+    // The lower half of them leaves room for those that come after it.
+    let draw = RandomState::new().build_hasher().finish() % u64::from(u16::MAX / 2);
+    let first_incarnation = Incarnation(u16::try_from(draw).unwrap_or_default() + 1);
+    let options = RedbLogOptions { cluster, first_incarnation, ..RedbLogOptions::new(ReplicaId(replica)) };
     Ok(Arc::new(RedbLog::open(path, &options)?))
 }

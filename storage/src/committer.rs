@@ -19,7 +19,7 @@ use crate::log::{Committed, Log, NewEntry, Receipt};
 use crate::sequencer::check_group;
 use quire_protocol::batch::EncodedBatch;
 use quire_protocol::gate::Arrival;
-use quire_protocol::ids::{DocId, Incarnation, StreamId};
+use quire_protocol::ids::{DocId, StreamId};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -100,7 +100,7 @@ struct Delivery {
 struct Queue {
     waiting: VecDeque<Waiting>,
     deliveries: VecDeque<Delivery>,
-    renewals: Vec<(Incarnation, Done<StreamId>)>,
+    renewals: Vec<(StreamId, Done<StreamId>)>,
     /// The committer sleeps: whoever puts something in wakes it. Spares a wake per append under load.
     asleep: bool,
     closed: bool,
@@ -183,10 +183,11 @@ impl Appender {
         self.shared.wake(queue);
     }
 
-    /// Has the log's stream renewed before the next commit, and calls `done` with the new one.
+    /// Has the log's stream renewed before the next commit, and calls `done` with the one it then has. Does
+    /// nothing where the stream is no longer `old`: several peers may find at once that it is to be renewed.
     pub fn renew_stream(
         &self,
-        known: Incarnation,
+        old: StreamId,
         done: impl FnOnce(Result<StreamId, AppendError>) + Send + 'static,
     ) {
         let mut queue = self.shared.queue();
@@ -194,7 +195,7 @@ impl Appender {
             drop(queue);
             return done(Err(AppendError::Closed));
         }
-        queue.renewals.push((known, Box::new(done)));
+        queue.renewals.push((old, Box::new(done)));
         self.shared.wake(queue);
     }
 }
@@ -289,7 +290,7 @@ struct Work<C, O> {
     /// All deliveries' batches, and for each how many of them are its own.
     batches: Vec<Arc<EncodedBatch>>,
     deliveries: Vec<(usize, Done<Vec<Arrival>>)>,
-    renewals: Vec<(Incarnation, Done<StreamId>)>,
+    renewals: Vec<(StreamId, Done<StreamId>)>,
 }
 
 impl<C, O> Drop for Work<C, O> {
@@ -346,8 +347,9 @@ impl<C: Fn() -> u64, O: CommitObserver> Work<C, O> {
     }
 
     fn commit(&mut self) {
-        for (known, done) in self.renewals.drain(..) {
-            done(self.log.renew_stream(known));
+        for (old, done) in self.renewals.drain(..) {
+            let stream = self.log.stream();
+            done(if stream == old { self.log.renew_stream(old.incarnation) } else { Ok(stream) });
         }
         if self.groups.is_empty() && self.batches.is_empty() && self.deliveries.is_empty() {
             return;
@@ -454,10 +456,10 @@ mod tests {
                 self.0.send(format!("applied {seqs:?}")).expect("the test listens");
             }
         }
-        let elsewhere = MemoryLog::new(StreamId::from_u32(2));
+        let elsewhere = MemoryLog::new(StreamId::from_u32(0x7_0001));
         elsewhere.append(7, &[vec![entry(1)], vec![entry(2)]]).expect("durable");
         elsewhere.append(7, &[vec![entry(1)]]).expect("durable");
-        let stream = StreamId::from_u32(2);
+        let stream = StreamId::from_u32(0x7_0001);
         let batches = elsewhere.read_batches(stream, Seq(1), usize::MAX).expect("kept").into_iter();
         let batches: Vec<_> =
             batches.map(|bytes| Arc::new(EncodedBatch::decode(bytes).expect("a batch"))).collect();
@@ -478,10 +480,13 @@ mod tests {
             };
             appender.receive(delivery, told);
         }
-        let told = tx.clone();
-        appender.renew_stream(Incarnation(3), move |stream| {
-            told.send(format!("{}", stream.expect("renewed").incarnation.0)).expect("the test listens");
-        });
+        // Two peers find at once that the disk went back: the stream is renewed once.
+        for _ in 0..2 {
+            let told = tx.clone();
+            appender.renew_stream(StreamId::from_u32(1), move |stream| {
+                told.send(format!("{}", stream.expect("renewed").incarnation.0)).expect("the test listens");
+            });
+        }
         appender.append(vec![entry(1)], move |receipt| {
             let position = receipt.expect("durable").position.0;
             tx.send(format!("appended {position}")).expect("the test listens");
@@ -489,7 +494,7 @@ mod tests {
         drop(queued);
         committer.stop();
         let told: Vec<_> = rx.iter().collect();
-        assert_eq!(told, ["4", "appended 2", "applied [1, 2, 3]", "[Next]", "[Duplicate, Next]"]);
+        assert_eq!(told, ["2", "2", "appended 2", "applied [1, 2, 3]", "[Next]", "[Duplicate, Next]"]);
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub struct RedbLogOptions {
     pub replica: ReplicaId,
     /// The cluster it belongs to; 0 for a region on its own.
     pub cluster: u128,
+    /// The incarnation that a new directory begins with. Drawn at random, it is most likely none that a
+    /// lost disk of this replica had: what is written before a peer is met has names of its own.
+    pub first_incarnation: Incarnation,
     /// A checkpoint begins when so many bytes are in memory, or in the journal.
     pub checkpoint_bytes: usize,
     /// A checkpoint begins when an entry has been in memory only for so long.
@@ -73,6 +76,7 @@ impl RedbLogOptions {
         Self {
             replica,
             cluster: 0,
+            first_incarnation: Incarnation(1),
             checkpoint_bytes: 32 * 1024 * 1024,
             checkpoint_every: Duration::from_secs(10),
             memory_bytes_max: 128 * 1024 * 1024,

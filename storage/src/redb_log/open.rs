@@ -215,7 +215,7 @@ fn settle_identity(
     let identity = match known {
         None => {
             let identity = new_identity(options);
-            store.set_up(&identity)?;
+            store.set_up(&identity, options.first_incarnation)?;
             journal.set_up(&identity)?;
             identity
         }

@@ -51,7 +51,7 @@ impl Store {
         caught("store.redb", || meta::read_identity(&self.db))
     }
 
-    pub(super) fn set_up(&self, identity: &Identity) -> Result<(), Fault> {
+    pub(super) fn set_up(&self, identity: &Identity, incarnation: Incarnation) -> Result<(), Fault> {
         caught("store.redb", || {
             let txn = self.begin_write()?;
             txn.open_table(DOCUMENTS)?;
@@ -61,7 +61,7 @@ impl Store {
             txn.open_table(super::kept::LOG)?;
             meta::write(&txn, meta::FORMAT_KEY, &FORMAT.to_le_bytes())?;
             meta::write(&txn, meta::HEAD_KEY, &encode_head(&Head::default()))?;
-            meta::write(&txn, meta::INCARNATION_KEY, &encode_incarnation(Incarnation(1)))?;
+            meta::write(&txn, meta::INCARNATION_KEY, &encode_incarnation(incarnation))?;
             meta::write_identity(&txn, identity)?;
             Ok(txn.commit()?)
         })

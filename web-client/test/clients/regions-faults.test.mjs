@@ -124,15 +124,23 @@ test("a region that lost its disk gets everything back under a new incarnation",
     editor.close();
   }
   await cluster.settled();
-  const before = await storedDoc(cluster.regions[0], "kept");
+  const before = (await cluster.status(1)).region.incarnation;
   await cluster.regions[1].kill("SIGKILL");
   await rm(cluster.regions[1].dataDir, { recursive: true });
   await mkdir(cluster.regions[1].dataDir);
+  // Its editors are there before its peers are.
+  cluster.wiresOf(1).forEach((wire) => wire.cut());
   await cluster.regions[1].restart();
+  const early = openEditor(t, cluster.regions[1], "hocuspocus", "kept");
+  await early.synced();
+  early.text.insert(0, "Written on the empty disk. ");
+  await early.saved();
+  cluster.wiresOf(1).forEach((wire) => wire.heal());
   await cluster.settled();
-  assertEqual([before, ...(await stored(cluster, "kept"))]);
-  const { region } = await cluster.status(1);
-  assert.equal(region.incarnation, 2);
+  await untilEqual([early.doc, ...(await stored(cluster, "kept"))]);
+  const text = early.text.toString();
+  for (const part of ["region 0", "region 1", "region 2", "Written on"]) assert.ok(text.includes(part), text);
+  assert.notEqual((await cluster.status(1)).region.incarnation, before);
 
   const editor = openEditor(t, cluster.regions[1], "y-websocket", "kept");
   await editor.synced();
@@ -155,6 +163,7 @@ test("a region restored from an old backup is told that its disk went back, and 
     await editor.saved();
     editor.close();
   };
+  const before = (await cluster.status(1)).region.incarnation;
   await write("before the backup. ");
   await cluster.settled();
   await victim.kill("SIGTERM");
@@ -169,7 +178,7 @@ test("a region restored from an old backup is told that its disk went back, and 
   await cp(backup, victim.dataDir, { recursive: true });
   await victim.restart();
   await cluster.settled();
-  await until("the region goes on under a new incarnation", async () => (await cluster.status(1)).region.incarnation === 2);
+  await until("the region goes on under a new incarnation", async () => (await cluster.status(1)).region.incarnation === before + 1);
   await write("and goes on. ");
   await cluster.settled();
   const docs = await stored(cluster, "kept");
