@@ -116,9 +116,9 @@ pub struct Limits {
     pub preauth_documents: usize,
     /// How long a socket may stay without authentication.
     pub preauth: Duration,
-    /// Bytes of the log kept for a peer that is behind or away.
+    /// Bytes of the log kept for peers.
     pub kept_bytes: usize,
-    /// How long the log is kept for a peer that is behind or away.
+    /// How long the log is kept for peers.
     pub kept: Duration,
     /// How long a stop may take before what is left is cut.
     pub drain: Duration,
@@ -179,9 +179,10 @@ impl Default for Limits {
             preauth_bytes: 5 * MIB,
             preauth_documents: 100,
             preauth: Duration::from_secs(10),
-            // A day's writing of some thousand people, and no more than a small disk has to spare.
+            // What a small disk has to spare, and years of a team's writing: a region that lost its disk
+            // starts from it.
             kept_bytes: 4 * GIB,
-            kept: Duration::from_secs(3 * 86_400),
+            kept: Duration::from_secs(365 * 86_400),
             drain: Duration::from_secs(10),
             unload: Duration::from_secs(30),
         }

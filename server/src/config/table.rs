@@ -157,12 +157,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
     row(
         "max-kept-bytes",
         Field::Bytes(|s| &mut s.limits.kept_bytes, MIB..=1024 * GIB),
-        "Bytes of the log kept for a peer that is behind; beyond it the peer gets a snapshot",
+        "Bytes of the log kept for peers that are behind or begin anew",
     ),
     row(
         "max-kept-seconds",
         Field::Seconds(|s| &mut s.limits.kept, 60..=365 * DAY_SECONDS),
-        "How long the log is kept for a peer that is behind",
+        "How long the log is kept for peers that are behind or begin anew",
     ),
     row(
         "drain-seconds",

@@ -27,9 +27,6 @@ use tokio_util::task::TaskTracker;
 /// Awareness updates that wait for one link; beyond it they are dropped.
 const PRESENCE_QUEUE_MAX: usize = 256;
 
-/// How often is said what the log need no longer keep for peers.
-const RETAIN_EVERY: Duration = Duration::from_secs(1);
-
 /// The links of one region.
 pub(crate) struct Peers {
     pub(super) secret: Option<Secret>,
@@ -58,8 +55,8 @@ pub(crate) struct Peers {
 struct State {
     links: BTreeMap<ReplicaId, Active>,
     next_link: u64,
-    /// What each peer was last known to have, while it is away too.
-    held: BTreeMap<ReplicaId, Frontier>,
+    /// The peers that had a link since the start.
+    known: BTreeSet<ReplicaId>,
     /// How it goes with each URL that is dialled.
     dialling: BTreeMap<String, Dialling>,
 }
@@ -113,7 +110,9 @@ impl Peers {
     ) -> Arc<Self> {
         let limits = &settings.limits;
         let retention = Retention {
-            acknowledged: None,
+            // All of it is kept, up to the limits, acknowledged or not: a peer that loses its disk has
+            // nothing else to start from.
+            acknowledged: Some(Frontier::new()),
             bytes_max: limits.kept_bytes as u64,
             age_ms_max: crate::run::ms(limits.kept),
         };
@@ -152,28 +151,18 @@ impl Peers {
         Identity { cluster: self.cluster, stream, role: self.role, schema: [0; 16] }
     }
 
-    /// Begins to dial the peers that the configuration names, and to tell the log what to keep.
+    /// Begins to dial the peers that the configuration names, and has the log kept for them.
     pub(crate) fn start(self: &Arc<Self>) {
         if self.secret.is_none() {
             return;
         }
-        self.retain();
+        self.log.truncate(self.retention.clone());
         for url in &self.urls {
             self.tasks.spawn(super::dial::run(self.clone(), url.clone()));
         }
         if self.role == Role::Leader {
             self.tasks.spawn(self.clone().sing());
         }
-        let peers = self.clone();
-        self.tasks.spawn(async move {
-            while !peers.closing.is_cancelled() {
-                peers.retain();
-                tokio::select! {
-                    () = tokio::time::sleep(RETAIN_EVERY) => {}
-                    () = peers.closing.cancelled() => {}
-                }
-            }
-        });
     }
 
     /// Tells the links what is durable now.
@@ -183,23 +172,6 @@ impl Peers {
             self.waits.look(&received, &self.log.applied());
             self.received.send_replace(received);
         }
-    }
-
-    /// Says what the log is to keep: whatever a peer is not known to have, one that was never heard
-    /// included.
-    fn retain(&self) {
-        let state = self.state();
-        let unheard = state.dialling.values().any(|dialling| dialling.replica.is_none())
-            || state.dialling.len() < self.urls.len();
-        let mut acknowledged = unheard.then(Frontier::new);
-        for held in state.held.values() {
-            acknowledged = Some(match acknowledged {
-                None => held.clone(),
-                Some(known) => meet(&known, held),
-            });
-        }
-        drop(state);
-        self.log.truncate(Retention { acknowledged, ..self.retention.clone() });
     }
 
     /// Gives a connection the place of the link to its peer, if it is the one that both sides keep. The
@@ -225,7 +197,7 @@ impl Peers {
         let (stop, stopped) = oneshot::channel();
         let (presence, told) = mpsc::channel(PRESENCE_QUEUE_MAX);
         let (status, heard_there) = (LinkStatus::new(hello), BTreeSet::new());
-        state.held.entry(peer).or_default();
+        state.known.insert(peer);
         let active = Active { number, side, stop: Some(stop), status, presence, heard_there };
         state.links.insert(peer, active);
         drop(state);
@@ -355,7 +327,7 @@ impl Peers {
         for (replica, active) in &state.links {
             all.insert(*replica, PeerStatus::linked(*replica, &active.status));
         }
-        for replica in state.held.keys() {
+        for replica in &state.known {
             all.entry(*replica).or_insert_with(|| PeerStatus::away(*replica));
         }
         for url in &self.urls {
@@ -391,9 +363,6 @@ impl Place {
     /// Takes note of how the link is.
     pub(super) fn note(&self, link: &Link, change: impl FnOnce(&mut LinkStatus)) {
         let mut state = self.peers.state();
-        if let Some(known) = state.held.get_mut(&self.peer) {
-            known.merge(link.held());
-        }
         if let Some(active) = state.links.get_mut(&self.peer).filter(|active| active.number == self.number) {
             active.heard_there = link.heard_there().collect();
             change(&mut active.status);
@@ -418,11 +387,6 @@ fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }
 
-/// What both have.
-fn meet(a: &Frontier, b: &Frontier) -> Frontier {
-    a.iter().map(|dot| Dot { seq: dot.seq.min(b.get(dot.stream)), ..dot }).collect()
-}
-
 /// A cluster's identity: a function of its name.
 pub(crate) fn cluster_id(name: &str) -> u128 {
     let hash = blake3::derive_key("quire cluster name 1", name.as_bytes());
@@ -434,17 +398,9 @@ pub(crate) fn cluster_id(name: &str) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quire_protocol::ids::Seq;
 
     #[test]
-    fn what_both_have_is_the_lesser_of_each_stream() {
-        let of = |pairs: &[(u32, u64)]| -> Frontier {
-            pairs
-                .iter()
-                .map(|&(stream, seq)| Dot { stream: StreamId::from_u32(stream), seq: Seq(seq) })
-                .collect()
-        };
-        assert_eq!(meet(&of(&[(1, 5), (2, 3), (3, 1)]), &of(&[(1, 4), (2, 9)])), of(&[(1, 4), (2, 3)]));
+    fn clusters_are_told_apart_by_name() {
         assert_ne!(cluster_id("a"), cluster_id("b"));
     }
 }
