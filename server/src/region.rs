@@ -8,13 +8,14 @@ use crate::documents::Documents;
 use crate::http::Origins;
 use crate::peers::Peers;
 use metrics_exporter_prometheus::PrometheusHandle;
+use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Incarnation, ReplicaId};
 use quire_storage::{
     Commit, CommitObserver, FailureKind, Health, Log, OpenError, RedbLog, RedbLogOptions, TailEntry,
 };
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What every part of the server shares.
@@ -26,8 +27,8 @@ pub(crate) struct Region {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) documents: Arc<Documents>,
     pub(crate) peers: Arc<Peers>,
-    /// Rings after each commit.
-    pub(crate) commits: Arc<Notify>,
+    /// What every document shows, or will before it answers anything it is asked from now on.
+    pub(crate) shown: watch::Receiver<Frontier>,
     /// Cancelled when the region begins to stop.
     pub(crate) closing: CancellationToken,
 }
@@ -53,7 +54,8 @@ impl Region {
 
 /// Tells metrics, open documents, and whoever waits for a frontier, of each commit.
 pub(crate) struct Observer {
-    pub(crate) commits: Arc<Notify>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) shown: watch::Sender<Frontier>,
     /// Set before the first commit: they need the committer that this observes.
     pub(crate) told: Arc<OnceLock<Told>>,
 }
@@ -70,7 +72,6 @@ impl CommitObserver for Observer {
         #[expect(clippy::cast_precision_loss, reason = "a commit holds far fewer than 2^53 entries")]
         metrics::histogram!(crate::metrics::COMMIT_ENTRIES).record(commit.entries as f64);
         metrics::counter!(crate::metrics::COMMIT_BYTES).increment(commit.bytes as u64);
-        self.commits.notify_waiters();
         if let Some(told) = self.told.get() {
             told.peers.committed();
         }
@@ -81,6 +82,11 @@ impl CommitObserver for Observer {
             told.peers.applied(&entries);
             told.documents.deliver(entries);
         }
+    }
+
+    fn told(&mut self) {
+        // Not what the log has applied, which documents may not have heard of.
+        self.shown.send_replace(self.log.applied());
     }
 
     fn failed(&mut self, error: &quire_storage::AppendError) {

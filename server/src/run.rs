@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -111,10 +111,10 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let address = listener.local_addr()?;
     let Config { settings, authenticator, tls, secret } = config;
     let metrics = crate::metrics::install();
-    let commits = Arc::new(Notify::new());
+    let (shown_by, shown) = watch::channel(log.applied());
     let limits = &settings.limits;
     let told = Arc::new(OnceLock::new());
-    let observer = Observer { commits: commits.clone(), told: told.clone() };
+    let observer = Observer { log: log.clone(), shown: shown_by, told: told.clone() };
     let committer = Committer::start(log.clone(), unix_ms, CommitterLimits::default(), observer)?;
     let documents = Documents::new(log.clone(), committer.appender(), document_options(limits));
     let closing = CancellationToken::new();
@@ -137,7 +137,7 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
         log,
         documents,
         peers,
-        commits,
+        shown,
         closing,
     });
     let (cut, connections) = (CancellationToken::new(), TaskTracker::new());

@@ -69,6 +69,9 @@ pub trait CommitObserver: Send + 'static {
     /// appended to it were answered, and before those whose batches it received.
     fn applied(&mut self, entries: Vec<(DocId, TailEntry)>);
 
+    /// All that a commit has to tell has been told, but to those whose batches it received.
+    fn told(&mut self);
+
     /// A commit failed; its callers are told next.
     fn failed(&mut self, error: &AppendError);
 }
@@ -80,6 +83,7 @@ pub struct Unobserved;
 impl CommitObserver for Unobserved {
     fn committed(&mut self, _: Commit) {}
     fn applied(&mut self, _: Vec<(DocId, TailEntry)>) {}
+    fn told(&mut self) {}
     fn failed(&mut self, _: &AppendError) {}
 }
 
@@ -385,6 +389,7 @@ impl<C: Fn() -> u64, O: CommitObserver> Work<C, O> {
         if !applied.is_empty() {
             self.observer.applied(applied);
         }
+        self.observer.told();
         let mut arrivals = arrivals.into_iter();
         for (count, done) in self.deliveries.drain(..) {
             done(Ok(arrivals.by_ref().take(count).collect()));
@@ -450,6 +455,7 @@ mod tests {
         struct Told(mpsc::Sender<String>);
         impl CommitObserver for Told {
             fn committed(&mut self, _: Commit) {}
+            fn told(&mut self) {}
             fn failed(&mut self, _: &AppendError) {}
             fn applied(&mut self, entries: Vec<(DocId, TailEntry)>) {
                 let seqs: Vec<_> = entries.iter().map(|(_, entry)| entry.dot.seq.0).collect();

@@ -159,7 +159,11 @@ impl Document {
             Input::Renewed(opened) => self.renew(now, &opened, out),
             Input::Closed(session) => self.end(now, session, out),
             Input::Message(session, message) => self.message(now, session, message, out),
-            Input::Request(ticket, request) => self.request(ticket, request, out),
+            Input::Request(ticket, request) => {
+                // What has come on disk before it was asked is in the answer.
+                self.tell(now, out);
+                self.request(ticket, request, out);
+            }
             Input::Committed { writes, position, last } => {
                 self.pipeline.commit(writes, last);
                 self.position = position;

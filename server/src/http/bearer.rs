@@ -131,20 +131,14 @@ async fn wait_for(region: &Region, headers: &HeaderMap) -> Result<(), Problem> {
     let frontier = token.to_str().ok().and_then(|token| Frontier::from_token(token).ok());
     let frontier = frontier
         .ok_or_else(|| Problem::new(Kind::BadRequest, "Quire-After is no token that a write returned"))?;
-    let reached = async {
-        loop {
-            // Asked for before the frontier is, so that no commit falls in between.
-            let commit = region.commits.notified();
-            if region.log.applied().covers_all(&frontier) {
-                return;
-            }
-            commit.await;
-        }
-    };
-    tokio::time::timeout(AFTER_WAIT_MAX, reached).await.map_err(|_| {
-        Problem::new(
+    let mut shown = region.shown.clone();
+    let reached = async { shown.wait_for(|shown| shown.covers_all(&frontier)).await.is_ok() };
+    // A region that stops shows nothing more: that is as late as any.
+    match tokio::time::timeout(AFTER_WAIT_MAX, reached).await {
+        Ok(true) => Ok(()),
+        _ => Err(Problem::new(
             Kind::Stale,
             "this region has not received what Quire-After names; try again, or elsewhere",
-        )
-    })
+        )),
+    }
 }

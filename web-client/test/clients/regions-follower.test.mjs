@@ -29,9 +29,11 @@ test("a follower shows what leaders write and takes no writes", async (t) => {
     assert.match((await answer.json()).detail, /takes no writes: write to a leader/);
   }
   // A token from the leader: the follower waits until it has what the write covers.
-  const written = await fetch(`${leader.http}/v1/docs/notes/text`, { method: "PATCH", body: '{"splices":[{"at":0,"insert":"Still "}]}', headers });
-  const read = await fetch(`${follower.http}/v1/docs/notes/text`, { headers: { "quire-after": written.headers.get("quire-frontier") } });
-  assert.equal(await read.text(), "Still from the leader");
+  for (let count = 1; count <= 50; count++) {
+    const written = await fetch(`${leader.http}/v1/docs/notes/text`, { method: "PATCH", body: '{"splices":[{"at":0,"insert":"-"}]}', headers });
+    const read = await fetch(`${follower.http}/v1/docs/notes/text`, { headers: { "quire-after": written.headers.get("quire-frontier") } });
+    assert.equal(await read.text(), `${"-".repeat(count)}from the leader`);
+  }
 
   const { stdout } = await runQuire("status", "--url", follower.http);
   assert.match(stdout, /replica 2\.\d+, follower in cluster quire/);
