@@ -1,5 +1,6 @@
 //! The contract of a log: one suite, run against the log in memory and the one on disk.
 
+#[macro_use]
 mod support;
 
 use bytes::Bytes;
@@ -10,29 +11,7 @@ use quire_storage::{
     AppendError, Health, Lifecycle, LoadError, Log, MemoryLog, NewEntry, Position, ReadBatchesError,
     Retention, SnapshotError,
 };
-use support::{NOW_MS, OnDisk, STREAM, Subject, create, id, lifecycle, load, put, update, updates};
-
-/// Runs each story against both logs.
-macro_rules! contract {
-    ($($(#[$doc:meta])* fn $story:ident($subject:ident: &mut impl Subject) $body:block)*) => {$(
-        $(#[$doc])*
-        mod $story {
-            use super::*;
-
-            fn story($subject: &mut impl Subject) $body
-
-            #[test]
-            fn in_memory() {
-                story(&mut MemoryLog::fresh());
-            }
-
-            #[test]
-            fn on_disk() {
-                story(&mut OnDisk::fresh());
-            }
-        }
-    )*};
-}
+use support::{NOW_MS, STREAM, Subject, create, id, lifecycle, load, put, update, updates};
 
 contract! {
     fn entries_get_contiguous_dots_and_rising_stamps(subject: &mut impl Subject) {

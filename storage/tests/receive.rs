@@ -2,6 +2,7 @@
 //!
 //! The log in memory and the one on disk are given the same, crash, and must not differ.
 
+#[macro_use]
 mod support;
 
 use proptest::prelude::*;
@@ -34,28 +35,6 @@ fn message_and_reply() -> (Vec<Arc<EncodedBatch>>, Vec<Arc<EncodedBatch>>) {
     let replies = batches(&us, 3, 1);
     assert_eq!(replies[0].batch.deps, [dot(2, 2)].into_iter().collect());
     (messages, replies)
-}
-
-/// Runs each story against both logs.
-macro_rules! contract {
-    ($($(#[$doc:meta])* fn $story:ident($subject:ident: &mut impl Subject) $body:block)*) => {$(
-        $(#[$doc])*
-        mod $story {
-            use super::*;
-
-            fn story($subject: &mut impl Subject) $body
-
-            #[test]
-            fn in_memory() {
-                story(&mut MemoryLog::fresh());
-            }
-
-            #[test]
-            fn on_disk() {
-                story(&mut OnDisk::fresh());
-            }
-        }
-    )*};
 }
 
 contract! {

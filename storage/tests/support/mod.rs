@@ -11,6 +11,29 @@ use quire_storage::{Log, MemoryLog, NewEntry, Receipt, RedbLog, RedbLogOptions, 
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Runs each story against both logs.
+#[allow(unused_macros, reason = "each test binary uses a part of this file")]
+macro_rules! contract {
+    ($($(#[$doc:meta])* fn $story:ident($subject:ident: &mut impl Subject) $body:block)*) => {$(
+        $(#[$doc])*
+        mod $story {
+            use super::*;
+
+            fn story($subject: &mut impl Subject) $body
+
+            #[test]
+            fn in_memory() {
+                story(&mut <MemoryLog as support::Subject>::fresh());
+            }
+
+            #[test]
+            fn on_disk() {
+                story(&mut <support::OnDisk as support::Subject>::fresh());
+            }
+        }
+    )*};
+}
+
 pub(crate) const STREAM: StreamId = StreamId { replica: ReplicaId(1), incarnation: Incarnation(1) };
 pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
 
