@@ -86,6 +86,19 @@ impl Gate {
         self.applied.raise(last);
     }
 
+    /// Takes note of what a snapshot has brought: all that its giver had applied, which holds every cause of
+    /// what is in it. Entries that waited here may be part of it.
+    pub fn skip_to(&mut self, applied: &Frontier) {
+        for dot in applied.iter() {
+            if self.applied.covers(dot) {
+                continue;
+            }
+            self.heads.remove(&dot.stream);
+            self.received.raise(dot);
+            self.applied.raise(dot);
+        }
+    }
+
     /// Takes note of a batch that is received, when it is the next of its stream.
     pub fn receive(&mut self, batch: &Batch) -> Arrival {
         let last = batch.last_dot();

@@ -14,6 +14,7 @@ pub mod hocuspocus;
 pub mod ids;
 pub mod lib0;
 pub mod link;
+pub mod snapshot;
 pub mod time;
 pub mod update;
 pub mod ysync;

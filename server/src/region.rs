@@ -11,7 +11,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Incarnation, ReplicaId};
 use quire_storage::{
-    Commit, CommitObserver, FailureKind, Health, Log, OpenError, RedbLog, RedbLogOptions, TailEntry,
+    Commit, CommitObserver, FailureKind, Health, Imported, Log, OpenError, RedbLog, RedbLogOptions, TailEntry,
 };
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
@@ -81,6 +81,14 @@ impl CommitObserver for Observer {
         if let Some(told) = self.told.get() {
             told.peers.applied(&entries);
             told.documents.deliver(entries);
+        }
+    }
+
+    fn imported(&mut self, imported: Imported) {
+        if let Some(told) = self.told.get() {
+            told.peers.committed();
+            told.peers.applied(&imported.applied);
+            told.documents.deliver_imported(imported);
         }
     }
 

@@ -15,11 +15,12 @@
 
 use crate::document::TailEntry;
 use crate::error::AppendError;
-use crate::log::{Committed, Log, NewEntry, Receipt};
+use crate::log::{Committed, Imported, Log, NewEntry, Receipt};
 use crate::sequencer::check_group;
 use quire_protocol::batch::EncodedBatch;
 use quire_protocol::gate::Arrival;
 use quire_protocol::ids::{DocId, StreamId};
+use quire_protocol::snapshot::SnapshotHead;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -69,6 +70,9 @@ pub trait CommitObserver: Send + 'static {
     /// appended to it were answered, and before those whose batches it received.
     fn applied(&mut self, entries: Vec<(DocId, TailEntry)>);
 
+    /// A snapshot has become part of the documents; whoever asked for it is answered next.
+    fn imported(&mut self, imported: Imported);
+
     /// All that a commit has to tell has been told, but to those whose batches it received.
     fn told(&mut self);
 
@@ -83,6 +87,7 @@ pub struct Unobserved;
 impl CommitObserver for Unobserved {
     fn committed(&mut self, _: Commit) {}
     fn applied(&mut self, _: Vec<(DocId, TailEntry)>) {}
+    fn imported(&mut self, _: Imported) {}
     fn told(&mut self) {}
     fn failed(&mut self, _: &AppendError) {}
 }
@@ -105,6 +110,7 @@ struct Queue {
     waiting: VecDeque<Waiting>,
     deliveries: VecDeque<Delivery>,
     renewals: Vec<(StreamId, Done<StreamId>)>,
+    imports: Vec<(SnapshotHead, Done<()>)>,
     /// The committer sleeps: whoever puts something in wakes it. Spares a wake per append under load.
     asleep: bool,
     closed: bool,
@@ -133,7 +139,10 @@ impl Shared {
 
 impl Queue {
     fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.deliveries.is_empty() && self.renewals.is_empty()
+        self.waiting.is_empty()
+            && self.deliveries.is_empty()
+            && self.renewals.is_empty()
+            && self.imports.is_empty()
     }
 }
 
@@ -202,6 +211,22 @@ impl Appender {
         queue.renewals.push((old, Box::new(done)));
         self.shared.wake(queue);
     }
+
+    /// Has a snapshot whose entries are staged made part of the documents before the next commit, and calls
+    /// `done` when it is, or was refused. Commits wait meanwhile.
+    pub fn import(
+        &self,
+        snapshot: SnapshotHead,
+        done: impl FnOnce(Result<(), AppendError>) + Send + 'static,
+    ) {
+        let mut queue = self.shared.queue();
+        if queue.closed {
+            drop(queue);
+            return done(Err(AppendError::Closed));
+        }
+        queue.imports.push((snapshot, Box::new(done)));
+        self.shared.wake(queue);
+    }
 }
 
 impl Committer {
@@ -227,6 +252,7 @@ impl Committer {
             batches: Vec::new(),
             deliveries: Vec::new(),
             renewals: Vec::new(),
+            imports: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
             let closing = CloseAtEnd(Arc::clone(&work.shared));
@@ -279,6 +305,7 @@ impl Drop for CloseAtEnd {
         rest.waiting.into_iter().for_each(|waiting| (waiting.done)(Err(AppendError::Closed)));
         rest.deliveries.into_iter().for_each(|delivery| (delivery.done)(Err(AppendError::Closed)));
         rest.renewals.into_iter().for_each(|(_, done)| done(Err(AppendError::Closed)));
+        rest.imports.into_iter().for_each(|(_, done)| done(Err(AppendError::Closed)));
     }
 }
 
@@ -295,6 +322,7 @@ struct Work<C, O> {
     batches: Vec<Arc<EncodedBatch>>,
     deliveries: Vec<(usize, Done<Vec<Arrival>>)>,
     renewals: Vec<(StreamId, Done<StreamId>)>,
+    imports: Vec<(SnapshotHead, Done<()>)>,
 }
 
 impl<C, O> Drop for Work<C, O> {
@@ -302,6 +330,7 @@ impl<C, O> Drop for Work<C, O> {
     fn drop(&mut self) {
         self.refuse(&AppendError::Closed);
         self.renewals.drain(..).for_each(|(_, done)| done(Err(AppendError::Closed)));
+        self.imports.drain(..).for_each(|(_, done)| done(Err(AppendError::Closed)));
     }
 }
 
@@ -347,6 +376,7 @@ impl<C: Fn() -> u64, O: CommitObserver> Work<C, O> {
             self.batches.extend(batches);
         }
         self.renewals.append(&mut queue.renewals);
+        self.imports.append(&mut queue.imports);
         true
     }
 
@@ -354,6 +384,21 @@ impl<C: Fn() -> u64, O: CommitObserver> Work<C, O> {
         for (old, done) in self.renewals.drain(..) {
             let stream = self.log.stream();
             done(if stream == old { self.log.renew_stream(old.incarnation) } else { Ok(stream) });
+        }
+        for (snapshot, done) in std::mem::take(&mut self.imports) {
+            match self.log.import(&snapshot) {
+                Ok(imported) => {
+                    self.observer.imported(imported);
+                    self.observer.told();
+                    done(Ok(()));
+                }
+                Err(error) => {
+                    if matches!(error, AppendError::Failed(_)) {
+                        self.observer.failed(&error);
+                    }
+                    done(Err(error));
+                }
+            }
         }
         if self.groups.is_empty() && self.batches.is_empty() && self.deliveries.is_empty() {
             return;
@@ -455,6 +500,7 @@ mod tests {
         struct Told(mpsc::Sender<String>);
         impl CommitObserver for Told {
             fn committed(&mut self, _: Commit) {}
+            fn imported(&mut self, _: Imported) {}
             fn told(&mut self) {}
             fn failed(&mut self, _: &AppendError) {}
             fn applied(&mut self, entries: Vec<(DocId, TailEntry)>) {

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use quire_protocol::batch::{EntryKind, LifecycleChange, Stamp};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
-use quire_protocol::ids::{DocId, DocName, Dot, ReplicaId};
+use quire_protocol::ids::{DocId, DocName, Dot, ReplicaId, Seq, StreamId};
+use quire_protocol::snapshot::SnapshotEntry;
 
 /// Whether a document is deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,6 +103,41 @@ impl DocRow {
             }
             _ => {}
         }
+    }
+
+    /// The entries by which a snapshot tells of the document: who merges them knows what this row says, then
+    /// the state, then what came after it. `by` is the replica's stream, which names what stands for many.
+    pub(crate) fn told(
+        &self,
+        doc: DocId,
+        by: StreamId,
+        state: Option<Bytes>,
+        tail: impl IntoIterator<Item = TailEntry>,
+    ) -> Vec<SnapshotEntry> {
+        let nameless = Dot { stream: by, seq: Seq(0) };
+        let lifecycle = |(hlc, dot): Stamp, change: LifecycleChange| {
+            let (kind, payload) = (EntryKind::Lifecycle, change.encode());
+            SnapshotEntry { doc, dot, hlc, kind, payload }
+        };
+        let create = |name: &DocName| {
+            lifecycle((self.created, nameless), LifecycleChange::Create { name: name.clone() })
+        };
+        let turned = self.lifecycle_stamp.map(|stamp| match &self.lifecycle {
+            Lifecycle::Live => lifecycle(stamp, LifecycleChange::Restore),
+            Lifecycle::Deleted { frontier } => {
+                lifecycle(stamp, LifecycleChange::Delete { frontier: frontier.clone() })
+            }
+        });
+        let home = self.home_stamp.zip(self.home);
+        let home = home.map(|(stamp, replica)| lifecycle(stamp, LifecycleChange::Home { replica }));
+        let (kind, hlc) = (EntryKind::Update, self.changed);
+        let state = state.map(|payload| SnapshotEntry { doc, dot: nameless, hlc, kind, payload });
+        let registers = self.name.as_ref().map(create).into_iter().chain(turned).chain(home);
+        let rest = tail.into_iter().filter(|entry| entry.kind != EntryKind::Lifecycle).map(|entry| {
+            let TailEntry { dot, hlc, kind, payload, .. } = entry;
+            SnapshotEntry { doc, dot, hlc, kind, payload }
+        });
+        registers.chain(state).chain(rest).collect()
     }
 
     /// The row as others see it; none while no entry has named the document.

@@ -37,6 +37,9 @@ pub enum AppendError {
     /// The entries break a rule. Nothing of the call was written; the log goes on.
     #[error("the entries break a rule: {0}")]
     Invalid(&'static str),
+    /// A snapshot contradicts what is known here. Nothing of it was written; the log goes on.
+    #[error("the snapshot cannot be taken: {0}")]
+    Refused(Arc<str>),
     /// A second writer, or a bug in the caller: the log has exactly one.
     #[error("another writer is at work: a log has exactly one")]
     SecondWriter,

@@ -13,6 +13,7 @@ use quire_protocol::batch::{ChainHash, EncodedBatch};
 use quire_protocol::gate::{Arrival, Gate, Step};
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, Dot, ReplicaId, Seq, StreamId};
+use quire_protocol::snapshot::{SnapshotEntry, SnapshotHead};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -124,6 +125,67 @@ impl Head {
         let stamp = batch.entries.last().map_or(batch.hlc_base, |entry| entry.hlc);
         let greatest = if batch.stream.replica == me { &mut self.own } else { &mut self.seen };
         *greatest = stamp.max(*greatest);
+    }
+
+    /// What a snapshot of this moment holds: all that is applied.
+    ///
+    /// # Errors
+    /// When a batch that waits cannot be found.
+    pub(crate) fn snapshot(&self, waiting: &mut impl Find) -> Result<SnapshotHead, Failure> {
+        let mut ends = BTreeMap::new();
+        for dot in self.gate.applied().iter() {
+            let (last, hash) = self.end_of(dot.stream);
+            // Where something waits, its first batch names the hash of the last one that is applied.
+            let hash = if last == dot.seq {
+                hash
+            } else {
+                waiting.find(Dot { seq: Seq(dot.seq.0 + 1), ..dot })?.batch.prev_hash
+            };
+            ends.insert(dot.stream, (dot.seq, hash));
+        }
+        Ok(SnapshotHead(ends))
+    }
+
+    /// Takes note that all of a snapshot is applied, and of the greatest stamp in it. Returns the streams
+    /// that now begin where the snapshot ends: what was received of them before is behind a gap.
+    ///
+    /// # Errors
+    /// A sentence that says how the snapshot contradicts what is known here.
+    pub(crate) fn skip_to(
+        &mut self,
+        own: StreamId,
+        snapshot: &SnapshotHead,
+        stamp: Hlc,
+    ) -> Result<Vec<StreamId>, String> {
+        let mut moved = Vec::new();
+        for (&stream, &(seq, hash)) in &snapshot.0 {
+            let (last, known) = self.end_of(stream);
+            if seq == last && seq > Seq(0) && hash != known {
+                return Err(format!(
+                    "stream {stream} differs up to seq {}: two histories have one name",
+                    seq.0
+                ));
+            }
+            if seq > last && stream == own {
+                return Err(format!(
+                    "a snapshot holds entries of stream {stream} that this replica has not written"
+                ));
+            }
+            if seq > last {
+                self.hashes.insert(stream, hash);
+                moved.push(stream);
+            }
+        }
+        self.gate.skip_to(&snapshot.frontier());
+        self.seen = self.seen.max(stamp);
+        Ok(moved)
+    }
+
+    /// Gives the entry of a snapshot the next position.
+    pub(crate) fn place(&mut self, entry: SnapshotEntry) -> TailEntry {
+        self.position.0 += 1;
+        let SnapshotEntry { dot, hlc, kind, payload, .. } = entry;
+        TailEntry { position: self.position, dot, hlc, kind, payload }
     }
 
     /// Applies whatever waits and can be.

@@ -19,7 +19,9 @@ pub use document::{Lifecycle, StoredDoc, TailEntry};
 pub use error::{
     AppendError, CheckpointError, Failure, FailureKind, LoadError, ReadBatchesError, SnapshotError,
 };
-pub use log::{Committed, DocInfo, Health, Log, LogStats, NewEntry, Position, Receipt, Retention};
+pub use log::{
+    Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Receipt, Retention,
+};
 pub use memory::{AppendFault, MemoryLog};
 pub use redb_log::{OpenError, RedbLog, RedbLogOptions, Report, verify};
 

@@ -13,6 +13,7 @@ use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, DocName, Dot, Incarnation, ReplicaId, Seq, StreamId};
+use quire_protocol::snapshot::{SnapshotEntry, SnapshotHead};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,26 @@ pub struct Committed {
     /// Entries of other replicas that documents show from now on, in the order of their positions, which
     /// come after those of the groups. Some may have been received long before.
     pub applied: Vec<(DocId, TailEntry)>,
+}
+
+/// What the import of a snapshot did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// The documents that got entries of the snapshot.
+    pub docs: Vec<DocId>,
+    /// Their positions: after the first, up to the second.
+    pub positions: (Position, Position),
+    /// Entries that had waited and are applied now, after those, in the order of their positions.
+    pub applied: Vec<(DocId, TailEntry)>,
+}
+
+/// A cut of all documents, read piece by piece. Holds what it reads in the store for as long as it lives.
+pub trait Export: Send {
+    /// The next bytes of the snapshot, at most so many; none at its end.
+    ///
+    /// # Errors
+    /// When a document cannot be read.
+    fn next(&mut self, bytes_max: usize) -> Result<Option<Bytes>, LoadError>;
 }
 
 /// What is known of a document without reading its content.
@@ -206,6 +227,32 @@ pub trait Log: Send + Sync + 'static {
     /// Reads as [`Log::read_batches`] does where that needs no disk; none where it does. Never blocks for
     /// longer than a lock is held: for async tasks too.
     fn read_recent(&self, from: Dot, max_bytes: usize) -> Option<Vec<Bytes>>;
+
+    /// Begins to read a snapshot of all documents, as they are at this moment or were at the last
+    /// checkpoint: what came later is in the log.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn export(&self) -> Result<Box<dyn Export>, LoadError>;
+
+    /// Forgets what was staged.
+    ///
+    /// # Errors
+    /// `Failed` latches, as in [`Log::commit`].
+    fn begin_import(&self) -> Result<(), AppendError>;
+
+    /// Puts entries of a snapshot where they wait for the rest; nobody sees them yet.
+    ///
+    /// # Errors
+    /// `Failed` latches, as in [`Log::commit`].
+    fn stage(&self, entries: Vec<SnapshotEntry>) -> Result<(), AppendError>;
+
+    /// Makes what was staged part of the documents, all of it or nothing: their entries are merged with those
+    /// that are there. Streams go on from where the snapshot ends. Called by the committer only.
+    ///
+    /// # Errors
+    /// `Refused` when the snapshot contradicts what is known here, and nothing was changed. `Failed` latches.
+    fn import(&self, snapshot: &SnapshotHead) -> Result<Imported, AppendError>;
 
     /// Says what to keep for peers, from the next checkpoint on.
     fn truncate(&self, retention: Retention);

@@ -6,15 +6,18 @@
 
 use crate::document::{DocRow, StoredDoc, TailEntry};
 use crate::error::{AppendError, CheckpointError, Failure, LoadError, ReadBatchesError, SnapshotError};
-use crate::head::{Head, Ordinal};
+use crate::head::{AppliedBatch, Head, Ordinal};
 use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
-use crate::log::{Committed, DocInfo, Health, Log, LogStats, NewEntry, Position, Retention};
+use crate::log::{
+    Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Retention,
+};
 use crate::sequencer::{Plan, plan, renewed};
 use bytes::Bytes;
 use quire_protocol::batch::{EncodedBatch, EntryKind, NO_DOC};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, Dot, Incarnation, Seq, StreamId};
+use quire_protocol::snapshot::{Record, SnapshotEntry, SnapshotHead};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +46,7 @@ struct State {
     /// Each with its last entry's ordinal.
     batches: BTreeMap<(StreamId, Seq), (Ordinal, Arc<EncodedBatch>)>,
     pending: HashMap<DocId, (Position, Bytes)>,
+    staged: Vec<SnapshotEntry>,
     retention: Retention,
     checkpoint: (Ordinal, Position),
     fault: Option<AppendFault>,
@@ -57,6 +61,16 @@ struct Doc {
     tail: Vec<TailEntry>,
 }
 
+/// A snapshot in memory.
+struct Exported(Bytes);
+
+impl Export for Exported {
+    fn next(&mut self, bytes_max: usize) -> Result<Option<Bytes>, LoadError> {
+        let len = self.0.len().min(bytes_max);
+        Ok((len > 0).then(|| self.0.split_to(len)))
+    }
+}
+
 impl MemoryLog {
     /// An empty log that originates a stream.
     #[must_use]
@@ -68,6 +82,7 @@ impl MemoryLog {
             names: BTreeMap::new(),
             batches: BTreeMap::new(),
             pending: HashMap::new(),
+            staged: Vec::new(),
             retention: Retention::default(),
             checkpoint: (Ordinal(0), Position(0)),
             fault: None,
@@ -81,6 +96,7 @@ impl MemoryLog {
     pub fn crash(&self) {
         let mut state = self.state();
         state.pending.clear();
+        state.staged.clear();
         state.failure = None;
         state.fault = None;
         state.retention = Retention::default();
@@ -146,6 +162,37 @@ impl State {
         self.head = plan.head;
         self.stats.commits += 1;
         committed
+    }
+
+    fn import(&mut self, snapshot: &SnapshotHead) -> Result<Imported, AppendError> {
+        let stamp = self.staged.iter().map(|entry| entry.hlc).max().unwrap_or_default();
+        let mut head = self.head.clone();
+        let moved = head.skip_to(self.stream, snapshot, stamp);
+        let moved = moved.map_err(|reason| AppendError::Refused(reason.into()))?;
+        let mut imported = Imported::default();
+        let mut staged = std::mem::take(&mut self.staged);
+        staged.sort_by_key(|entry| entry.doc);
+        for entry in staged {
+            let doc = entry.doc;
+            let entry = head.place(entry);
+            self.show(doc, &entry);
+            if imported.docs.last() != Some(&doc) {
+                imported.docs.push(doc);
+            }
+        }
+        imported.positions = (self.head.position, head.position);
+        self.batches.retain(|(stream, _), _| !moved.contains(stream));
+        let mut applied = Vec::new();
+        head.drain(
+            &mut |first: Dot| Ok(Arc::clone(&self.batches[&(first.stream, first.seq)].1)),
+            &mut applied,
+        )?;
+        imported.applied = applied.iter().flat_map(AppliedBatch::entries).collect();
+        for (doc, entry) in &imported.applied {
+            self.show(*doc, entry);
+        }
+        self.head = head;
+        Ok(imported)
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -307,6 +354,43 @@ impl Log for MemoryLog {
 
     fn read_recent(&self, from: Dot, max_bytes: usize) -> Option<Vec<Bytes>> {
         self.read_batches(from.stream, from.seq, max_bytes).ok()
+    }
+
+    fn export(&self) -> Result<Box<dyn Export>, LoadError> {
+        let state = self.state();
+        let mut waiting = |first: Dot| Ok(Arc::clone(&state.batches[&(first.stream, first.seq)].1));
+        let head = state.head.snapshot(&mut waiting).map_err(|failure| LoadError::Corrupt(failure.text))?;
+        let mut bytes = Vec::new();
+        Record::Head(head).encode(&mut bytes);
+        let docs: BTreeMap<_, _> = state.docs.iter().collect();
+        for (id, doc) in docs {
+            let covered = doc.snapshot.as_ref().map_or(Position(0), |(position, _)| *position);
+            let tail = doc.tail.iter().filter(|entry| entry.position > covered).cloned();
+            let snapshot = doc.snapshot.as_ref().map(|(_, state)| state.clone());
+            let told = doc.row.told(*id, state.stream, snapshot, tail);
+            told.into_iter().for_each(|entry| Record::Entry(entry).encode(&mut bytes));
+        }
+        Ok(Box::new(Exported(bytes.into())))
+    }
+
+    fn begin_import(&self) -> Result<(), AppendError> {
+        let mut state = self.state();
+        state.check()?;
+        state.staged.clear();
+        Ok(())
+    }
+
+    fn stage(&self, entries: Vec<SnapshotEntry>) -> Result<(), AppendError> {
+        let mut state = self.state();
+        state.check()?;
+        state.staged.extend(entries);
+        Ok(())
+    }
+
+    fn import(&self, snapshot: &SnapshotHead) -> Result<Imported, AppendError> {
+        let mut state = self.state();
+        state.check()?;
+        state.import(snapshot)
     }
 
     fn truncate(&self, retention: Retention) {

@@ -7,7 +7,7 @@ use super::inbox::Message;
 use super::registry::Documents;
 use bytes::Bytes;
 use quire_protocol::ids::DocId;
-use quire_storage::TailEntry;
+use quire_storage::{Imported, TailEntry};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,6 +58,24 @@ impl Documents {
             backlog.bytes.fetch_add(bytes, Ordering::AcqRel);
             self.say(doc, Message::Applied(entries, Undelivered { bytes, backlog }));
         }
+    }
+
+    /// Gives what a snapshot has brought to the documents that are open, and then what it let through. Reads
+    /// them from the log, on the thread that has just imported it: few are open where a snapshot is needed.
+    pub fn deliver_imported(&self, imported: Imported) {
+        let (after, last) = imported.positions;
+        for doc in imported.docs.into_iter().filter(|doc| self.is_open(*doc)) {
+            match self.shared.log.load(doc) {
+                Ok(stored) => {
+                    let entries = stored.map(|stored| stored.tail).unwrap_or_default().into_iter();
+                    let fresh = entries.filter(|entry| entry.position > after && entry.position <= last);
+                    self.deliver(fresh.map(|entry| (doc, entry)).collect());
+                }
+                // Its editors are told by whatever reads it next.
+                Err(error) => tracing::error!(?doc, %error, "what a snapshot has brought cannot be read"),
+            }
+        }
+        self.deliver(imported.applied);
     }
 
     /// Tells an open document who moves, comes or goes in another region; drops it while documents do not

@@ -8,11 +8,11 @@ use super::fault::{Fault, caught};
 use super::recent::{Epoch, Recent};
 use super::rows::encode_head;
 use super::store::{DocTables, Store};
-use super::{kept, meta};
-use crate::error::Failure;
+use super::{import, kept, meta};
+use crate::error::{AppendError, Failure};
 use crate::head::{Head, Ordinal};
 use crate::limits::{JOURNAL_BYTES_MAX, PENDING_SNAPSHOT_BYTES_MAX};
-use crate::log::{LogStats, Position, Retention};
+use crate::log::{Imported, LogStats, Position, Retention};
 use crate::sequencer::Plan;
 use quire_protocol::ids::DocId;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -54,6 +54,9 @@ pub(super) struct State {
     /// Checkpoints asked for, and how many of these requests have been met.
     requested: u64,
     met: u64,
+    /// A snapshot that the next checkpoint is to import, and what came of it.
+    import: Option<import::Request>,
+    imported: Option<Result<Imported, AppendError>>,
     closing: bool,
     /// When the oldest entry of the active epoch came.
     active_since: Option<Instant>,
@@ -76,6 +79,8 @@ impl Shared {
             stats,
             requested: 0,
             met: 0,
+            import: None,
+            imported: None,
             closing: false,
             active_since,
         };
@@ -165,6 +170,20 @@ impl Shared {
         Ok(state.checkpoint.position)
     }
 
+    /// Has a snapshot imported and waits for it. Whoever calls keeps commits away meanwhile.
+    pub(super) fn import(&self, request: import::Request) -> Result<Imported, AppendError> {
+        let mut state = self.state();
+        state.import = Some(request);
+        self.work.notify_one();
+        loop {
+            self.check()?;
+            if let Some(imported) = state.imported.take() {
+                return imported;
+            }
+            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Whether the store holds all of the log, for good: the checkpointer has ended, and well.
     pub(super) fn is_settled(&self) -> bool {
         let state = self.state();
@@ -191,12 +210,11 @@ impl Shared {
 
     /// The thread: one checkpoint after the other until the log is closed or has failed.
     pub(super) fn run(&self) {
-        while let Some((epoch, retention, request)) = self.next_epoch() {
+        while let Some(due) = self.next_epoch() {
             let started = Instant::now();
-            let kept_before = self.state().stats.kept_bytes;
-            let written = caught("store.redb", || write(&self.store, &epoch, &retention, kept_before));
-            let (documents, kept_bytes) = match written {
-                Ok(sizes) => sizes,
+            let written = caught("store.redb", || write(&self.store, &due));
+            let written = match written {
+                Ok(written) => written,
                 Err(fault) => {
                     self.fail(fault.into());
                     return;
@@ -204,32 +222,45 @@ impl Shared {
             };
             let mut state = self.state();
             state.recent.release();
-            state.checkpoint = Checkpoint::of(&epoch.head);
+            let head = written.head.as_ref().unwrap_or(&due.epoch.head);
+            state.checkpoint = Checkpoint::of(head);
+            if let Some(head) = written.head {
+                state.recent.moved_to(head);
+            }
             state.stats.checkpoints += 1;
             state.stats.last_checkpoint = started.elapsed();
-            (state.stats.documents, state.stats.kept_bytes) = (documents, kept_bytes);
-            state.met = request;
+            (state.stats.documents, state.stats.kept_bytes) = (written.documents, written.kept_bytes);
+            state.met = due.request;
+            if due.import.is_some() {
+                state.imported = written.imported;
+            }
             drop(state);
             self.done.notify_all();
         }
     }
 
     /// Waits until a checkpoint is due and seals what it writes; none at the end.
-    fn next_epoch(&self) -> Option<(Arc<Epoch>, Retention, u64)> {
+    fn next_epoch(&self) -> Option<Due> {
         let mut state = self.state();
         loop {
             if self.failure.get().is_some() {
                 return None;
             }
             let empty = state.recent.active().is_empty();
-            let asked = state.requested > state.met;
+            let asked = state.requested > state.met || state.import.is_some();
             if state.closing && empty {
                 return None;
             }
             let rest = self.rest(&state);
             if asked || state.closing || rest == Some(Duration::ZERO) {
                 state.active_since = None;
-                return Some((state.recent.seal(), state.retention.clone(), state.requested));
+                return Some(Due {
+                    epoch: state.recent.seal(),
+                    retention: state.retention.clone(),
+                    request: state.requested,
+                    kept_bytes: state.stats.kept_bytes,
+                    import: state.import.take(),
+                });
             }
             state = match rest {
                 Some(rest) => {
@@ -257,8 +288,45 @@ impl Shared {
     }
 }
 
-/// Writes an epoch in one transaction. Returns how many documents there are, and the bytes kept.
-fn write(store: &Store, epoch: &Epoch, retention: &Retention, kept_bytes: u64) -> Result<(u64, u64), Fault> {
+/// A checkpoint that is due.
+struct Due {
+    epoch: Arc<Epoch>,
+    retention: Retention,
+    /// The last request that it meets.
+    request: u64,
+    /// Bytes kept for peers before it.
+    kept_bytes: u64,
+    /// A snapshot that is to become part of the documents after the epoch.
+    import: Option<import::Request>,
+}
+
+/// What a checkpoint has made of the store.
+#[derive(Default)]
+struct Written {
+    documents: u64,
+    kept_bytes: u64,
+    /// The log's end after an import.
+    head: Option<Head>,
+    imported: Option<Result<Imported, AppendError>>,
+}
+
+/// Writes what is due in one transaction; without the import where that is refused.
+fn write(store: &Store, due: &Due) -> Result<Written, Fault> {
+    let refused = match write_with(store, due, due.import.as_ref())? {
+        Ok(written) => return Ok(written),
+        Err(refused) => refused,
+    };
+    let written = write_with(store, due, None)?.unwrap_or_default();
+    Ok(Written { imported: Some(Err(refused)), ..written })
+}
+
+/// Writes an epoch, then a snapshot. A refused snapshot leaves the store as it was.
+fn write_with(
+    store: &Store,
+    due: &Due,
+    import: Option<&import::Request>,
+) -> Result<Result<Written, AppendError>, Fault> {
+    let Due { epoch, retention, .. } = due;
     let txn = store.begin_write()?;
     let mut tables = DocTables::open(&txn)?;
     let mut docs: Vec<DocId> = epoch.docs.keys().chain(epoch.snapshots.keys()).copied().collect();
@@ -269,10 +337,20 @@ fn write(store: &Store, epoch: &Epoch, retention: &Retention, kept_bytes: u64) -
         let entries = epoch.docs.get(&doc).map_or(&[][..], Vec::as_slice);
         tables.write(doc, entries, epoch.snapshots.get(&doc))?;
     }
-    let documents = tables.documents()?;
     drop(tables);
-    let kept_bytes = kept::keep(&txn, epoch, retention, kept_bytes)?;
-    meta::write(&txn, meta::HEAD_KEY, &encode_head(&epoch.head))?;
+    let kept_bytes = kept::keep(&txn, epoch, retention, due.kept_bytes)?;
+    let mut written = Written { kept_bytes, ..Written::default() };
+    if let Some(request) = import {
+        let merged = match import::merge(&txn, epoch, request, kept_bytes)? {
+            Ok(merged) => merged,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        written.kept_bytes = merged.kept_bytes;
+        meta::write(&txn, meta::KEPT_BYTES_KEY, &merged.kept_bytes.to_le_bytes())?;
+        (written.head, written.imported) = (Some(merged.head), Some(Ok(merged.imported)));
+    }
+    written.documents = DocTables::open(&txn)?.documents()?;
+    meta::write(&txn, meta::HEAD_KEY, &encode_head(written.head.as_ref().unwrap_or(&epoch.head)))?;
     txn.commit()?;
-    Ok((documents, kept_bytes))
+    Ok(Ok(written))
 }

@@ -69,6 +69,35 @@ pub(super) fn keep(
     Ok(kept)
 }
 
+/// Removes all batches of these streams, and returns how many bytes they had: a snapshot has taken their
+/// place, and what comes next does not follow from them.
+pub(super) fn forget(txn: &WriteTransaction, streams: &[StreamId]) -> Result<u64, Fault> {
+    let mut table = txn.open_table(LOG)?;
+    let mut bytes = 0;
+    for stream in streams {
+        let stream = stream.to_u32();
+        table.retain_in((stream, 0)..=(stream, u64::MAX), |_, value| {
+            bytes += value.len().saturating_sub(ORDINAL_BYTES) as u64;
+            false
+        })?;
+    }
+    Ok(bytes)
+}
+
+/// The kept batch that begins with an entry, as a transaction sees it.
+pub(super) fn waiting(txn: &WriteTransaction, first: Dot) -> Result<EncodedBatch, Fault> {
+    find(&txn.open_table(LOG)?, first)
+}
+
+fn find(table: &impl ReadableTable<(u32, u64), &'static [u8]>, first: Dot) -> Result<EncodedBatch, Fault> {
+    let row = table.get((first.stream.to_u32(), first.seq.0))?;
+    let missing = || {
+        let Dot { stream, seq } = first;
+        Fault::corrupt(format!("the batch of stream {stream} at seq {} waits and is missing", seq.0))
+    };
+    Ok(read(row.ok_or_else(missing)?.value())?.encoded)
+}
+
 /// A batch that is kept.
 pub(super) struct Kept {
     /// Its first entry's.
@@ -171,14 +200,6 @@ impl Cut {
 
     /// The kept batch that begins with an entry.
     pub(super) fn waiting(&self, first: Dot) -> Result<EncodedBatch, Fault> {
-        caught("store.redb", || {
-            let table = self.txn().open_table(LOG)?;
-            let row = table.get((first.stream.to_u32(), first.seq.0))?;
-            let missing = || {
-                let Dot { stream, seq } = first;
-                Fault::corrupt(format!("the batch of stream {stream} at seq {} waits and is missing", seq.0))
-            };
-            Ok(read(row.ok_or_else(missing)?.value())?.encoded)
-        })
+        caught("store.redb", || find(&self.txn().open_table(LOG)?, first))
     }
 }

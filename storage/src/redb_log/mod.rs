@@ -8,8 +8,10 @@
 //! journal holds every batch in between.
 
 mod checkpointer;
+mod export;
 mod fault;
 mod file;
+mod import;
 mod journal;
 mod kept;
 mod meta;
@@ -27,7 +29,9 @@ use crate::document::StoredDoc;
 use crate::error::{AppendError, CheckpointError, LoadError, ReadBatchesError, SnapshotError};
 use crate::head::AppliedBatch;
 use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
-use crate::log::{Committed, DocInfo, Health, Log, LogStats, NewEntry, Position, Retention};
+use crate::log::{
+    Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Retention,
+};
 use crate::sequencer::{plan, renewed};
 use bytes::Bytes;
 use checkpointer::{Checkpoint, Shared};
@@ -36,12 +40,13 @@ use journal::Journal;
 use quire_protocol::batch::EncodedBatch;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Dot, Incarnation, ReplicaId, Seq, StreamId};
+use quire_protocol::snapshot::{SnapshotEntry, SnapshotHead};
 use recent::Recent;
 use rows::StoredRow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -94,6 +99,8 @@ pub struct RedbLog {
     /// Held for the length of an append: there is one writer.
     writer: Mutex<Journal>,
     shared: Arc<Shared>,
+    /// Entries of a snapshot staged since the import began.
+    staged: AtomicU64,
     memory_bytes_max: usize,
     checkpointer: Option<JoinHandle<()>>,
     /// Keeps other processes out of the directory; none over storage that is no directory. The last
@@ -132,6 +139,7 @@ impl RedbLog {
             stream: AtomicU32::new(stream.to_u32()),
             writer: Mutex::new(journal),
             shared,
+            staged: AtomicU64::new(0),
             memory_bytes_max: options.memory_bytes_max,
             checkpointer: Some(checkpointer),
             lock: None,
@@ -319,6 +327,29 @@ impl Log for RedbLog {
         let here = state.recent.first_batch(from.stream).is_some_and(|first| first <= from.seq);
         let batches = state.recent.batches(from.stream, from.seq, max_bytes);
         (from.seq > last || here).then(|| batches.into_iter().map(|(_, bytes)| bytes).collect())
+    }
+
+    fn export(&self) -> Result<Box<dyn Export>, LoadError> {
+        self.begin_export()
+    }
+
+    fn begin_import(&self) -> Result<(), AppendError> {
+        self.shared.check()?;
+        self.staged.store(0, Ordering::Relaxed);
+        let forgotten = self.shared.store.forget_staged();
+        Ok(forgotten.map_err(|fault| self.shared.fail(fault.into()))?)
+    }
+
+    fn stage(&self, entries: Vec<SnapshotEntry>) -> Result<(), AppendError> {
+        self.shared.check()?;
+        let first = self.staged.fetch_add(entries.len() as u64, Ordering::Relaxed);
+        let staged = self.shared.store.stage(first, entries);
+        Ok(staged.map_err(|fault| self.shared.fail(fault.into()))?)
+    }
+
+    fn import(&self, snapshot: &SnapshotHead) -> Result<Imported, AppendError> {
+        let _journal = self.writer()?;
+        self.shared.import(import::Request { own: self.stream(), snapshot: snapshot.clone() })
     }
 
     fn truncate(&self, retention: Retention) {

@@ -110,6 +110,10 @@ impl RedbLog {
         let records = journal.after(checkpoint.ordinal)?;
         let recent = replayed(&store, stream, head, &records)?;
         journal.resume(&records)?;
+        if store.has_staged()? {
+            // The link that it came over has ended with the process.
+            store.forget_staged()?;
+        }
         let sizes = store.sizes()?;
         Self::start(stream, journal, store, recent, checkpoint, sizes, options)
             .map_err(|error| OpenError::Disk(format!("no thread for checkpoints: {error}").into()))

@@ -144,6 +144,11 @@ impl Recent {
         sealed
     }
 
+    /// Takes the log's new end, after something that came by no commit and that the store holds.
+    pub(super) fn moved_to(&mut self, head: Head) {
+        self.head = head;
+    }
+
     /// Forgets the sealed epoch: the store holds it.
     pub(super) fn release(&mut self) {
         self.sealed = None;

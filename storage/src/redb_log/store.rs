@@ -20,7 +20,7 @@ use bytes::Bytes;
 use quire_protocol::ids::{DocId, DocName, Incarnation};
 use redb::{
     ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
-    WriteTransaction,
+    TableHandle as _, WriteTransaction,
 };
 use std::ops::Bound;
 
@@ -128,6 +128,10 @@ impl Store {
 impl Cut {
     pub(super) const fn txn(&self) -> &ReadTransaction {
         &self.0
+    }
+
+    pub(super) fn has_table(&self, name: &str) -> Result<bool, Fault> {
+        Ok(self.0.list_tables()?.any(|table| table.name() == name))
     }
 
     pub(super) fn row(&self, doc: DocId) -> Result<Option<StoredRow>, Fault> {
