@@ -49,6 +49,8 @@ pub const CLOCK_OFFSET: &str = "quire_clock_offset_seconds";
 pub const PEER_LINKED: &str = "quire_peer_linked";
 /// Batches that came and were known.
 pub const DUPLICATES: &str = "quire_duplicates_total";
+/// Snapshots of other regions that became part of the documents here.
+pub const SNAPSHOTS_IMPORTED: &str = "quire_snapshots_imported_total";
 /// How long batches waited for their causes.
 pub const CAUSAL_WAIT: &str = "quire_causal_wait_seconds";
 /// Entries that wait for their causes.
@@ -128,6 +130,7 @@ fn make() -> PrometheusHandle {
         COMMITS_FAILED,
         DIVERGENCE,
         DUPLICATES,
+        SNAPSHOTS_IMPORTED,
     ] {
         metrics::counter!(name).absolute(0);
     }
@@ -153,6 +156,10 @@ fn describe() {
     describe_gauge!(CLOCK_OFFSET, Unit::Seconds, "How far a peer's clock is ahead of this region's");
     describe_gauge!(PEER_LINKED, "1 while there is a link to a peer");
     describe_counter!(DUPLICATES, "Batches that came from a peer and were known");
+    describe_counter!(
+        SNAPSHOTS_IMPORTED,
+        "Snapshots of other regions that became part of the documents here"
+    );
     describe_histogram!(CAUSAL_WAIT, Unit::Seconds, "How long a stream waited for what it depends on");
     describe_gauge!(WAITING_ENTRIES, "Entries that have come and wait for what they depend on");
     describe_counter!(LINKS_ENDED, "Links to other regions that ended, by reason");

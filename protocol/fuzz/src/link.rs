@@ -8,7 +8,8 @@ use quire_protocol::gate::Arrival;
 use quire_protocol::ids::{Dot, ReplicaId, Seq, StreamId};
 use quire_protocol::link::hello::{VERSIONS, decode_proof, encode_proof};
 use quire_protocol::link::limits::{CHUNK_BYTES_MAX, EPHEMERAL_BYTES_MAX, HEARS_MAX};
-use quire_protocol::link::{Ends, Found, Hello, Input, Link, Message, Output, Role};
+use quire_protocol::link::{Ends, Found, Hello, Input, Link, Message, Output, Piece, Role};
+use quire_protocol::snapshot::SnapshotReader;
 use quire_protocol::time::Time;
 use std::collections::BTreeSet;
 
@@ -30,6 +31,11 @@ pub(crate) fn run(data: &[u8]) {
         // What is refused is said to a person.
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+    if let Ok(records) = SnapshotReader::default().take(&frame) {
+        let mut bytes = Vec::new();
+        records.iter().for_each(|record| record.encode(&mut bytes));
+        assert!(frame.starts_with(&bytes), "a snapshot has one spelling");
+    }
     hear(frame);
 }
 
@@ -44,7 +50,18 @@ fn hear(frame: Bytes) {
     let pieces: Vec<Bytes> = frame.chunks(piece).take(64).map(|piece| frame.slice_ref(piece)).collect();
     for frame in pieces.into_iter().chain([frame]) {
         link.handle(Time(1), Input::Frame { frame, wall_ms: 1 }, &mut out);
-        let stores = out.drain(..).filter(|output| matches!(output, Output::Store(_))).count();
+        let asked: Vec<Output> = std::mem::take(&mut out);
+        let stores = asked.iter().filter(|output| matches!(output, Output::Store(_))).count();
+        for output in asked {
+            let answer = match output {
+                Output::BeginImport => Input::ImportBegun(true),
+                Output::Stage(_) => Input::Staged,
+                Output::Import(snapshot) => Input::Imported(snapshot.frontier()),
+                Output::ReadSnapshot { .. } => Input::SnapshotRead(Piece::End),
+                _ => continue,
+            };
+            link.handle(Time(1), answer, &mut out);
+        }
         let gap = Arrival::Gap { from: Seq(1) };
         link.handle(Time(2), Input::Stored(vec![gap; stores]), &mut out);
         link.handle(Time(30), Input::Read(Found::Batches(Vec::new())), &mut out);

@@ -1,7 +1,9 @@
 //! Whether a batch from a peer may be stored: what it holds will be shown to `yrs` one day.
 
 use super::{Bye, ByeReason};
-use crate::batch::{Batch, EncodedBatch, Entry, EntryKind, LifecycleChange, NO_DOC};
+use crate::batch::{Batch, EncodedBatch, EntryKind, LifecycleChange, NO_DOC};
+use crate::ids::DocId;
+use crate::snapshot::SnapshotEntry;
 use crate::update::{Limits, Update};
 use bytes::Bytes;
 
@@ -14,24 +16,32 @@ pub(super) fn check_batch(bytes: Bytes) -> Result<EncodedBatch, Bye> {
     let encoded = EncodedBatch::decode(bytes).map_err(|error| refuse(error.to_string()))?;
     let Batch { stream, first_seq, entries, .. } = &encoded.batch;
     for (entry, seq) in entries.iter().zip(first_seq.0..) {
-        check_entry(entry)
+        check_entry(entry.doc, entry.kind, &entry.payload)
             .map_err(|reason| refuse(format!("entry {seq} of stream {stream} cannot be taken: {reason}")))?;
     }
     Ok(encoded)
 }
 
-fn check_entry(entry: &Entry) -> Result<(), String> {
-    match entry.kind {
+/// Checks an entry of a snapshot.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_record(entry: &SnapshotEntry) -> Result<(), String> {
+    check_entry(entry.doc, entry.kind, &entry.payload)
+        .map_err(|reason| format!("an entry of {:?} in a snapshot cannot be taken: {reason}", entry.doc))
+}
+
+fn check_entry(doc: DocId, kind: EntryKind, payload: &Bytes) -> Result<(), String> {
+    match kind {
         EntryKind::Update => {
             // yrs never sees what the strict decoder has not accepted, from whomever it comes.
-            Update::decode_within(entry.payload.clone(), &Limits::STORED)
-                .map_err(|error| error.to_string())?;
-            if entry.doc == NO_DOC {
+            Update::decode_within(payload.clone(), &Limits::STORED).map_err(|error| error.to_string())?;
+            if doc == NO_DOC {
                 return Err("an update belongs to a document".to_owned());
             }
         }
-        EntryKind::Lifecycle => match LifecycleChange::decode(&entry.payload) {
-            Ok(LifecycleChange::Create { name }) if name.id() != entry.doc => {
+        EntryKind::Lifecycle => match LifecycleChange::decode(payload) {
+            Ok(LifecycleChange::Create { name }) if name.id() != doc => {
                 return Err("a document's id is not that of its name".to_owned());
             }
             Ok(_) => {}

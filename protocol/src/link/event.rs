@@ -1,10 +1,11 @@
 //! What goes into a link machine and what comes out of it.
 
-use super::Bye;
+use super::{Bye, Piece};
 use crate::batch::EncodedBatch;
 use crate::frontier::Frontier;
 use crate::gate::Arrival;
 use crate::ids::{DocId, Dot, ReplicaId, Seq, StreamId};
+use crate::snapshot::{SnapshotEntry, SnapshotHead};
 use crate::time::Time;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -32,6 +33,17 @@ pub enum Input {
     Stored(Vec<Arrival>),
     /// The log takes nothing any more.
     StoreFailed,
+    /// The answer to [`Output::ReadSnapshot`].
+    SnapshotRead(Piece),
+    /// The answer to [`Output::BeginImport`]: whether a snapshot can be taken now. Only one can at a time,
+    /// whoever it is from.
+    ImportBegun(bool),
+    /// The entries of the oldest [`Output::Stage`] are staged.
+    Staged,
+    /// The snapshot is part of this region's documents, and so much is durable here.
+    Imported(Frontier),
+    /// The snapshot contradicts what is known here, in these words.
+    ImportRefused(String),
     /// Awareness that the peer is to be told of.
     Ephemeral {
         /// The document.
@@ -79,6 +91,20 @@ pub enum Output {
     },
     /// Give a batch to the log, in order, and say what it was to it.
     Store(Arc<EncodedBatch>),
+    /// Read the next piece of a snapshot of all documents, and say what was found. At offset 0 it is begun
+    /// anew, as a cut of this moment.
+    ReadSnapshot {
+        /// How many bytes of it have been read.
+        offset: u64,
+        /// How many bytes to read at most.
+        bytes_max: usize,
+    },
+    /// Say whether a snapshot can be taken, and hold that place until it is imported or the link ends.
+    BeginImport,
+    /// Put a snapshot's entries where they wait for the rest, in order, and say so.
+    Stage(Vec<SnapshotEntry>),
+    /// Make all that was staged part of this region's documents at once, and say so.
+    Import(SnapshotHead),
     /// Somebody in the peer's region moves or comes or goes.
     Ephemeral {
         /// The document.

@@ -60,6 +60,18 @@ impl Inflow {
         allowed
     }
 
+    /// Takes note of a piece of a snapshot that came. False when it begins beyond what was allowed.
+    pub(super) fn take_piece(&mut self, bytes: u64) -> bool {
+        let allowed = self.came < self.granted;
+        self.came += bytes;
+        allowed
+    }
+
+    /// Takes note of so many bytes of a snapshot that are held for the peer no longer.
+    pub(super) fn answered(&mut self, bytes: u64) {
+        self.answered += bytes;
+    }
+
     /// Takes note of what the oldest batch was to the log. Returns its stream when it is a fork of what
     /// is known here.
     pub(super) fn stored(&mut self, now: Time, arrival: Arrival) -> Option<Dot> {

@@ -38,5 +38,8 @@ pub const ACK_AFTER_BYTES: u64 = 256 * 1024;
 /// How often a peer is asked whether it is there, in milliseconds.
 pub const PING_EVERY_MS: u64 = 1000;
 
+/// A snapshot of which nothing came for so many pings, while nothing of it is held up here, has stopped.
+pub const SNAPSHOT_PINGS_MAX: u32 = 30;
+
 /// A peer that has said nothing since so many pings is gone.
 pub const PINGS_MISSED_MAX: u32 = 3;

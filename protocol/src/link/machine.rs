@@ -13,6 +13,7 @@ use super::limits::READ_BYTES_MAX;
 use super::message::Message;
 use super::outflow::Outflow;
 use super::pulse::{Digest, Pulse, digest};
+use super::snapshot::{Giving, Taking};
 use super::{Bye, ByeReason, Role};
 use crate::awareness;
 use crate::batch::batch_range;
@@ -46,7 +47,7 @@ pub struct Figures {
     pub queue_entries: u64,
     /// Batches sent, and their bytes.
     pub batches_sent: u64,
-    /// Bytes of batches sent.
+    /// Bytes of batches and snapshots sent.
     pub bytes_sent: u64,
     /// Batches that came.
     pub batches_received: u64,
@@ -56,6 +57,8 @@ pub struct Figures {
     pub duplicates: u64,
     /// Pings since the peer was last heard.
     pub pings_missed: u32,
+    /// Whether the peer lacks what the log no longer has, and gets a snapshot.
+    pub out_of_reach: bool,
 }
 
 /// A link to a peer.
@@ -67,6 +70,8 @@ pub struct Link {
     outflow: Outflow,
     inflow: Inflow,
     pulse: Pulse,
+    giving: Giving,
+    taking: Taking,
     /// What is being read from the log.
     reading: Option<Dot>,
     batches_sent: u64,
@@ -95,6 +100,8 @@ impl Link {
             outflow: Outflow::default(),
             inflow: Inflow::default(),
             pulse: Pulse::default(),
+            giving: Giving::default(),
+            taking: Taking::default(),
             reading: None,
             batches_sent: 0,
             bytes_sent: 0,
@@ -115,10 +122,7 @@ impl Link {
         }
         match input {
             Input::Frame { frame, wall_ms } => self.hear(now, frame, wall_ms, out),
-            Input::Received(received) => {
-                self.inflow.received(now, &received, self.ends.own);
-                self.received = received;
-            }
+            Input::Received(received) => self.now_durable(now, received),
             Input::Hears(hears) => {
                 self.hears = hears;
                 self.tell_frontier(out);
@@ -129,6 +133,22 @@ impl Link {
             Input::StoreFailed => {
                 self.close(ByeReason::Disk, "this region's disk takes nothing".to_owned(), out);
             }
+            Input::SnapshotRead(piece) => match self.giving.read(piece) {
+                Ok(message) => message.iter().for_each(|message| send(message, out)),
+                Err(bye) => self.close(bye.reason, bye.detail, out),
+            },
+            Input::ImportBegun(can) => {
+                self.taking.begun(can).iter().for_each(|message| send(message, out));
+            }
+            Input::Staged => {
+                let staged = self.taking.staged();
+                self.inflow.answered(staged);
+            }
+            Input::Imported(received) => {
+                self.taking.imported();
+                self.now_durable(now, received);
+            }
+            Input::ImportRefused(reason) => self.close(ByeReason::Fork, reason, out),
             Input::Ephemeral { doc, payload } => {
                 out.push(Output::SendEphemeral(Message::Ephemeral { doc, payload }.encode()));
             }
@@ -148,6 +168,14 @@ impl Link {
         let mut said = Vec::new();
         self.inflow.say(now, &self.received, self.ends.own, &mut said);
         said.iter().for_each(|message| send(message, out));
+        // What has been read of a snapshot is sent, then the next piece is read: before batches, which would
+        // use all credit up for as long as there are more.
+        while let Some((piece, len)) = self.giving.go_on(self.outflow.has_credit(), out) {
+            self.outflow.send_piece(len);
+            self.pulse.moved();
+            self.bytes_sent += len;
+            send(&piece, out);
+        }
         if self.reading.is_none()
             && let Some(from) = self.outflow.next(self.ends.own.replica, &self.received)
         {
@@ -190,8 +218,18 @@ impl Link {
                 Ok(_) => out.push(Output::Ephemeral { doc, payload }),
                 Err(error) => self.close(ByeReason::Malformed, error.to_string(), out),
             },
-            Message::SnapshotOffer { .. } | Message::SnapshotChunk { .. } | Message::SnapshotDone { .. } => {
-                self.close(ByeReason::Malformed, "a snapshot that nobody asked for".to_owned(), out);
+            Message::SnapshotOffer { snapshot, needed } => {
+                self.taking.offered(snapshot, needed);
+                self.taking.look(&self.received, out);
+            }
+            Message::SnapshotWant { snapshot } => self.giving.wanted(snapshot),
+            Message::SnapshotChunk { snapshot, offset, bytes } => {
+                self.take_piece(snapshot, offset, &bytes, out);
+            }
+            Message::SnapshotDone { snapshot, bytes, hash } => {
+                if let Err(bye) = self.taking.done(snapshot, bytes, hash, out) {
+                    self.close(bye.reason, bye.detail, out);
+                }
             }
         }
     }
@@ -225,6 +263,24 @@ impl Link {
         out.push(Output::Store(Arc::new(encoded)));
     }
 
+    fn take_piece(&mut self, snapshot: u64, offset: u64, bytes: &Bytes, out: &mut Vec<Output>) {
+        self.pulse.moved();
+        if !self.inflow.take_piece(bytes.len() as u64) {
+            let detail = "more of a snapshot was sent than was allowed".to_owned();
+            return self.close(ByeReason::Credit, detail, out);
+        }
+        match self.taking.piece(snapshot, offset, bytes, out) {
+            Ok(done_with) => self.inflow.answered(done_with),
+            Err(bye) => self.close(bye.reason, bye.detail, out),
+        }
+    }
+
+    /// Takes note of what is durable here.
+    fn now_durable(&mut self, now: Time, received: Frontier) {
+        self.inflow.received(now, &received, self.ends.own);
+        self.received = received;
+    }
+
     fn stored(&mut self, now: Time, arrivals: &[Arrival], out: &mut Vec<Output>) {
         for arrival in arrivals {
             self.pulse.moved();
@@ -255,6 +311,7 @@ impl Link {
                 let stream = from.stream;
                 if self.outflow.truncated(stream, first_kept) {
                     out.push(Output::Truncated { stream, first_kept });
+                    self.offer(out);
                 }
             }
             Found::Failed(reason) => {
@@ -272,11 +329,22 @@ impl Link {
         send(&Message::Batch(bytes), out);
     }
 
+    /// Offers the peer a snapshot, if it lacks what the log no longer has.
+    fn offer(&mut self, out: &mut Vec<Output>) {
+        let offer = self.giving.offer(self.outflow.out_of_reach());
+        offer.iter().for_each(|message| send(message, out));
+    }
+
     fn pulse(&mut self, now: Time, wall_ms: u64, out: &mut Vec<Output>) {
         match self.pulse.beat(now) {
             None => {}
             Some(Some(nonce)) => {
                 self.inflow.ask_again(now);
+                self.offer(out);
+                self.taking.look(&self.received, out);
+                if let Err(bye) = self.taking.pulse() {
+                    return self.close(bye.reason, bye.detail, out);
+                }
                 let digest = digest(&self.received);
                 send(&Message::Ping { nonce, at_ms: wall_ms, digest }, out);
             }
@@ -333,6 +401,7 @@ impl Link {
             bytes_received: self.inflow.bytes(),
             duplicates: self.inflow.duplicates,
             pings_missed: self.pulse.missed,
+            out_of_reach: !self.outflow.out_of_reach().is_empty(),
         }
     }
 }

@@ -23,6 +23,7 @@ const SNAPSHOT_DONE: u8 = 11;
 const PING: u8 = 12;
 const PONG: u8 = 13;
 const EPHEMERAL: u8 = 14;
+const SNAPSHOT_WANT: u8 = 15;
 
 /// What a peer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,14 +52,17 @@ pub enum Message {
         /// The last entry.
         to: Seq,
     },
-    /// You lack what my log no longer has, and can have a snapshot of it all instead.
+    /// You lack what my log no longer has, and can have a snapshot of all my documents instead.
     SnapshotOffer {
-        /// Numbers the snapshots of this link.
+        /// Numbers the offers of this link; a newer one replaces those before it.
         snapshot: u64,
-        /// What it holds.
-        frontier: Frontier,
-        /// About how many bytes it has.
-        bytes: u64,
+        /// What you must have received for my log to serve you.
+        needed: Frontier,
+    },
+    /// Send me the snapshot.
+    SnapshotWant {
+        /// Which.
+        snapshot: u64,
     },
     /// The next piece of a snapshot.
     SnapshotChunk {
@@ -180,6 +184,7 @@ impl Message {
             Self::Credit(_) => CREDIT,
             Self::Need { .. } => NEED,
             Self::SnapshotOffer { .. } => SNAPSHOT_OFFER,
+            Self::SnapshotWant { .. } => SNAPSHOT_WANT,
             Self::SnapshotChunk { .. } => SNAPSHOT_CHUNK,
             Self::SnapshotDone { .. } => SNAPSHOT_DONE,
             Self::Ping { .. } => PING,
@@ -213,11 +218,11 @@ impl Message {
                 put_var_u64(&mut out, from.0);
                 put_var_u64(&mut out, to.0);
             }
-            Self::SnapshotOffer { snapshot, frontier, bytes } => {
+            Self::SnapshotOffer { snapshot, needed } => {
                 put_var_u64(&mut out, *snapshot);
-                put_var_u64(&mut out, *bytes);
-                frontier.encode(&mut out);
+                needed.encode(&mut out);
             }
+            Self::SnapshotWant { snapshot } => put_var_u64(&mut out, *snapshot),
             Self::SnapshotChunk { snapshot, offset, bytes } => {
                 put_var_u64(&mut out, *snapshot);
                 put_var_u64(&mut out, *offset);
@@ -284,9 +289,10 @@ fn read(kind: u8, reader: &mut Reader) -> Result<Message, FieldError> {
             Message::Need { stream, from, to }
         }
         SNAPSHOT_OFFER => {
-            let (snapshot, bytes) = (canonical_u64(reader)?, canonical_u64(reader)?);
-            Message::SnapshotOffer { snapshot, bytes, frontier: Frontier::decode(reader)? }
+            let snapshot = canonical_u64(reader)?;
+            Message::SnapshotOffer { snapshot, needed: Frontier::decode(reader)? }
         }
+        SNAPSHOT_WANT => Message::SnapshotWant { snapshot: canonical_u64(reader)? },
         SNAPSHOT_CHUNK => {
             let (snapshot, offset) = (canonical_u64(reader)?, canonical_u64(reader)?);
             let bytes = rest("a piece of a snapshot", CHUNK_BYTES_MAX, reader)?;
@@ -372,8 +378,9 @@ mod tests {
                 from: Seq(from),
                 to: Seq(from.saturating_add(more)),
             }),
-            (any::<u64>(), frontier(), any::<u64>())
-                .prop_map(|(snapshot, frontier, bytes)| Message::SnapshotOffer { snapshot, frontier, bytes }),
+            (any::<u64>(), frontier())
+                .prop_map(|(snapshot, needed)| Message::SnapshotOffer { snapshot, needed }),
+            any::<u64>().prop_map(|snapshot| Message::SnapshotWant { snapshot }),
             (any::<u64>(), any::<u64>(), bytes())
                 .prop_map(|(snapshot, offset, bytes)| Message::SnapshotChunk { snapshot, offset, bytes }),
             numbers.prop_map(|(snapshot, bytes, hash)| Message::SnapshotDone { snapshot, bytes, hash }),

@@ -3,7 +3,7 @@
 //! `hello` is what is said before there is trust, `meeting` whether it leads to a link, `message` what is
 //! said after, `bye` why a link ends, `limits` how much may be said at once. `machine` is one live link:
 //! `outflow` decides which batch the peer is sent next, `inflow` what it is told and allowed, `check` what
-//! of it is taken, `pulse` whether it is there. The decoders take bytes from outside.
+//! of it is taken, `snapshot` what a peer gets that the log cannot serve, `pulse` whether it is there. The decoders take bytes from outside.
 
 mod bye;
 mod check;
@@ -16,6 +16,7 @@ mod meeting;
 mod message;
 mod outflow;
 mod pulse;
+mod snapshot;
 
 pub use bye::{Bye, ByeReason};
 pub use event::{Found, Input, Output};
@@ -24,6 +25,7 @@ pub use machine::{Ends, Figures, Link};
 pub use meeting::{check_hello, replaces};
 pub use message::{Message, MessageError};
 pub use outflow::Outflow;
+pub use snapshot::Piece;
 
 use crate::frontier::canonical_u64;
 use crate::lib0::{ReadError, Reader};

@@ -79,6 +79,19 @@ impl Outflow {
         self.truncated.insert(stream, first_kept).is_none()
     }
 
+    /// What the peer must have for the log to serve it: of the streams that begin later in the log than the
+    /// peer ends, the last entry before that.
+    #[must_use]
+    pub fn out_of_reach(&self) -> Frontier {
+        let last = |(&stream, first_kept): (&StreamId, &Seq)| Dot { stream, seq: Seq(first_kept.0 - 1) };
+        self.truncated.iter().map(last).collect()
+    }
+
+    /// Takes note of a piece of a snapshot that was sent.
+    pub fn send_piece(&mut self, bytes: u64) {
+        self.spent = self.spent.saturating_add(bytes);
+    }
+
     /// Whether a batch, by its first and last entry, is still to be sent: the peer is not known to have
     /// it and was not sent it, or has asked for it.
     #[must_use]

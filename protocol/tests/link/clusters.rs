@@ -70,6 +70,39 @@ proptest! {
     }
 
     #[test]
+    fn l13_regions_that_forget_give_snapshots_instead(
+        acts in prop::collection::vec((act(), 0..6_usize, 0..4_usize), 0..60),
+        delays in prop::collection::vec(1..300_u64, 12),
+        tree in [0..1_usize, 0..2, 0..3],
+        more in prop::collection::vec((0..4_usize, 0..4_usize), 0..4),
+    ) {
+        let mut world = World::new(4);
+        for (i, delay) in delays.into_iter().enumerate() {
+            world.delays.insert((i / 3, (i / 3 + 1 + i % 3) % 4), delay);
+        }
+        let tree = tree.iter().enumerate().map(|(at, &to)| (at + 1, to));
+        let links: Vec<_> = tree.chain(more.into_iter().filter(|(a, b)| a != b)).collect();
+        links.iter().for_each(|&(a, b)| world.connect(a, b));
+        for (act, forgets, kept) in &acts {
+            take(&mut world, act, &links);
+            if let Some(replica) = world.replicas.get_mut(*forgets) {
+                replica.forget(*kept);
+            }
+        }
+        world.mute.clear();
+        for _ in 0..3 {
+            world.pass(4500);
+            links.iter().for_each(|&(a, b)| world.connect(a, b));
+        }
+        // A snapshot of which a piece has vanished without an end of the connection is given up.
+        world.pass(40_000);
+        links.iter().for_each(|&(a, b)| world.connect(a, b));
+        world.pass(15_000);
+        prop_assert!(world.is_equal());
+        prop_assert!(links.iter().all(|&(a, b)| world.ends.contains_key(&(a, b))), "links stay");
+    }
+
+    #[test]
     fn l4_a_healthy_mesh_sends_each_batch_to_each_region_once(
         acts in prop::collection::vec((0..4_usize, 1..5_usize, 0..300_u64), 0..60),
         delays in prop::collection::vec(1..300_u64, 12),

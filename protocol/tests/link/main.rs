@@ -1,5 +1,6 @@
 //! Links between regions: stories of one link, and random histories of whole clusters.
 
 mod clusters;
+mod snapshots;
 mod stories;
 mod world;

@@ -15,14 +15,14 @@ use quire_protocol::time::Time;
 use std::collections::BTreeSet;
 
 /// A link of replica 1 to replica 2, driven by hand.
-struct Table {
-    link: Link,
+pub(super) struct Table {
+    pub(super) link: Link,
     now: Time,
-    out: Vec<Output>,
+    pub(super) out: Vec<Output>,
 }
 
 impl Table {
-    fn with(received: Frontier, role: Role) -> Self {
+    pub(super) fn with(received: Frontier, role: Role) -> Self {
         let (mut out, ends) = (Vec::new(), Ends { own: stream(1), peer: ReplicaId(2), role });
         let link = Link::new(Time(0), ends, received, [ReplicaId(2)].into(), 0, &mut out);
         let mut table = Self { link, now: Time(0), out };
@@ -30,25 +30,25 @@ impl Table {
         table
     }
 
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(Frontier::new(), Role::Leader)
     }
 
-    fn handle(&mut self, input: Input) {
+    pub(super) fn handle(&mut self, input: Input) {
         self.link.handle(self.now, input, &mut self.out);
     }
 
-    fn hear(&mut self, message: &Message) {
+    pub(super) fn hear(&mut self, message: &Message) {
         self.handle(Input::Frame { frame: message.encode(), wall_ms: self.now.0 });
     }
 
-    fn tick(&mut self, at: u64) {
+    pub(super) fn tick(&mut self, at: u64) {
         self.now = Time(at);
         self.handle(Input::Tick { wall_ms: at });
     }
 
     /// What the peer was told since it was last asked, without pings.
-    fn said(&mut self) -> Vec<Message> {
+    pub(super) fn said(&mut self) -> Vec<Message> {
         let sent = self.out.drain(..).filter_map(|output| match output {
             Output::Send(frame) => Some(Message::decode(frame).expect("what is sent can be read")),
             _ => None,
@@ -63,11 +63,11 @@ impl Table {
         })
     }
 
-    fn reason(&self) -> Option<ByeReason> {
+    pub(super) fn reason(&self) -> Option<ByeReason> {
         self.closed().map(|bye| bye.reason)
     }
 
-    fn reads(&self) -> Vec<Dot> {
+    pub(super) fn reads(&self) -> Vec<Dot> {
         let read = |output: &Output| match output {
             Output::Read { from, .. } => Some(*from),
             _ => None,
@@ -80,11 +80,11 @@ impl Table {
     }
 }
 
-fn dot(replica: usize, seq: u64) -> Dot {
+pub(super) fn dot(replica: usize, seq: u64) -> Dot {
     Dot { stream: stream(replica), seq: Seq(seq) }
 }
 
-fn upto(dots: &[Dot]) -> Frontier {
+pub(super) fn upto(dots: &[Dot]) -> Frontier {
     dots.iter().copied().collect()
 }
 
@@ -102,7 +102,7 @@ fn batch(replica: usize, first: u64, len: usize) -> Message {
     Message::Batch(batch_of(stream(replica), first, vec![opaque(len)]).bytes)
 }
 
-fn frontier(received: &[Dot], hears: &[u16]) -> Message {
+pub(super) fn frontier(received: &[Dot], hears: &[u16]) -> Message {
     let hears: BTreeSet<_> = hears.iter().copied().map(ReplicaId).collect();
     Message::Frontier { received: upto(received), hears }
 }

@@ -8,8 +8,9 @@ use quire_protocol::batch::{BatchBuilder, ChainHash, EncodedBatch, Entry, EntryK
 use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::{Arrival, Gate, Step};
 use quire_protocol::hlc::Hlc;
-use quire_protocol::ids::{Dot, Incarnation, ReplicaId, Seq, StreamId};
-use quire_protocol::link::{Bye, Ends, Found, Input, Link, Output, Role};
+use quire_protocol::ids::{DocId, Dot, Incarnation, ReplicaId, Seq, StreamId};
+use quire_protocol::link::{Bye, Ends, Found, Input, Link, Output, Piece, Role};
+use quire_protocol::snapshot::{Record, SnapshotEntry, SnapshotHead};
 use quire_protocol::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,6 +28,12 @@ pub(crate) struct End {
     storing: VecDeque<(Time, Arc<EncodedBatch>)>,
     wake: Option<Time>,
     reading: Option<(Dot, usize)>,
+    /// The snapshot that is being given, and how much of it is to be read next.
+    exporting: Bytes,
+    piece: Option<usize>,
+    /// Whether this end takes a snapshot, and what it has to say of that.
+    pub(crate) imports: bool,
+    steps: VecDeque<Input>,
     pub(crate) closed: Option<Bye>,
 }
 
@@ -34,6 +41,9 @@ pub(crate) struct End {
 pub(crate) struct Replica {
     pub(crate) gate: Gate,
     pub(crate) log: BTreeMap<StreamId, Vec<Arc<EncodedBatch>>>,
+    /// Where the log of a stream begins: the last entry before it, and the hash of its batch.
+    begins: BTreeMap<StreamId, (Seq, ChainHash)>,
+    pub(crate) snapshots: usize,
     /// The first entries of the batches that are shown, in order.
     pub(crate) shown: Vec<Dot>,
     pub(crate) duplicates: usize,
@@ -42,7 +52,51 @@ pub(crate) struct Replica {
 impl Replica {
     fn end_of(&self, stream: StreamId) -> (Seq, ChainHash) {
         let last = self.log.get(&stream).and_then(|batches| batches.last());
-        last.map_or((Seq(0), ChainHash::START), |last| (last.batch.last_dot().seq, last.hash()))
+        let begins = self.begins.get(&stream).copied().unwrap_or((Seq(0), ChainHash::START));
+        last.map_or(begins, |last| (last.batch.last_dot().seq, last.hash()))
+    }
+
+    /// Forgets what is applied, but for the last batches of each stream.
+    pub(crate) fn forget(&mut self, kept: usize) {
+        for (stream, batches) in &mut self.log {
+            let applied = self.gate.applied().get(*stream);
+            let applied = batches.partition_point(|encoded| encoded.batch.last_dot().seq <= applied);
+            let gone = batches.drain(..applied.saturating_sub(kept)).next_back();
+            if let Some(gone) = gone {
+                self.begins.insert(*stream, (gone.batch.last_dot().seq, gone.hash()));
+            }
+        }
+    }
+
+    /// A snapshot: nothing but its head, and something long that belongs to it.
+    fn export(&self) -> Bytes {
+        let end = |dot: Dot| {
+            let waits = dot.seq < self.gate.received().get(dot.stream);
+            let next = Dot { seq: Seq(dot.seq.0 + 1), ..dot };
+            (dot.seq, if waits { self.held(next).batch.prev_hash } else { self.end_of(dot.stream).1 })
+        };
+        let ends = self.gate.applied().iter().map(|dot| (dot.stream, end(dot))).collect();
+        let mut bytes = Vec::new();
+        Record::Head(SnapshotHead(ends)).encode(&mut bytes);
+        for _ in 0..3 {
+            let dot = Dot { stream: stream(0), seq: Seq(0) };
+            let (kind, payload) = (EntryKind::Unknown(99), vec![7; 200_000].into());
+            let entry = SnapshotEntry { doc: DocId(1), dot, hlc: Hlc(0), kind, payload };
+            Record::Entry(entry).encode(&mut bytes);
+        }
+        bytes.into()
+    }
+
+    fn import(&mut self, snapshot: &SnapshotHead) {
+        self.snapshots += 1;
+        for (&stream, &(seq, hash)) in &snapshot.0 {
+            if seq > self.gate.received().get(stream) {
+                self.log.remove(&stream);
+                self.begins.insert(stream, (seq, hash));
+            }
+        }
+        self.gate.skip_to(&snapshot.frontier());
+        self.drain();
     }
 
     pub(crate) fn write(&mut self, stream: StreamId, entries: usize) {
@@ -78,6 +132,11 @@ impl Replica {
             return arrival;
         }
         self.log.entry(encoded.batch.stream).or_default().push(Arc::clone(encoded));
+        self.drain();
+        arrival
+    }
+
+    fn drain(&mut self) {
         while let Some(step) = self.gate.next_step() {
             match step {
                 Step::LookAt(first) => {
@@ -93,10 +152,13 @@ impl Replica {
                 }
             }
         }
-        arrival
     }
 
-    pub(crate) fn read(&self, from: Dot, bytes_max: usize) -> Vec<Bytes> {
+    pub(crate) fn read(&self, from: Dot, bytes_max: usize) -> Found {
+        let begins = self.begins.get(&from.stream).map_or(0, |(last, _)| last.0);
+        if from.seq.0 <= begins {
+            return Found::Truncated { first_kept: Seq(begins + 1) };
+        }
         let mut bytes = 0;
         let batches = self.log.get(&from.stream).into_iter().flatten();
         let wanted = batches.filter(|encoded| encoded.batch.last_dot().seq >= from.seq);
@@ -108,7 +170,7 @@ impl Replica {
             }
             taken.push(encoded.bytes.clone());
         }
-        taken
+        Found::Batches(taken)
     }
 }
 
@@ -160,7 +222,19 @@ impl World {
             hears.insert(stream(to).replica);
             let link = Link::new(self.now, ends, received, hears, self.now.0, &mut out);
             let (way, storing) = (VecDeque::new(), VecDeque::new());
-            self.ends.insert((at, to), End { link, way, storing, wake: None, reading: None, closed: None });
+            let end = End {
+                link,
+                way,
+                storing,
+                wake: None,
+                reading: None,
+                exporting: Bytes::new(),
+                piece: None,
+                imports: false,
+                steps: VecDeque::new(),
+                closed: None,
+            };
+            self.ends.insert((at, to), end);
             self.carry_out((at, to), out);
         }
         self.tell_hears(a);
@@ -200,6 +274,9 @@ impl World {
     fn carry_out(&mut self, ends: (usize, usize), out: Vec<Output>) {
         let arrives = self.now.after(self.delays.get(&ends).copied().unwrap_or(1));
         let stores = self.now.after(1);
+        let busy = self.ends.iter().any(|(other, end)| other.0 == ends.0 && end.imports);
+        let replica = &mut self.replicas[ends.0];
+        let mut imported = false;
         let Some(end) = self.ends.get_mut(&ends) else { return };
         for output in out {
             assert!(end.closed.is_none(), "nothing comes out of a closed link");
@@ -220,10 +297,30 @@ impl World {
                     end.reading = Some((from, bytes_max));
                 }
                 Output::Store(encoded) => end.storing.push_back((stores, encoded)),
+                Output::ReadSnapshot { offset, bytes_max } => {
+                    if offset == 0 {
+                        end.exporting = replica.export();
+                    }
+                    assert!(end.piece.replace(bytes_max).is_none(), "one read at a time");
+                }
+                Output::BeginImport => {
+                    end.imports = !busy;
+                    end.steps.push_back(Input::ImportBegun(!busy));
+                }
+                Output::Stage(_) => end.steps.push_back(Input::Staged),
+                Output::Import(snapshot) => {
+                    replica.import(&snapshot);
+                    end.imports = false;
+                    end.steps.push_back(Input::Imported(replica.gate.received().clone()));
+                    imported = true;
+                }
                 Output::WakeAt(at) => end.wake = Some(end.wake.map_or(at, |wake| wake.min(at))),
                 Output::Close(bye) => end.closed = Some(bye),
                 Output::Ephemeral { .. } | Output::Truncated { .. } | Output::WentBack { .. } => {}
             }
+        }
+        if imported {
+            self.tell_received(ends.0);
         }
     }
 
@@ -232,7 +329,8 @@ impl World {
         let times = self.ends.values().flat_map(|end| {
             let way = end.way.front().map(|(at, _)| *at);
             let storing = end.storing.front().map(|(at, _)| *at);
-            let reading = end.reading.map(|_| self.now);
+            let reads = end.reading.is_some() || end.piece.is_some() || !end.steps.is_empty();
+            let reading = reads.then_some(self.now);
             let closed = end.closed.as_ref().map(|_| self.now);
             [way, storing, reading, closed, end.wake].into_iter().flatten()
         });
@@ -262,7 +360,17 @@ impl World {
         }
         if let Some((from, bytes_max)) = end.reading.take() {
             let found = self.replicas[at].read(from, bytes_max);
-            self.handle(ends, Input::Read(Found::Batches(found)));
+            self.handle(ends, Input::Read(found));
+        }
+        let Some(end) = self.ends.get_mut(&ends) else { return };
+        if let Some(bytes_max) = end.piece.take() {
+            let piece = end.exporting.split_to(end.exporting.len().min(bytes_max));
+            let piece = if piece.is_empty() { Piece::End } else { Piece::Bytes(piece) };
+            self.handle(ends, Input::SnapshotRead(piece));
+        }
+        let Some(end) = self.ends.get_mut(&ends) else { return };
+        if let Some(step) = end.steps.pop_front() {
+            self.handle(ends, step);
         }
         let Some(end) = self.ends.get_mut(&ends) else { return };
         if end.storing.front().is_some_and(|(due, _)| *due <= now) {

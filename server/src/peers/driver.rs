@@ -4,6 +4,7 @@
 //! of its own keeps a slow connection from holding up what the peer sends.
 
 use super::links::{Mail, Peers, Place};
+use super::snapshots::{self, Exporting, Importing};
 use super::wire::{self, Socket};
 use bytes::Bytes;
 use futures_util::stream::SplitSink;
@@ -11,7 +12,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use quire_protocol::batch::EncodedBatch;
 use quire_protocol::gate::Arrival;
 use quire_protocol::ids::Dot;
-use quire_protocol::link::{Bye, ByeReason, Ends, Found, Hello, Input, Link, Message, Output};
+use quire_protocol::link::{Bye, ByeReason, Ends, Found, Hello, Input, Link, Message, Output, Piece};
 use quire_protocol::time::Time;
 use quire_storage::{AppendError, Log, ReadBatchesError};
 use std::pin::Pin;
@@ -31,6 +32,9 @@ const CLOSE_MAX: Duration = Duration::from_secs(2);
 
 type Stored = Result<Vec<Arrival>, AppendError>;
 
+/// Something that is being read from the disk, one at a time.
+type Reading<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+
 struct Driver<'a> {
     peers: &'a Arc<Peers>,
     place: &'a Place,
@@ -42,7 +46,13 @@ struct Driver<'a> {
     /// Batches of this turn, which go to the log together.
     batches: Vec<Arc<EncodedBatch>>,
     stored: mpsc::UnboundedSender<Stored>,
-    reading: Option<Pin<Box<dyn Future<Output = Found> + Send>>>,
+    reading: Reading<Found>,
+    /// The snapshot that the peer is given, and the read of its next piece.
+    exporting: Exporting,
+    exported: Reading<(Exporting, Piece)>,
+    /// The snapshot that comes from the peer, and whom it tells.
+    importing: Option<Importing>,
+    imported: mpsc::UnboundedSender<Input>,
     wake: Option<Time>,
     alarm: Pin<Box<Sleep>>,
     closed: Option<Bye>,
@@ -54,6 +64,7 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
     let (sink, mut stream) = socket.split();
     let (frames, to_write) = mpsc::unbounded_channel();
     let (stored, mut answers) = mpsc::unbounded_channel();
+    let (imported, mut steps) = mpsc::unbounded_channel();
     let queued = Arc::new(AtomicUsize::new(0));
     let mut writer = tokio::spawn(write(sink, to_write, queued.clone()));
     let mut received = peers.received.subscribe();
@@ -77,6 +88,10 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
         batches: Vec::new(),
         stored,
         reading: None,
+        exporting: None,
+        exported: None,
+        importing: None,
+        imported,
         wake: None,
         alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
         closed: None,
@@ -102,6 +117,16 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
                 Err(_) => Input::StoreFailed,
             }),
             found = found(&mut driver.reading) => driver.handle(Input::Read(found)),
+            (exporting, piece) = found(&mut driver.exported) => {
+                driver.exporting = exporting;
+                driver.handle(Input::SnapshotRead(piece));
+            }
+            Some(step) = steps.recv() => {
+                if matches!(step, Input::Imported(_)) {
+                    driver.importing = None;
+                }
+                driver.handle(step);
+            }
             Ok(()) = received.changed() => {
                 let durable = received.borrow_and_update().clone();
                 driver.handle(Input::Received(durable));
@@ -142,7 +167,7 @@ fn gone(detail: String) -> Bye {
 }
 
 /// The answer to the read that is under way; never where there is none.
-async fn found(reading: &mut Option<Pin<Box<dyn Future<Output = Found> + Send>>>) -> Found {
+async fn found<T>(reading: &mut Reading<T>) -> T {
     match reading {
         Some(read) => {
             let found = read.as_mut().await;
@@ -191,12 +216,23 @@ impl Driver<'_> {
                     None => self.reading = Some(Box::pin(read(self.peers.log.clone(), from, bytes_max))),
                 },
                 Output::Store(encoded) => self.batches.push(encoded),
+                Output::ReadSnapshot { offset, bytes_max } => {
+                    let exporting = self.exporting.take().filter(|_| offset > 0);
+                    let read = snapshots::read(self.peers.log.clone(), exporting, bytes_max);
+                    self.exported = Some(Box::pin(read));
+                }
+                Output::BeginImport => {
+                    self.importing = Importing::begin(self.peers, self.imported.clone());
+                    found = Some(Input::ImportBegun(self.importing.is_some()));
+                }
+                Output::Stage(entries) => self.import(|importing| importing.stage(entries)),
+                Output::Import(snapshot) => self.import(|importing| importing.import(snapshot)),
                 Output::Ephemeral { doc, payload } => {
                     self.peers.pass_on(&self.peers.documents, self.place.peer, doc, &payload);
                 }
                 Output::Truncated { stream, first_kept } => {
-                    let cause = format!("it lacks entries of stream {stream} before seq {}", first_kept.0);
-                    self.place.note(&self.link, |status| status.behind = Some(cause));
+                    let (peer, first_kept) = (self.place.peer.0, first_kept.0);
+                    tracing::info!(peer, %stream, first_kept, "the log begins later: offering a snapshot");
                 }
                 Output::WentBack { held } => self.peers.went_back(held),
                 Output::WakeAt(time) => self.set_alarm(time),
@@ -207,6 +243,13 @@ impl Driver<'_> {
             }
         }
         found
+    }
+
+    /// Does something with the snapshot that comes; the machine orders nothing of it without one.
+    fn import(&self, step: impl FnOnce(&Importing)) {
+        if let Some(importing) = &self.importing {
+            step(importing);
+        }
     }
 
     fn send(&self, frame: Bytes) {

@@ -7,6 +7,7 @@ use super::handshake::Identity;
 use super::lag::{CANARY_EVERY_MS, Lags, Waits};
 use super::presence::PassedOn;
 use super::secret::Secret;
+use super::snapshots::ImportPlace;
 use super::status::{Dialling, LinkStatus, PeerStatus};
 use super::wire::{self, Socket};
 use crate::config::{RegionRole, Settings};
@@ -46,6 +47,7 @@ pub(crate) struct Peers {
     urls: Vec<String>,
     state: Mutex<State>,
     pub(super) passed_on: PassedOn,
+    pub(super) importing: ImportPlace,
     lags: Lags,
     waits: Waits,
     pub(super) tasks: TaskTracker,
@@ -134,6 +136,7 @@ impl Peers {
             urls: settings.peers.clone(),
             state: Mutex::default(),
             passed_on: PassedOn::default(),
+            importing: ImportPlace::default(),
             lags: Lags::default(),
             waits: Waits::default(),
             tasks: TaskTracker::new(),

@@ -13,6 +13,7 @@ mod lag;
 mod links;
 mod presence;
 mod secret;
+mod snapshots;
 mod status;
 mod wire;
 

@@ -34,7 +34,6 @@ pub(crate) struct LinkStatus {
     incarnation: u16,
     since_ms: u64,
     pub(super) figures: Figures,
-    pub(super) behind: Option<String>,
 }
 
 impl LinkStatus {
@@ -45,7 +44,6 @@ impl LinkStatus {
             incarnation: hello.stream.incarnation.0,
             since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             figures: Figures::default(),
-            behind: None,
         }
     }
 }
@@ -182,8 +180,9 @@ impl PeerStatus {
 }
 
 fn problem_of(link: &LinkStatus) -> Option<PeerProblem> {
-    if let Some(cause) = &link.behind {
-        return Some(PeerProblem { kind: "truncated", cause: cause.clone(), remedy: remedy("truncated") });
+    if link.figures.out_of_reach {
+        let cause = "it lacks entries that this region's log no longer has".to_owned();
+        return Some(PeerProblem { kind: "snapshot", cause, remedy: remedy("snapshot") });
     }
     let offset = link.figures.clock_offset_ms?;
     (offset.unsigned_abs() > CLOCK_OFFSET_MS_MAX).then(|| PeerProblem {
@@ -209,9 +208,7 @@ fn remedy(kind: &str) -> &'static str {
         "secret" => "give both regions the same cluster-secret-file",
         "fork" => "one of the two has a disk that went back in time: see losing-a-region.md",
         "clock" => "set both clocks by NTP",
-        "truncated" => {
-            "the peer was away for longer than max-kept-seconds or max-kept-bytes: see losing-a-region.md"
-        }
+        "snapshot" => "wait: it is sent a snapshot of all documents, and then what came since",
         "disk" => "see the disk of the region that says so",
         "removed" => "it has been removed from the cluster: take it out of the configuration",
         _ => "see the log of both regions",
