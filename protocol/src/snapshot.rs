@@ -76,8 +76,8 @@ pub enum SnapshotFormatError {
     /// Its head names too many streams, or does not name them in order.
     #[error("the head of a snapshot names its streams in order, at most {FRONTIER_STREAMS_MAX}")]
     Streams,
-    /// An entry that belongs to no document.
-    #[error("an entry of a snapshot belongs to a document")]
+    /// An entry that belongs to no document, and is not about the cluster.
+    #[error("an entry of a snapshot belongs to a document, unless it is about a region")]
     NoDoc,
     /// It ends within a record.
     #[error("a snapshot ends with a whole record")]
@@ -136,13 +136,14 @@ impl Record {
             }
             ENTRY => {
                 let doc = DocId(u128::from_be_bytes(reader.array()?));
-                if doc == NO_DOC {
-                    return Err(SnapshotFormatError::NoDoc);
-                }
                 let stream = read_stream(&mut reader)?;
                 let seq = Seq(canonical_u64(&mut reader)?);
                 let hlc = Hlc(canonical_u64(&mut reader)?);
                 let kind = EntryKind::from_code(reader.u8()?);
+                // Who belongs to the cluster is part of no document.
+                if (doc == NO_DOC) != (kind == EntryKind::Member) {
+                    return Err(SnapshotFormatError::NoDoc);
+                }
                 let payload = reader.bytes(reader.remaining())?;
                 Ok(Self::Entry(SnapshotEntry { doc, dot: Dot { stream, seq }, hlc, kind, payload }))
             }
@@ -222,7 +223,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry() -> impl Strategy<Value = Record> {
-        let ids = (1_u128.., any::<u32>(), any::<u32>(), any::<u64>(), any::<u8>());
+        let kind = any::<u8>().prop_filter("of a document", |kind| *kind != EntryKind::Member.code());
+        let ids = (1_u128.., any::<u32>(), any::<u32>(), any::<u64>(), kind);
         (ids, prop::collection::vec(any::<u8>(), 0..300)).prop_map(
             |((doc, stream, seq, hlc, kind), payload)| {
                 let dot = Dot { stream: StreamId::from_u32(stream), seq: Seq(seq.into()) };

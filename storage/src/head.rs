@@ -9,7 +9,8 @@
 use crate::document::TailEntry;
 use crate::error::Failure;
 use crate::log::Position;
-use quire_protocol::batch::{ChainHash, EncodedBatch};
+use crate::members::Members;
+use quire_protocol::batch::{ChainHash, EncodedBatch, EntryKind};
 use quire_protocol::gate::{Arrival, Gate, Step};
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, Dot, ReplicaId, Seq, StreamId};
@@ -61,6 +62,7 @@ pub(crate) struct Head {
     /// Of each stream's last batch received.
     pub(crate) hashes: BTreeMap<StreamId, ChainHash>,
     pub(crate) gate: Gate,
+    pub(crate) members: Members,
 }
 
 /// Finds a batch that waits by its first entry.
@@ -185,7 +187,9 @@ impl Head {
     pub(crate) fn place(&mut self, entry: SnapshotEntry) -> TailEntry {
         self.position.0 += 1;
         let SnapshotEntry { dot, hlc, kind, payload, .. } = entry;
-        TailEntry { position: self.position, dot, hlc, kind, payload }
+        let entry = TailEntry { position: self.position, dot, hlc, kind, payload };
+        self.members.fold(&entry);
+        entry
     }
 
     /// Applies whatever waits and can be.
@@ -213,7 +217,11 @@ impl Head {
     fn apply(&mut self, encoded: Arc<EncodedBatch>, applied: &mut Vec<AppliedBatch>) {
         let first = Position(self.position.0 + 1);
         self.position.0 += encoded.batch.entries.len() as u64;
-        applied.push(AppliedBatch { first, encoded });
+        let batch = AppliedBatch { first, encoded };
+        if batch.encoded.batch.entries.iter().any(|entry| entry.kind == EntryKind::Member) {
+            batch.entries().for_each(|(_, entry)| self.members.fold(&entry));
+        }
+        applied.push(batch);
     }
 
     /// Checks that a batch that was read back, whose first entry has this ordinal, comes next.

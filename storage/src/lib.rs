@@ -9,6 +9,7 @@ mod document;
 mod error;
 mod head;
 mod log;
+mod members;
 mod memory;
 mod redb_log;
 mod sequencer;
@@ -22,6 +23,7 @@ pub use error::{
 pub use log::{
     Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Receipt, Retention,
 };
+pub use members::Members;
 pub use memory::{AppendFault, MemoryLog};
 pub use redb_log::{OpenError, RedbLog, RedbLogOptions, Report, verify};
 

@@ -7,6 +7,7 @@
 
 use crate::document::{Lifecycle, StoredDoc, TailEntry};
 use crate::error::{AppendError, CheckpointError, Failure, LoadError, ReadBatchesError, SnapshotError};
+use crate::members::Members;
 use bytes::Bytes;
 use quire_protocol::batch::{EncodedBatch, EntryKind};
 use quire_protocol::frontier::Frontier;
@@ -205,6 +206,9 @@ pub trait Log: Send + Sync + 'static {
 
     /// Per stream, the last entry that documents here show.
     fn applied(&self) -> Frontier;
+
+    /// Who belongs to the cluster, as far as what is applied here says.
+    fn members(&self) -> Members;
 
     /// Moves everything that was appended before the call into the document store.
     ///

@@ -11,6 +11,7 @@ use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX
 use crate::log::{
     Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Retention,
 };
+use crate::members::Members;
 use crate::sequencer::{Plan, plan, renewed};
 use bytes::Bytes;
 use quire_protocol::batch::{EncodedBatch, EntryKind, NO_DOC};
@@ -176,7 +177,7 @@ impl State {
             let doc = entry.doc;
             let entry = head.place(entry);
             self.show(doc, &entry);
-            if imported.docs.last() != Some(&doc) {
+            if doc != NO_DOC && imported.docs.last() != Some(&doc) {
                 imported.docs.push(doc);
             }
         }
@@ -311,6 +312,10 @@ impl Log for MemoryLog {
         self.state().head.gate.applied().clone()
     }
 
+    fn members(&self) -> Members {
+        self.state().head.members.clone()
+    }
+
     fn checkpoint(&self) -> Result<Position, CheckpointError> {
         let mut state = self.state();
         state.check()?;
@@ -362,6 +367,7 @@ impl Log for MemoryLog {
         let head = state.head.snapshot(&mut waiting).map_err(|failure| LoadError::Corrupt(failure.text))?;
         let mut bytes = Vec::new();
         Record::Head(head).encode(&mut bytes);
+        state.head.members.told().for_each(|entry| Record::Entry(entry).encode(&mut bytes));
         let docs: BTreeMap<_, _> = state.docs.iter().collect();
         for (id, doc) in docs {
             let covered = doc.snapshot.as_ref().map_or(Position(0), |(position, _)| *position);

@@ -4,15 +4,15 @@
 mod support;
 
 use bytes::Bytes;
-use quire_protocol::batch::{EntryKind, LifecycleChange};
+use quire_protocol::batch::{EntryKind, LifecycleChange, MemberChange, Membership, NO_DOC};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
-use quire_protocol::ids::{Seq, StreamId};
+use quire_protocol::ids::{ReplicaId, Seq, StreamId};
 use quire_protocol::snapshot::{Record, SnapshotHead, SnapshotReader};
 use quire_storage::sim_disk::{SimDisk, Unsynced};
 use quire_storage::{
-    AppendError, Imported, Lifecycle, Log, MemoryLog, OpenError, Position, ReadBatchesError, RedbLog,
-    Retention, verify,
+    AppendError, Imported, Lifecycle, Log, MemoryLog, NewEntry, OpenError, Position, ReadBatchesError,
+    RedbLog, Retention, verify,
 };
 use support::{
     NOW_MS, OnDisk, STREAM, Subject, batches, create, dot, elsewhere, id, lifecycle, load, options, put,
@@ -212,6 +212,32 @@ contract! {
         assert_eq!(read(1), Err(ReadBatchesError::Truncated { first_kept: Seq(end + 1) }));
         assert_eq!(read(end + 1), Ok(vec![]));
         assert_eq!(batches(subject.log(), 1, 1).len(), 1, "other streams are kept");
+    }
+
+    fn who_was_removed_is_known_after_a_crash_a_checkpoint_and_a_snapshot(subject: &mut impl Subject) {
+        let change = |membership| {
+            let payload = MemberChange { replica: ReplicaId(7), membership }.encode();
+            NewEntry { doc: NO_DOC, kind: EntryKind::Member, payload }
+        };
+        let removed = |log: &dyn Log| log.members().removed().collect::<Vec<_>>();
+        let eu = elsewhere(2);
+        put(&eu, vec![change(Membership::Removed)]);
+        subject.log().commit(NOW_MS, &[], &batches(&eu, 2, 1)).expect("durable");
+        for _ in 0..2 {
+            assert_eq!(removed(subject.log()), [ReplicaId(7)]);
+            subject.crash();
+            subject.log().checkpoint().expect("a checkpoint");
+        }
+        let taker = MemoryLog::new(stream(5));
+        give(subject.log(), &taker).expect("taken");
+        assert_eq!(removed(&taker), [ReplicaId(7)]);
+        give(&taker, subject.log()).expect("taken");
+        assert_eq!(removed(subject.log()), [ReplicaId(7)]);
+        put(subject.log(), vec![change(Membership::Member)]);
+        // The older change does not come back, by whatever way it comes.
+        give(&taker, subject.log()).expect("taken");
+        subject.crash();
+        assert_eq!(removed(subject.log()), []);
     }
 
     fn a_log_gives_what_it_shows(subject: &mut impl Subject) {

@@ -9,10 +9,12 @@
 mod canary;
 mod codec;
 mod lifecycle;
+mod member;
 
 pub use canary::{decode_canary, encode_canary};
 pub use codec::{BatchBuilder, BatchError, BatchFull, EncodedBatch, batch_range};
 pub use lifecycle::{LifecycleChange, LifecycleError};
+pub use member::{MemberChange, Membership};
 
 use crate::frontier::Frontier;
 use crate::hlc::Hlc;
@@ -40,7 +42,7 @@ pub enum EntryKind {
     Resolve,
     /// Creation, deletion, restoration or a change of home: a [`LifecycleChange`].
     Lifecycle,
-    /// A region joined or left; belongs to [`NO_DOC`].
+    /// A region was added or removed: a [`MemberChange`]; belongs to [`NO_DOC`].
     Member,
     /// Keeps an idle stream measurable; belongs to [`NO_DOC`].
     Canary,

@@ -33,7 +33,7 @@ impl RedbLog {
         let cut = self.shared.store.cut()?;
         let head = cut.head()?;
         let mut waiting = |first| Ok(Arc::new(cut.waiting(first)?));
-        let head = head.snapshot(&mut waiting).map_err(|failure| LoadError::Corrupt(failure.text))?;
+        let ends = head.snapshot(&mut waiting).map_err(|failure| LoadError::Corrupt(failure.text))?;
         let mut reading = Reading {
             cut,
             by: crate::log::Log::stream(self),
@@ -41,7 +41,7 @@ impl RedbLog {
             last: None,
             ended: false,
         };
-        reading.put([Record::Head(head)]);
+        reading.put(std::iter::once(Record::Head(ends)).chain(head.members.told().map(Record::Entry)));
         Ok(Box::new(reading))
     }
 }

@@ -93,8 +93,11 @@ pub(super) fn merge(
             stamp = stamp.max(hlc);
             placed.push(head.place(SnapshotEntry { doc, dot, hlc, kind, payload }));
         }
-        tables.write(doc, &placed, None)?;
-        imported.docs.push(doc);
+        // Who belongs to the cluster is part of the log's end, and of no document.
+        if doc != NO_DOC {
+            tables.write(doc, &placed, None)?;
+            imported.docs.push(doc);
+        }
         let Some(next) = doc.0.checked_add(1) else { break };
         after = next;
     }

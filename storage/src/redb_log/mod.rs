@@ -32,6 +32,7 @@ use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX
 use crate::log::{
     Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Retention,
 };
+use crate::members::Members;
 use crate::sequencer::{plan, renewed};
 use bytes::Bytes;
 use checkpointer::{Checkpoint, Shared};
@@ -281,6 +282,10 @@ impl Log for RedbLog {
 
     fn applied(&self) -> Frontier {
         self.shared.state().recent.head().gate.applied().clone()
+    }
+
+    fn members(&self) -> Members {
+        self.shared.state().recent.head().members.clone()
     }
 
     fn checkpoint(&self) -> Result<Position, CheckpointError> {

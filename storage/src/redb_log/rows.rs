@@ -7,8 +7,9 @@ use super::fault::Fault;
 use crate::document::{DocRow, Lifecycle, TailEntry};
 use crate::head::{Head, Ordinal};
 use crate::log::Position;
+use crate::members::Members;
 use bytes::Bytes;
-use quire_protocol::batch::{ChainHash, EntryKind, Stamp};
+use quire_protocol::batch::{ChainHash, EntryKind, Membership, Stamp};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Gate;
 use quire_protocol::hlc::Hlc;
@@ -250,6 +251,12 @@ pub(super) fn encode_head(head: &Head) -> Vec<u8> {
         put_var_u64(&mut out, head.gate.applied().get(stream).0);
         out.extend_from_slice(&hash.0);
     }
+    put_var_u64(&mut out, head.members.0.len() as u64);
+    for (replica, (membership, stamp)) in &head.members.0 {
+        put_var_u64(&mut out, u64::from(replica.0));
+        out.push(u8::from(*membership == Membership::Removed));
+        put_stamp(&mut out, Some(*stamp));
+    }
     seal(out)
 }
 
@@ -267,7 +274,17 @@ pub(super) fn decode_head(row: &Bytes) -> Result<Head, Fault> {
             hash.0.copy_from_slice(&reader.bytes(16)?);
             hashes.insert(dot.stream, hash);
         }
-        Ok(Head { ordinal, position, own, seen, hashes, gate: Gate::new(received, applied) })
+        let mut members = Members::default();
+        // A head that was written before there were member entries ends here.
+        let count = if reader.remaining() > 0 { reader.var_u64()? } else { 0 };
+        for _ in 0..count {
+            let replica = ReplicaId(u16::try_from(reader.var_u32()?).map_err(|_| ReadError::Overflow)?);
+            let membership = if reader.u8()? == 0 { Membership::Member } else { Membership::Removed };
+            let stamp = read_stamp(reader)?.ok_or(ReadError::End)?;
+            members.0.insert(replica, (membership, stamp));
+        }
+        let gate = Gate::new(received, applied);
+        Ok(Head { ordinal, position, own, seen, hashes, gate, members })
     })
 }
 
