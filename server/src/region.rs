@@ -88,6 +88,7 @@ impl CommitObserver for Observer {
         if let Some(told) = self.told.get() {
             told.peers.committed();
             told.peers.applied(&imported.applied);
+            told.peers.members_changed();
             told.documents.deliver_imported(imported);
         }
     }

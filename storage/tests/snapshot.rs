@@ -214,7 +214,7 @@ contract! {
         assert_eq!(batches(subject.log(), 1, 1).len(), 1, "other streams are kept");
     }
 
-    fn who_was_removed_is_known_after_a_crash_a_checkpoint_and_a_snapshot(subject: &mut impl Subject) {
+    fn l14_who_was_removed_is_known_after_a_crash_a_checkpoint_and_a_snapshot(subject: &mut impl Subject) {
         let change = |membership| {
             let payload = MemberChange { replica: ReplicaId(7), membership }.encode();
             NewEntry { doc: NO_DOC, kind: EntryKind::Member, payload }

@@ -121,6 +121,17 @@ impl Grant {
         self.granted(name).map(|access| access.min(most))
     }
 
+    /// Whether the bearer may write every document, and so change what concerns all of them.
+    #[must_use]
+    pub fn covers_everything(&self) -> bool {
+        match &self.rules {
+            None => true,
+            Some(rules) => {
+                rules.iter().any(|(pattern, access)| *access == Access::Write && pattern.matches_everything())
+            }
+        }
+    }
+
     fn granted(&self, name: &DocName) -> Option<Access> {
         match &self.rules {
             None => Some(Access::Write),
@@ -161,6 +172,10 @@ mod tests {
         assert_eq!(grant(&[("team/*", Access::Read)]).access(&name), Some(Access::Read));
         assert_eq!(grant(&[("other/*", Access::Write)]).access(&name), None);
         assert_eq!(grant(&[]).access(&name), None);
+        assert!(grant(&[("a", Access::Read), ("**", Access::Write)]).covers_everything());
+        for (pattern, access) in [("**", Access::Read), ("*", Access::Write), ("a/**", Access::Write)] {
+            assert!(!grant(&[(pattern, access)]).covers_everything(), "{pattern}");
+        }
     }
 
     #[test]

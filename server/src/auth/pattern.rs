@@ -33,6 +33,11 @@ pub enum PatternError {
 }
 
 impl Pattern {
+    /// Whether it matches every name there can be.
+    pub(super) fn matches_everything(&self) -> bool {
+        self.0 == [Step::AcrossSegments]
+    }
+
     /// Reads a pattern.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod demo;
 mod doc;
+mod region;
 mod serve;
 mod status;
 mod table;
@@ -39,6 +40,8 @@ enum Command {
     Doc(doc::Doc),
     /// Tell about a running region, its links and its lag
     Status(status::Status),
+    /// Say which regions belong to the cluster
+    Region(region::Region),
     /// Mint a JWT
     Token(token::Token),
 }
@@ -76,6 +79,12 @@ pub fn main(words: Vec<String>) -> ExitCode {
         Ok(Quire { command: Command::Status(status) }) => {
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => finish(runtime.block_on(status::run(status))),
+                Err(error) => fail(format_args!("cannot start: {error}")),
+            }
+        }
+        Ok(Quire { command: Command::Region(region) }) => {
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => finish(runtime.block_on(region::run(region))),
                 Err(error) => fail(format_args!("cannot start: {error}")),
             }
         }

@@ -12,16 +12,18 @@ use std::io::Write as _;
 pub(super) struct Status {
     /// The server
     #[arg(long, value_name = "URL", env = "QUIRE_URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
+    pub(super) url: String,
     /// A JWT, where the server asks for one
     #[arg(long, env = "QUIRE_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    pub(super) token: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Regions {
     region: Here,
     peers: Vec<Peer>,
+    #[serde(default)]
+    removed: Vec<u16>,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +75,7 @@ pub(super) async fn run(status: Status) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn told(Regions { region, peers }: &Regions) -> String {
+fn told(Regions { region, peers, removed }: &Regions) -> String {
     let Here { name, replica, incarnation, cluster, role, waiting_entries, streams } = region;
     let mut text = format!("{name}: replica {replica}.{incarnation}, {role} in cluster {cluster}\n\n");
     let mut rows = vec![["stream", "received", "applied"].map(str::to_owned).to_vec()];
@@ -86,6 +88,10 @@ fn told(Regions { region, peers }: &Regions) -> String {
         text.push_str(&format!("{waiting_entries} entries wait for what they depend on\n"));
     }
     text.push('\n');
+    if !removed.is_empty() {
+        let numbers: Vec<_> = removed.iter().map(u16::to_string).collect();
+        text.push_str(&format!("removed from the cluster: {}\n\n", numbers.join(", ")));
+    }
     if peers.is_empty() {
         text.push_str("No peers.\n");
         return text;

@@ -2,15 +2,17 @@
 
 use super::bearer::Bearer;
 use super::problem::{Kind, Problem};
+use crate::auth::Grant;
 use crate::config::RegionRole;
-use crate::peers::{NoLink, PeerProblem, PeerStatus, accept};
+use crate::peers::{MemberError, NoLink, PeerProblem, PeerStatus, Removal, accept};
 use crate::region::Region;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use serde::Serialize;
+use quire_protocol::ids::ReplicaId;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ struct Regions {
     region: Here,
     /// The others, as this one sees them.
     peers: Vec<PeerStatus>,
+    /// The regions that were removed from the cluster.
+    removed: Vec<u16>,
 }
 
 #[derive(Serialize)]
@@ -65,7 +69,59 @@ pub(super) async fn list(State(region): State<Arc<Region>>, _bearer: Bearer) -> 
         waiting_entries: region.log.stats().waiting,
         streams: streams.collect(),
     };
-    Json(Regions { region: here, peers: region.peers.status() }).into_response()
+    let (peers, removed) = (region.peers.status(), region.peers.removed_members());
+    Json(Regions { region: here, peers, removed }).into_response()
+}
+
+/// How a region is removed.
+#[derive(Deserialize)]
+pub(super) struct Leaving {
+    /// It is gone for good.
+    #[serde(default)]
+    lost: bool,
+}
+
+/// Says that a region belongs to the cluster.
+pub(super) async fn add(
+    State(region): State<Arc<Region>>,
+    Bearer(grant): Bearer,
+    Path(replica): Path<u16>,
+) -> Result<StatusCode, Problem> {
+    operates(&grant)?;
+    region.peers.add_member(ReplicaId(replica)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a region out of the cluster.
+pub(super) async fn remove(
+    State(region): State<Arc<Region>>,
+    Bearer(grant): Bearer,
+    Path(replica): Path<u16>,
+    Query(leaving): Query<Leaving>,
+) -> Result<StatusCode, Problem> {
+    operates(&grant)?;
+    let removal = if leaving.lost { Removal::Lost } else { Removal::Orderly };
+    region.peers.remove_member(ReplicaId(replica), removal).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Refuses a bearer who may not write everything: who belongs to the cluster concerns every document.
+fn operates(grant: &Grant) -> Result<(), Problem> {
+    let refused =
+        || Problem::new(Kind::Forbidden, "only a token that covers ** with write changes the members");
+    grant.covers_everything().then_some(()).ok_or_else(refused)
+}
+
+impl From<MemberError> for Problem {
+    fn from(error: MemberError) -> Self {
+        let kind = match &error {
+            MemberError::Alone => Kind::NotFound,
+            MemberError::Follower => Kind::Forbidden,
+            MemberError::Own | MemberError::Away(_) | MemberError::Here(_) => Kind::Conflict,
+            MemberError::Behind(_) | MemberError::Append(_) => Kind::Unavailable,
+        };
+        Self::new(kind, error.to_string())
+    }
 }
 
 /// Whether this region has a link to every other one, and what is wrong where it has not. It serves its

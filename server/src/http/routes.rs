@@ -50,6 +50,8 @@ pub(super) fn routes() -> Vec<Route> {
         route("get", "/healthz/peers", regions::health),
         route("get", "/peer/v1", regions::peer),
         route("get", "/v1/regions", regions::list),
+        route("post", "/v1/regions/{replica}", regions::add),
+        route("delete", "/v1/regions/{replica}", regions::remove),
         route("get", "/v1/docs", documents::list),
         route("post", "/v1/docs", documents::create),
         route("get", "/v1/docs/{name}", documents::info),

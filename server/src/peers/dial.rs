@@ -103,7 +103,8 @@ async fn attempt(peers: &Arc<Peers>, url: &str) -> Result<(), Attempt> {
             Ok(())
         }
         Ok(bye) => Err(failed(bye.reason.name(), bye.detail)),
-        Err(_kept) => Err(Attempt::Kept),
+        Err(bye) if bye.reason == ByeReason::Replaced => Err(Attempt::Kept),
+        Err(bye) => Err(failed(bye.reason.name(), bye.detail)),
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Peers {
     /// The stream of this region's own entries.
     pub(super) stream: watch::Sender<StreamId>,
     cluster: u128,
-    role: Role,
+    pub(super) role: Role,
     retention: Retention,
     urls: Vec<String>,
     state: Mutex<State>,
@@ -71,6 +71,8 @@ pub(super) struct Active {
     presence: mpsc::Sender<(DocId, Bytes)>,
     /// The replicas that the peer hears first-hand.
     heard_there: BTreeSet<ReplicaId>,
+    /// What the peer is known to have.
+    held: Frontier,
 }
 
 impl Active {
@@ -79,6 +81,11 @@ impl Active {
         if self.presence.try_send((doc, payload)).is_err() {
             metrics::counter!(crate::metrics::AWARENESS_DROPPED).increment(1);
         }
+    }
+
+    /// What the peer is known to have.
+    pub(super) const fn held(&self) -> &Frontier {
+        &self.held
     }
 
     pub(super) fn hears(&self, replica: ReplicaId) -> bool {
@@ -184,6 +191,7 @@ impl Peers {
     /// Why the connection is not kept.
     pub(super) fn take_place(self: &Arc<Self>, hello: &Hello, side: Side) -> Result<(Place, Mail), Bye> {
         let (me, peer) = (self.stream.borrow().replica, hello.stream.replica);
+        self.check_member(peer)?;
         let mut state = self.state();
         let replaced = |detail: &str| Bye { reason: ByeReason::Replaced, detail: detail.to_owned() };
         if let Some(active) = state.links.get_mut(&peer) {
@@ -201,7 +209,8 @@ impl Peers {
         let (presence, told) = mpsc::channel(PRESENCE_QUEUE_MAX);
         let (status, heard_there) = (LinkStatus::new(hello), BTreeSet::new());
         state.known.insert(peer);
-        let active = Active { number, side, stop: Some(stop), status, presence, heard_there };
+        let held = Frontier::new();
+        let active = Active { number, side, stop: Some(stop), status, presence, heard_there, held };
         state.links.insert(peer, active);
         drop(state);
         self.tell_hears();
@@ -254,13 +263,24 @@ impl Peers {
         });
     }
 
+    /// Ends the links to some regions, for this reason.
+    pub(super) fn end_links(&self, ends: impl Fn(ReplicaId) -> bool, bye: &Bye) {
+        let mut state = self.state();
+        for (_, active) in state.links.iter_mut().filter(|(replica, _)| ends(**replica)) {
+            if let Some(stop) = active.stop.take() {
+                // One that ends by itself at this moment needs not be told.
+                let _ended = stop.send(bye.clone());
+            }
+        }
+    }
+
     /// Takes note of how it goes with a URL.
     pub(super) fn note_dialling(&self, url: &str, change: impl FnOnce(&mut Dialling)) {
         change(self.state().dialling.entry(url.to_owned()).or_default());
     }
 
     /// Does something with each link.
-    pub(super) fn for_links(&self, act: impl Fn(ReplicaId, &Active)) {
+    pub(super) fn for_links(&self, mut act: impl FnMut(ReplicaId, &Active)) {
         for (replica, active) in &self.state().links {
             act(*replica, active);
         }
@@ -269,6 +289,9 @@ impl Peers {
     /// Takes note of what other regions wrote and is shown here now.
     pub(crate) fn applied(&self, entries: &[(DocId, TailEntry)]) {
         self.lags.applied(entries, crate::run::unix_ms());
+        if entries.iter().any(|(_, entry)| entry.kind == EntryKind::Member) {
+            self.members_changed();
+        }
     }
 
     /// Writes a canary every few seconds, by which the others measure how far they are behind.
@@ -330,7 +353,9 @@ impl Peers {
         for (replica, active) in &state.links {
             all.insert(*replica, PeerStatus::linked(*replica, &active.status));
         }
-        for replica in &state.known {
+        // One that was removed is missed by nobody.
+        let members = self.log.members();
+        for replica in state.known.iter().filter(|replica| !members.is_removed(**replica)) {
             all.entry(*replica).or_insert_with(|| PeerStatus::away(*replica));
         }
         for url in &self.urls {
@@ -368,6 +393,7 @@ impl Place {
         let mut state = self.peers.state();
         if let Some(active) = state.links.get_mut(&self.peer).filter(|active| active.number == self.number) {
             active.heard_there = link.heard_there().collect();
+            active.held.clone_from(link.held());
             change(&mut active.status);
         }
     }

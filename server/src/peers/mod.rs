@@ -11,6 +11,7 @@ mod driver;
 mod handshake;
 mod lag;
 mod links;
+mod members;
 mod presence;
 mod secret;
 mod snapshots;
@@ -19,5 +20,6 @@ mod wire;
 
 pub(crate) use accept::{NoLink, accept};
 pub(crate) use links::{Peers, cluster_id};
+pub(crate) use members::{MemberError, Removal};
 pub use secret::{Secret, SecretTooShort};
 pub(crate) use status::{PeerProblem, PeerStatus};
