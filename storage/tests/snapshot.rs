@@ -118,6 +118,8 @@ contract! {
         let eu = eu();
         give(&eu, subject.log()).expect("taken");
         let received = subject.log().received();
+        let again = subject.log().import(&export(&eu).0).expect("taken");
+        assert!(again.docs.is_empty(), "what was staged has been used up");
         give(&eu, subject.log()).expect("taken");
         subject.crash();
         assert_eq!(subject.log().received(), received);
