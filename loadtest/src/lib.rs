@@ -14,6 +14,7 @@ pub mod relay;
 pub mod rooms;
 
 pub mod server;
+pub mod sim;
 pub mod trace;
 pub mod typist;
 pub mod wire;

@@ -1,0 +1,127 @@
+//! One person's editor: a real Yjs document, its undo manager, and what it knew at each edit.
+//!
+//! Keeps its document whatever happens to regions, as a browser tab does.
+
+use bytes::Bytes;
+use quire_protocol::document::Live;
+use quire_protocol::update::{Limits, Shape, Update};
+use std::sync::Arc;
+use yrs::types::Attrs;
+use yrs::undo::{Options, UndoManager};
+use yrs::updates::decoder::Decode;
+use yrs::updates::encoder::Encode;
+use yrs::{Any, ReadTxn, StateVector, Text, TextRef, Transact};
+
+/// The root text that everybody types in.
+pub(super) const ROOT: &str = "content";
+/// The origin of what is not typed here: it is not undone.
+const REMOTE: &str = "remote";
+
+pub(super) struct Editor {
+    pub(super) client: u32,
+    doc: Live,
+    text: TextRef,
+    undo: UndoManager<()>,
+    /// All that its document holds.
+    pub(super) shape: Shape,
+    /// The region it connects to, and its session there.
+    pub(super) region: usize,
+    pub(super) session: Option<u64>,
+    /// How many sessions it has had.
+    pub(super) sessions: u64,
+    /// Its network is there.
+    pub(super) online: bool,
+    /// Its tab was closed for good.
+    pub(super) closed: bool,
+}
+
+impl Editor {
+    pub(super) fn new(client: u32, region: usize) -> Self {
+        let doc = Live::new(u64::from(client));
+        let text = doc.get_or_insert_text(ROOT);
+        // Every edit is undone by itself: the wall clock must not join any.
+        let options = Options { capture_timeout_millis: 0, timestamp: Arc::new(|| 1), ..Options::default() };
+        let mut undo = UndoManager::with_options(options);
+        undo.expand_scope(&doc, &text);
+        Self {
+            client,
+            doc,
+            text,
+            undo,
+            shape: Shape::new(),
+            region,
+            session: None,
+            sessions: 0,
+            online: true,
+            closed: false,
+        }
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.text.len(&self.doc.transact())
+    }
+
+    pub(super) fn types(&mut self, at: u32, what: &str) -> Update {
+        let mut txn = self.doc.transact_mut();
+        self.text.insert(&mut txn, at, what);
+        let update = txn.encode_update_v1();
+        drop(txn);
+        self.made(update)
+    }
+
+    pub(super) fn deletes(&mut self, at: u32, len: u32) -> Update {
+        let mut txn = self.doc.transact_mut();
+        self.text.remove_range(&mut txn, at, len);
+        let update = txn.encode_update_v1();
+        drop(txn);
+        self.made(update)
+    }
+
+    pub(super) fn formats(&mut self, at: u32, len: u32, key: &str, on: bool) -> Update {
+        let mut txn = self.doc.transact_mut();
+        let value = if on { Any::Bool(true) } else { Any::Null };
+        self.text.format(&mut txn, at, len, Attrs::from([(key.into(), value)]));
+        let update = txn.encode_update_v1();
+        drop(txn);
+        self.made(update)
+    }
+
+    /// Undoes its last edit; none when there is nothing to undo.
+    pub(super) fn undoes(&mut self) -> Option<Update> {
+        let before = self.doc.transact().state_vector();
+        if !self.undo.undo_blocking() {
+            return None;
+        }
+        let update = self.doc.transact().encode_state_as_update_v1(&before);
+        Some(self.made(update))
+    }
+
+    fn made(&mut self, update: Vec<u8>) -> Update {
+        let update = decoded(update.into());
+        self.shape.record(&update);
+        update
+    }
+
+    /// Takes what its region, or the tab it is a copy of, has.
+    pub(super) fn hears(&mut self, update: &Bytes) {
+        self.shape.record(&decoded(update.clone()));
+        let update = yrs::Update::decode_v1(update).expect("it has been checked");
+        let mut txn = self.doc.transact_mut_with(REMOTE);
+        txn.apply_update(update).expect("what was admitted can be applied");
+    }
+
+    /// What a state vector lacks, with every deletion.
+    pub(super) fn lacking(&self, held: &[u8]) -> Bytes {
+        let held = StateVector::decode_v1(held).expect("a state vector");
+        self.doc.transact().encode_state_as_update_v1(&held).into()
+    }
+
+    pub(super) fn state_vector(&self) -> Vec<u8> {
+        self.doc.transact().state_vector().encode_v1()
+    }
+}
+
+/// Reads what an honest editor or region made.
+pub(super) fn decoded(update: Bytes) -> Update {
+    Update::decode_within(update, &Limits::STORED).expect("yrs writes what the strict decoder reads")
+}

@@ -1,0 +1,164 @@
+//! What was written, acknowledged and seen in a run, by which everything that happens is judged.
+//!
+//! It stands outside the cluster and forgets nothing but what a lost disk may take: entries that no
+//! other region had when their own region's disk went.
+
+use bytes::Bytes;
+use quire_protocol::batch::{ChainHash, EncodedBatch};
+use quire_protocol::frontier::Frontier;
+use quire_protocol::ids::{Dot, Seq, StreamId};
+use quire_protocol::update::{ClientId, Clocks, Shape, StateVector, Update};
+use quire_storage::Log;
+use std::collections::BTreeMap;
+
+/// Deleted ranges by client.
+type Deletes = Vec<(ClientId, Vec<Clocks>)>;
+
+/// A batch as its region committed it.
+struct Written {
+    last: Seq,
+    deps: Frontier,
+    hash: ChainHash,
+}
+
+/// An update whose author was told that it is saved.
+pub(super) struct Acknowledged {
+    pub(super) region: usize,
+    pub(super) update: Update,
+    /// The entry it became; none where all of it was known.
+    pub(super) dot: Option<Dot>,
+    /// It went with its region's disk, and nobody else had it.
+    pub(super) gone: bool,
+    /// It went with its region's disk, whoever else had it.
+    pub(super) elsewhere: bool,
+}
+
+/// What an editor knew when it typed.
+struct Edit {
+    clocks: Clocks,
+    known: StateVector,
+    deleted: Deletes,
+}
+
+#[derive(Default)]
+pub(super) struct Ledger {
+    streams: BTreeMap<StreamId, BTreeMap<Seq, Written>>,
+    pub(super) acknowledged: Vec<Acknowledged>,
+    edits: BTreeMap<ClientId, Vec<Edit>>,
+    /// What was found wrong first.
+    pub(super) violation: Option<String>,
+}
+
+impl Ledger {
+    pub(super) fn violate(&mut self, what: String) {
+        self.violation.get_or_insert(what);
+    }
+
+    /// Takes note of the batches of its own that a region has committed since it was last looked at.
+    /// Returns how many entries they hold.
+    pub(super) fn written(&mut self, log: &dyn Log) -> u64 {
+        let stream = log.stream();
+        let known = self.last(stream);
+        match log.read_batches(stream, Seq(known.0 + 1), usize::MAX) {
+            Ok(batches) => batches.into_iter().map(|bytes| self.write(bytes)).sum(),
+            Err(error) => {
+                self.violate(format!("stream {stream} cannot be read back: {error}"));
+                0
+            }
+        }
+    }
+
+    fn last(&self, stream: StreamId) -> Seq {
+        let last = self.streams.get(&stream).and_then(|batches| batches.last_key_value());
+        last.map_or(Seq(0), |(_, written)| written.last)
+    }
+
+    fn write(&mut self, bytes: Bytes) -> u64 {
+        let encoded = match EncodedBatch::decode(bytes) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                self.violate(format!("a batch cannot be read back: {error}"));
+                return 0;
+            }
+        };
+        let (hash, last, batch) = (encoded.hash(), encoded.batch.last_dot(), encoded.batch);
+        let expected = self.last(batch.stream).0 + 1;
+        if batch.first_seq.0 != expected {
+            let (stream, first) = (batch.stream, batch.first_seq.0);
+            self.violate(format!("stream {stream} has a second history: {first} after {expected}"));
+        }
+        let written = Written { last: last.seq, deps: batch.deps, hash };
+        self.streams.entry(batch.stream).or_default().insert(batch.first_seq, written);
+        batch.entries.len() as u64
+    }
+
+    /// What the batch of an entry depends on.
+    pub(super) fn deps(&self, dot: Dot) -> Option<&Frontier> {
+        let (_, written) = self.streams.get(&dot.stream)?.range(..=dot.seq).next_back()?;
+        (dot.seq <= written.last).then_some(&written.deps)
+    }
+
+    /// Checks that a log holds every stream as it was written.
+    pub(super) fn compare(&mut self, region: usize, log: &dyn Log) {
+        let mut wrong = Vec::new();
+        for (stream, batches) in self.streams.iter().filter(|(_, batches)| !batches.is_empty()) {
+            let read = log.read_batches(*stream, Seq(1), usize::MAX).unwrap_or_default();
+            let hashes: Vec<_> = read
+                .into_iter()
+                .filter_map(|bytes| EncodedBatch::decode(bytes).ok())
+                .map(|it| it.hash())
+                .collect();
+            if !hashes.iter().eq(batches.values().map(|written| &written.hash)) {
+                wrong.push(format!("region {region} does not hold stream {stream} as it was written"));
+            }
+        }
+        wrong.into_iter().for_each(|what| self.violate(what));
+    }
+
+    /// The streams of a replica and the last entry of each that was ever written.
+    pub(super) fn streams_of(&self, replica: u16) -> Vec<StreamId> {
+        self.streams.keys().copied().filter(|stream| stream.replica.0 == replica).collect()
+    }
+
+    /// Forgets what went with a disk: the entries of a stream after the last that somebody still has.
+    pub(super) fn forget(&mut self, stream: StreamId, last: Seq) {
+        if let Some(batches) = self.streams.get_mut(&stream) {
+            batches.retain(|_, written| written.last <= last);
+        }
+    }
+
+    /// Takes note of what an editor knew when it made an update.
+    pub(super) fn edited(&mut self, update: &Update, known: &Shape) {
+        for (client, clocks) in update.clients() {
+            let deleted = known.deletes().collect();
+            let edit = Edit { clocks, known: known.state_vector(), deleted };
+            self.edits.entry(client).or_default().push(edit);
+        }
+    }
+
+    /// Checks that whoever shows an update shows all that its editors had seen.
+    pub(super) fn check_seen(&mut self, region: usize, update: &Update, shown: &Shape) {
+        let mut deleted: Option<BTreeMap<ClientId, Vec<Clocks>>> = None;
+        for (client, clocks) in update.clients() {
+            let edits = self.edits.get(&client).map_or(&[][..], Vec::as_slice);
+            let from = edits.partition_point(|edit| edit.clocks.end <= clocks.start);
+            for edit in edits[from..].iter().take_while(|edit| edit.clocks.start < clocks.end) {
+                let deleted = deleted.get_or_insert_with(|| shown.deletes().collect());
+                let hidden = edit.deleted.iter().any(|(of, ranges)| !holds(deleted.get(of), ranges));
+                if hidden || !shown.covers(&edit.known) {
+                    let at = edit.clocks.start;
+                    self.violate(format!(
+                        "region {region} shows {client}:{at} and not yet what its editor had seen"
+                    ));
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether ranges are within others, both in order and joined where they touch.
+fn holds(outer: Option<&Vec<Clocks>>, inner: &[Clocks]) -> bool {
+    let outer = outer.map_or(&[][..], Vec::as_slice);
+    inner.iter().all(|range| outer.iter().any(|held| held.start <= range.start && range.end <= held.end))
+}

@@ -1,0 +1,30 @@
+//! A deterministic simulator: several regions in virtual time, over the real link machine, the real log on
+//! simulated disks, and real Yjs documents.
+//!
+//! `world` is what happens, one event after the other; `workload` draws what people do and what breaks,
+//! `faults` breaks regions, `wire` carries frames between link machines, `sessions` carries what editors
+//! say, `commits` is a region's disk; `ledger` and `settle` judge. `docs/verification.md` says what is
+//! checked. Nothing here knows the time of day or opens a socket or a file.
+
+mod command;
+mod commits;
+mod editor;
+mod faults;
+mod ledger;
+mod plant;
+mod region;
+mod rng;
+mod sessions;
+mod settle;
+mod topology;
+mod transcript;
+mod wire;
+mod workload;
+mod world;
+
+#[cfg(feature = "planted")]
+pub use command::caught;
+pub use command::{Options, run};
+pub use plant::{Plant, Planted};
+pub use transcript::Totals;
+pub use world::{Outcome, Setup, simulate};

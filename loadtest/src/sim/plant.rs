@@ -1,0 +1,63 @@
+//! Bugs that can be planted in the simulator's drivers, to see that the checkers find them.
+//!
+//! They change what is done with the machines' orders and the log's answers, never a machine or a log.
+//! Without the cargo feature `planted` none can be chosen, and asking for one is always answered no.
+
+/// A bug by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "planted", derive(clap::ValueEnum))]
+pub enum Plant {
+    /// An editor is told that its update is saved before the commit has returned
+    AckBeforeSync,
+    /// What is received is shown at once, whatever it depends on
+    GateOff,
+    /// A batch behind a gap is shown, and the link is told that it was the next
+    GapIgnored,
+    /// An update without blocks is taken for one without news, although it deletes
+    DeleteSetDropped,
+    /// A new disk begins with the incarnation of the one before it
+    IncarnationReused,
+    /// A batch is passed on to the other peers as it came, before it has been checked or stored
+    ForwardWithoutCheck,
+    /// Batches are dropped from the log before all peers have them
+    TruncateEarly,
+    /// A batch that comes again is shown again
+    DuplicateApplied,
+    /// An entry with an older stamp than the newest that is shown is left out
+    ClockAsFilter,
+    /// An editor that connects again is not asked for what the region lacks
+    SessionNotResynced,
+    /// A peer is sent more than it allows
+    CreditIgnored,
+}
+
+/// The bug of this run, if one is planted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Planted {
+    #[cfg(feature = "planted")]
+    plant: Option<Plant>,
+}
+
+impl Planted {
+    /// A run without one.
+    #[cfg(not(feature = "planted"))]
+    pub(super) const NONE: Self = Self {};
+
+    /// A run with this bug.
+    #[cfg(feature = "planted")]
+    #[must_use]
+    pub const fn with(plant: Plant) -> Self {
+        Self { plant: Some(plant) }
+    }
+
+    #[cfg(feature = "planted")]
+    pub(super) fn is(self, plant: Plant) -> bool {
+        self.plant == Some(plant)
+    }
+
+    #[cfg(not(feature = "planted"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    pub(super) const fn is(self, _plant: Plant) -> bool {
+        false
+    }
+}

@@ -1,0 +1,112 @@
+//! The end of a run: all faults end, the cluster becomes quiet within a bounded time, and is judged.
+
+use super::region::{Disk, Open, Shown, doc_name};
+use super::world::{Happening, World};
+use quire_protocol::time::Time;
+use quire_protocol::update::{ClientId, Clocks, Shape, StateVector};
+
+/// The cluster is quiet so long after the last fault has ended.
+const QUIET_WITHIN_MS: u64 = 60_000;
+/// It is looked at so often.
+const LOOK_EVERY_MS: u64 = 500;
+
+impl World {
+    pub(super) fn heal(&mut self) {
+        self.say(format_args!("all is healed"));
+        for path in self.paths.values_mut() {
+            (path.cut, path.deaf, path.damage) = (false, None, false);
+        }
+        for region in &self.regions {
+            if let Disk::Redb(disk) = &region.disk {
+                disk.cut_at(u64::MAX);
+            }
+        }
+        for editor in &mut self.editors {
+            editor.online = true;
+        }
+        let until = self.now.after(QUIET_WITHIN_MS);
+        self.after(LOOK_EVERY_MS, Happening::Look(until));
+    }
+
+    pub(super) fn look(&mut self, until: Time) {
+        let unrest = self.unrest();
+        if unrest.is_none() && std::mem::replace(&mut self.was_quiet, true) {
+            self.done = true;
+            return self.judge();
+        }
+        if let Some(unrest) = unrest {
+            self.was_quiet = false;
+            if self.now >= until {
+                let seconds = QUIET_WITHIN_MS / 1000;
+                return self.ledger.violate(format!("not quiet {seconds} s after the last fault: {unrest}"));
+            }
+        }
+        self.after(LOOK_EVERY_MS, Happening::Look(until));
+    }
+
+    /// What is still to happen before all is quiet.
+    fn unrest(&self) -> Option<String> {
+        let first = &self.regions[0];
+        for region in &self.regions {
+            let at = region.number;
+            let Some(log) = &region.log else { return Some(format!("region {at} is down")) };
+            if !region.unmet.is_empty() {
+                return Some(format!("region {at} has not met its neighbours"));
+            }
+            if !region.writes.is_empty() || !region.batches.is_empty() {
+                return Some(format!("region {at} has yet to commit"));
+            }
+            if log.received() != first.durable {
+                return Some(format!("regions 0 and {at} have not received the same"));
+            }
+            if log.applied() != first.durable {
+                return Some(format!("region {at} has not applied all that it received"));
+            }
+            if essence(&region.open.shown) != essence(&first.open.shown) {
+                return Some(format!("regions 0 and {at} do not show the same"));
+            }
+        }
+        if !self.is_linked() {
+            return Some("two neighbours are not linked".to_owned());
+        }
+        let open = self.editors.iter().filter(|editor| !editor.closed);
+        let apart = open
+            .into_iter()
+            .find(|editor| editor.session.is_none() || essence(&editor.shape) != essence(&first.open.shown));
+        apart.map(|editor| format!("editor {} does not have what the regions have", editor.client))
+    }
+
+    fn judge(&mut self) {
+        let text = self.regions[0].open.text();
+        for at in 0..self.regions.len() {
+            let told = self.regions[at].open.text();
+            if told != text {
+                self.ledger.violate(format!("regions 0 and {at} read differently: {text:?} and {told:?}"));
+            }
+            self.check_acknowledged(at, None);
+            let Some(log) = self.regions[at].log.clone() else { continue };
+            self.ledger.compare(at, &*log);
+            let Ok(Some(stored)) = log.load(doc_name().id()) else {
+                // In a run in which nobody came to type there is no document.
+                if self.totals.entries > 0 {
+                    self.ledger.violate(format!("region {at} cannot read its document"));
+                }
+                continue;
+            };
+            let mut again = Open::new();
+            for entry in stored.tail {
+                let entry =
+                    Shown { dot: entry.dot, hlc: entry.hlc, kind: entry.kind, payload: entry.payload };
+                again.show(at, &entry, self.planted, &mut self.ledger);
+            }
+            if again.text() != text {
+                self.ledger.violate(format!("region {at} would read differently after a restart"));
+            }
+        }
+    }
+}
+
+/// All that makes two documents equal: what is known, and what of it is deleted.
+fn essence(shape: &Shape) -> (StateVector, Vec<(ClientId, Vec<Clocks>)>) {
+    (shape.state_vector(), shape.deletes().collect())
+}

@@ -1,0 +1,72 @@
+//! What is told of a run: one line for each thing that happens, and figures over all.
+
+use quire_protocol::time::Time;
+use std::fmt::Arguments;
+
+/// The lines of one run.
+#[derive(Debug, Default)]
+pub(super) struct Transcript {
+    lines: Vec<String>,
+    /// Whether lines are kept; a run of many seeds keeps none.
+    kept: bool,
+}
+
+impl Transcript {
+    pub(super) const fn new(kept: bool) -> Self {
+        Self { lines: Vec::new(), kept }
+    }
+
+    pub(super) fn say(&mut self, now: Time, line: Arguments<'_>) {
+        if self.kept {
+            self.lines.push(format!("{:>4}.{:03}  {line}", now.0 / 1000, now.0 % 1000));
+        }
+    }
+
+    pub(super) fn into_lines(self) -> Vec<String> {
+        self.lines
+    }
+}
+
+/// Figures of one run, or of many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Simulated time.
+    pub simulated_ms: u64,
+    /// Edits that editors made.
+    pub edits: u64,
+    /// Entries that regions committed for their editors.
+    pub entries: u64,
+    /// Updates that were acknowledged.
+    pub acknowledged: u64,
+    /// Entries shown by all regions, each counted for each.
+    pub shown: u64,
+    /// Links that were cut, reset or deaf in one direction.
+    pub partitions: u64,
+    /// Regions that were killed or lost power.
+    pub crashes: u64,
+    /// Disks that were lost or replaced by an older copy.
+    pub disks: u64,
+    /// Acknowledged updates that went with a disk before another region had them.
+    pub gone_with_disk: u64,
+    /// Batches that came again.
+    pub duplicates: u64,
+    /// Batches that came before the one before them.
+    pub gaps: u64,
+}
+
+impl Totals {
+    /// Adds the figures of another run.
+    pub const fn add(&mut self, other: &Self) {
+        self.simulated_ms += other.simulated_ms;
+        self.edits += other.edits;
+        self.entries += other.entries;
+        self.acknowledged += other.acknowledged;
+        self.shown += other.shown;
+        self.partitions += other.partitions;
+        self.crashes += other.crashes;
+        self.disks += other.disks;
+        self.gone_with_disk += other.gone_with_disk;
+        self.duplicates += other.duplicates;
+        self.gaps += other.gaps;
+    }
+}

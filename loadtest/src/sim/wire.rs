@@ -1,0 +1,362 @@
+//! The links between regions: real link machines over connections that delay, stall, damage and break.
+//!
+//! Carries out a machine's orders as the server's driver does. A frame on a connection comes after the
+//! one before it; one that is damaged ends the connection, and so does a region that goes.
+
+use super::plant::Plant;
+use super::world::{Happening, World};
+use bytes::Bytes;
+use quire_protocol::batch::EncodedBatch;
+use quire_protocol::gate::Arrival;
+use quire_protocol::ids::{Dot, ReplicaId};
+use quire_protocol::link::limits::CREDIT_WINDOW_BYTES;
+use quire_protocol::link::{Bye, ByeReason, Ends, Found, Input, Link, Message, Output, Role};
+use quire_protocol::time::Time;
+use quire_storage::ReadBatchesError;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What a frame that carries a batch begins with.
+const BATCH: u8 = 5;
+
+/// One direction: from a region, to its neighbour.
+pub(super) type Way = (usize, usize);
+
+pub(super) fn pair((a, b): Way) -> Way {
+    (a.min(b), a.max(b))
+}
+
+/// A region's end of a connection.
+pub(super) struct End {
+    link: Link,
+    wake: Option<Time>,
+    pub(super) closed: bool,
+    /// Bytes of batches that were sent to it and that its log has not answered for.
+    in_flight: u64,
+}
+
+/// A connection between two regions.
+pub(super) struct Connection {
+    pub(super) number: u64,
+    /// A frame of it was damaged: it may end as malformed.
+    pub(super) damaged: bool,
+    /// When the last frame of each direction arrives.
+    lanes: [Time; 2],
+    pub(super) ends: [End; 2],
+}
+
+/// What is wrong with the way between two regions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Path {
+    pub(super) cut: bool,
+    /// The direction in which nothing comes through, and whether it comes later or never.
+    pub(super) deaf: Option<(Way, Deaf)>,
+    /// The next frame with a batch is damaged.
+    pub(super) damage: bool,
+    pub(super) delay_ms: u64,
+}
+
+/// What becomes of frames that meet a deaf direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deaf {
+    /// They come when it has ended.
+    Late,
+    /// They never come, though the connection may live on.
+    Lost,
+}
+
+const fn side((at, to): Way) -> usize {
+    if at < to { 0 } else { 1 }
+}
+
+impl World {
+    /// Links two regions, where they can be.
+    pub(super) fn dial(&mut self, of: Way) {
+        let again = self.rng.within(200, 900);
+        self.after(again, Happening::Dial(of));
+        let path = &self.paths[&of];
+        let up = |at: usize| self.regions[at].log.is_some();
+        if path.cut || path.deaf.is_some() || !up(of.0) || !up(of.1) {
+            return;
+        }
+        match self.connections.get(&of) {
+            Some(connection) if connection.ends.iter().all(|end| !end.closed) => return,
+            Some(_) => self.drop_connection(of),
+            None => {}
+        }
+        self.connect(of);
+    }
+
+    fn connect(&mut self, of: Way) {
+        let number = self.next_number();
+        let back = (of.1, of.0);
+        let mut orders = Vec::new();
+        let now = self.now;
+        let ends = [of, back].map(|(at, to)| {
+            let region = &self.regions[at];
+            let log = region.log.as_ref().expect("it is up");
+            let ends = Ends { own: log.stream(), peer: super::region::replica(to), role: Role::Leader };
+            let mut hears = self.hears(at);
+            hears.insert(super::region::replica(to));
+            let mut out = Vec::new();
+            let link = Link::new(now, ends, log.received(), hears, region.wall_ms(now.0), &mut out);
+            orders.push(((at, to), out));
+            End { link, wake: None, closed: false, in_flight: 0 }
+        });
+        let connection = Connection { number, damaged: false, lanes: [now; 2], ends };
+        self.connections.insert(of, connection);
+        self.say(format_args!("regions {} and {} are linked", of.0, of.1));
+        for (way, out) in orders {
+            self.carry_out(way, out);
+        }
+        self.tell_hears(of.0);
+        self.tell_hears(of.1);
+    }
+
+    pub(super) fn drop_connection(&mut self, of: Way) {
+        if self.connections.remove(&of).is_some() {
+            self.tell_hears(of.0);
+            self.tell_hears(of.1);
+        }
+    }
+
+    pub(super) fn drop_connections_of(&mut self, at: usize) {
+        let of_it: Vec<Way> =
+            self.connections.keys().copied().filter(|of| of.0 == at || of.1 == at).collect();
+        of_it.into_iter().for_each(|of| self.drop_connection(of));
+    }
+
+    fn hears(&self, at: usize) -> BTreeSet<ReplicaId> {
+        let live =
+            self.neighbours(at).into_iter().filter(|to| self.end((at, *to)).is_some_and(|end| !end.closed));
+        live.map(super::region::replica).collect()
+    }
+
+    pub(super) fn neighbours(&self, at: usize) -> Vec<usize> {
+        let of_it = self.paths.keys().filter(|of| of.0 == at || of.1 == at);
+        of_it.map(|of| if of.0 == at { of.1 } else { of.0 }).collect()
+    }
+
+    fn end(&self, way: Way) -> Option<&End> {
+        Some(&self.connections.get(&pair(way))?.ends[side(way)])
+    }
+
+    fn end_mut(&mut self, way: Way) -> Option<&mut End> {
+        Some(&mut self.connections.get_mut(&pair(way))?.ends[side(way)])
+    }
+
+    fn tell_all(&mut self, at: usize, input: &Input) {
+        for to in self.neighbours(at) {
+            self.handle((at, to), input.clone());
+        }
+    }
+
+    fn tell_hears(&mut self, at: usize) {
+        let hears = self.hears(at);
+        self.tell_all(at, &Input::Hears(hears));
+    }
+
+    /// Tells a region's links what is durable there.
+    pub(super) fn tell_received(&mut self, at: usize) {
+        let received = self.regions[at].durable.clone();
+        self.tell_all(at, &Input::Received(received));
+    }
+
+    pub(super) fn handle(&mut self, way: Way, input: Input) {
+        let now = self.now;
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let Some(end) = self.end_mut(way).filter(|end| !end.closed) else { return };
+            let mut out = Vec::new();
+            end.link.handle(now, input, &mut out);
+            next = self.carry_out(way, out);
+        }
+    }
+
+    /// Carries out what a machine ordered. Returns what was found in the log.
+    fn carry_out(&mut self, way: Way, out: Vec<Output>) -> Option<Input> {
+        let mut found = None;
+        for output in out {
+            match output {
+                Output::Send(frame) | Output::SendEphemeral(frame) => self.send(way, frame),
+                Output::Read { from, bytes_max } => {
+                    found = Some(Input::Read(self.read(way.0, from, bytes_max)));
+                }
+                Output::Store(encoded) => self.store(way, encoded),
+                Output::Ephemeral { .. } => {}
+                Output::Truncated { stream, .. } => {
+                    self.say(format_args!("region {} has no more of {stream} what {} lacks", way.0, way.1));
+                }
+                Output::BeginImport => {
+                    // Logs are kept whole in this world: whatever a region lacks, it gets as batches.
+                    self.ledger
+                        .violate(format!("region {} was offered a snapshot by region {}", way.0, way.1));
+                    found = Some(Input::ImportBegun(false));
+                }
+                Output::ReadSnapshot { .. } | Output::Stage(_) | Output::Import(_) => {
+                    self.ledger.violate("a snapshot comes that nobody has asked for".to_owned());
+                }
+                Output::WentBack { held } => self.went_back(way.0, held),
+                Output::WakeAt(at) => self.set_alarm(way, at),
+                Output::Close(bye) => self.close(way, &bye),
+            }
+        }
+        found
+    }
+
+    fn read(&self, at: usize, from: Dot, bytes_max: usize) -> Found {
+        let Some(log) = &self.regions[at].log else { return Found::Failed("the region is down".to_owned()) };
+        match log.read_batches(from.stream, from.seq, bytes_max) {
+            Ok(batches) => Found::Batches(batches),
+            Err(ReadBatchesError::Truncated { first_kept }) => Found::Truncated { first_kept },
+            Err(error) => Found::Failed(error.to_string()),
+        }
+    }
+
+    fn store(&mut self, way: Way, encoded: Arc<EncodedBatch>) {
+        let Some(number) = self.connections.get(&pair(way)).map(|connection| connection.number) else {
+            return;
+        };
+        self.regions[way.0].batches.push((way, number, encoded));
+        self.commit_soon(way.0);
+    }
+
+    fn set_alarm(&mut self, way: Way, at: Time) {
+        let Some(number) = self.connections.get(&pair(way)).map(|connection| connection.number) else {
+            return;
+        };
+        if let Some(end) = self.end_mut(way).filter(|end| end.wake.is_none_or(|wake| at < wake)) {
+            end.wake = Some(at);
+            self.at(at, Happening::Wake(way, number));
+        }
+    }
+
+    pub(super) fn wake(&mut self, way: Way, number: u64) {
+        let (now, wall_ms) = (self.now, self.regions[way.0].wall_ms(self.now.0));
+        if self.connections.get(&pair(way)).is_none_or(|connection| connection.number != number) {
+            return;
+        }
+        if let Some(end) = self.end_mut(way).filter(|end| end.wake.is_some_and(|wake| wake <= now)) {
+            end.wake = None;
+            self.handle(way, Input::Tick { wall_ms });
+        }
+    }
+
+    /// A peer holds more of this region's stream than its disk does.
+    fn went_back(&mut self, at: usize, held: Dot) {
+        let Some(log) = self.regions[at].log.clone() else { return };
+        if log.stream() != held.stream {
+            return;
+        }
+        match log.renew_stream(held.stream.incarnation) {
+            Ok(stream) => {
+                self.say(format_args!("region {at} goes on as {stream}: a peer holds {held}"));
+                self.regions[at].unmet.clear();
+                self.tell_all(at, &Input::Renewed(stream));
+            }
+            // The disk has failed: the region is about to go.
+            Err(_) => self.power_fails(at),
+        }
+    }
+
+    fn close(&mut self, way: Way, bye: &Bye) {
+        self.send(way, Message::Bye(bye.clone()).encode());
+        let Some(connection) = self.connections.get_mut(&pair(way)) else { return };
+        connection.ends[side(way)].closed = true;
+        let excused = connection.damaged && bye.reason == ByeReason::Malformed;
+        let (at, to) = way;
+        self.say(format_args!("region {at} ends its link to {to}: {} ({})", bye.reason.name(), bye.detail));
+        if bye.reason != ByeReason::Silent && !excused {
+            let reason = bye.reason.name();
+            self.ledger.violate(format!("regions {at} and {to} are parted as {reason}: {}", bye.detail));
+        }
+        self.tell_hears(at);
+    }
+
+    pub(super) fn send(&mut self, way: Way, frame: Bytes) {
+        let of = pair(way);
+        let path = self.paths.get_mut(&of).expect("only neighbours are linked");
+        let delay = path.delay_ms;
+        let is_batch = frame.first() == Some(&BATCH);
+        let mut frame = frame;
+        let Some(connection) = self.connections.get_mut(&of) else { return };
+        if is_batch {
+            self.batch_bytes_max = self.batch_bytes_max.max(frame.len() as u64);
+            connection.ends[1 - side(way)].in_flight += frame.len() as u64 - 1;
+            if std::mem::take(&mut path.damage) {
+                let mut bytes = frame.to_vec();
+                let at = bytes.len() / 2;
+                bytes[at] ^= 0x10;
+                (frame, connection.damaged) = (bytes.into(), true);
+            }
+        }
+        let in_flight = connection.ends[1 - side(way)].in_flight;
+        let jitter = self.rng.within(0, 1 + delay / 4);
+        let lane = &mut connection.lanes[side(way)];
+        *lane = (*lane).max(self.now.after(delay + jitter));
+        let (arrives, number) = (*lane, connection.number);
+        self.at(arrives, Happening::Frame(way, number, frame));
+        if in_flight > CREDIT_WINDOW_BYTES + self.batch_bytes_max {
+            let (from, to) = way;
+            self.ledger.violate(format!("{in_flight} bytes are on their way from region {from} to {to}"));
+        }
+    }
+
+    /// A frame comes to the end of its way.
+    pub(super) fn arrive(&mut self, way: Way, number: u64, frame: Bytes) {
+        let of = pair(way);
+        let Some(connection) = self.connections.get_mut(&of).filter(|it| it.number == number) else { return };
+        match self.paths[&of].deaf {
+            Some((deaf, Deaf::Lost)) if deaf == way => {
+                if frame.first() == Some(&BATCH) {
+                    connection.ends[1 - side(way)].in_flight -= frame.len() as u64 - 1;
+                }
+                return;
+            }
+            // What comes later is looked at again a little later, and keeps its place in the lane.
+            Some((deaf, Deaf::Late)) if deaf == way => {
+                return self.after(20, Happening::Frame(way, number, frame));
+            }
+            _ => {}
+        }
+        let (from, at) = way;
+        if self.planted.is(Plant::ForwardWithoutCheck) && frame.first() == Some(&BATCH) {
+            for other in self.neighbours(at).into_iter().filter(|other| *other != from) {
+                if self.end((at, other)).is_some_and(|end| !end.closed) {
+                    self.send((at, other), frame.clone());
+                }
+            }
+        }
+        let is_meeting = matches!(Message::decode(frame.clone()), Ok(Message::Frontier { .. }));
+        let mut frame = frame;
+        if self.planted.is(Plant::CreditIgnored)
+            && matches!(Message::decode(frame.clone()), Ok(Message::Credit(_)))
+        {
+            frame = Message::Credit(1 << 40).encode();
+        }
+        let wall_ms = self.regions[at].wall_ms(self.now.0);
+        self.handle((at, from), Input::Frame { frame, wall_ms });
+        if is_meeting {
+            self.regions[at].unmet.remove(&from);
+        }
+    }
+
+    /// Tells a link what its batches were to the log.
+    pub(super) fn answer(&mut self, way: Way, number: u64, stored: &[(Arrival, u64)]) {
+        if self.connections.get(&pair(way)).is_none_or(|connection| connection.number != number) {
+            return;
+        }
+        if let Some(end) = self.end_mut(way) {
+            let bytes: u64 = stored.iter().map(|(_, bytes)| bytes).sum();
+            end.in_flight = end.in_flight.saturating_sub(bytes);
+        }
+        self.handle(way, Input::Stored(stored.iter().map(|(arrival, _)| *arrival).collect()));
+    }
+
+    /// Whether every two neighbours are linked.
+    pub(super) fn is_linked(&self) -> bool {
+        self.paths.keys().all(|of| {
+            self.connections.get(of).is_some_and(|connection| connection.ends.iter().all(|end| !end.closed))
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! What people do in a run, and what breaks: drawn one act after the other until all is healed.
+
+use super::editor::Editor;
+use super::rng::Rng;
+use super::wire::{Deaf, Way};
+use super::world::{Happening, World};
+
+/// Editors that a run begins with.
+const EDITORS: (u64, u64) = (3, 6);
+/// A run is active for so long, in milliseconds.
+const ACTIVE_MS: (u64, u64) = (8_000, 30_000);
+/// Between two acts, in milliseconds.
+const PAUSE_MS: (u64, u64) = (2, 160);
+/// In one run of this share, in percent, large texts are pasted: enough to use up a link's credit.
+const BALLAST_PERCENT: u64 = 4;
+/// How long each is, and how many at most: above the credit window in all, and little enough to be quick.
+const PASTE_LEN: usize = 400_000;
+const PASTES_MAX: u32 = 14;
+/// No more tabs than this are opened in a run.
+const TABS_MAX: usize = 12;
+
+const WORDS: [&str; 8] = ["a", "the ", "région ", "leader ", "of ", "ink ", "log\n", "épée "];
+
+/// What is drawn once for a run.
+pub(super) struct Workload {
+    editors: u64,
+    active_ms: u64,
+    pub(super) ballast: bool,
+    pastes: u32,
+    /// One disk goes in a run: two might take with them what only the two had.
+    pub(super) disk_gone: bool,
+    /// The region that is down while its disk is replaced.
+    pub(super) replaced: Option<(usize, super::faults::Replaced)>,
+}
+
+impl Workload {
+    pub(super) fn draw(rng: &mut Rng) -> Self {
+        Self {
+            editors: rng.within(EDITORS.0, EDITORS.1),
+            active_ms: rng.within(ACTIVE_MS.0, ACTIVE_MS.1),
+            ballast: rng.percent(BALLAST_PERCENT),
+            pastes: 0,
+            disk_gone: false,
+            replaced: None,
+        }
+    }
+}
+
+impl World {
+    pub(super) fn begin(&mut self) {
+        for at in 0..self.regions.len() {
+            self.restart(at);
+        }
+        let pairs: Vec<Way> = self.paths.keys().copied().collect();
+        for of in pairs {
+            self.dial(of);
+        }
+        for editor in 0..self.workload.editors {
+            let region = usize::try_from(editor).expect("few") % self.regions.len();
+            self.open_tab(region);
+        }
+        self.after(50, Happening::Act);
+        let active_ms = self.workload.active_ms;
+        self.after(active_ms, Happening::Heal);
+    }
+
+    fn open_tab(&mut self, region: usize) -> usize {
+        let number = self.editors.len();
+        let client = u32::try_from(100 + number).expect("few");
+        self.editors.push(Editor::new(client, region));
+        self.after(1, Happening::LookAfter(number));
+        number
+    }
+
+    pub(super) fn act(&mut self) {
+        let pause = self.rng.within(PAUSE_MS.0, PAUSE_MS.1);
+        if self.now.0 + pause < self.workload.active_ms {
+            self.after(pause, Happening::Act);
+        }
+        let open: Vec<usize> = (0..self.editors.len()).filter(|at| !self.editors[*at].closed).collect();
+        let editor = open[self.rng.index(open.len())];
+        let region = self.rng.index(self.regions.len());
+        match self.rng.within(0, 100) {
+            0..38 => self.types(editor),
+            38..52 => self.deletes(editor),
+            52..60 => self.formats(editor),
+            60..66 => self.undoes(editor),
+            66..72 => self.goes_offline(editor),
+            72..76 => self.clones_tab(editor),
+            76..81 => self.switches(editor, region),
+            81..83 => self.closes_tab(editor, open.len(), region),
+            83..93 => self.breaks_a_path(),
+            93..95 => self.checkpoint(region),
+            95 => self.back_up(region),
+            96 => self.jumps_clock(region),
+            97 => self.arm_power_cut(region),
+            _ => self.breaks_a_region(region),
+        }
+    }
+
+    fn types(&mut self, editor: usize) {
+        let len = self.editors[editor].len();
+        let at = u32::try_from(self.rng.within(0, u64::from(len) + 1)).expect("within the text");
+        let paste = self.workload.ballast && self.workload.pastes < PASTES_MAX && self.rng.percent(40);
+        let what = if paste {
+            self.workload.pastes += 1;
+            "ballast ".repeat(PASTE_LEN / 8)
+        } else {
+            let words = self.rng.within(1, 4);
+            (0..words).map(|_| WORDS[self.rng.index(WORDS.len())]).collect()
+        };
+        let update = self.editors[editor].types(at, &what);
+        let shown = if paste { "much" } else { what.as_str() };
+        self.say_of(editor, format_args!("types {shown:?} at {at}"));
+        self.edited(editor, &update);
+    }
+
+    /// A range of an editor's text; none where it is empty.
+    fn range(&mut self, editor: usize) -> Option<(u32, u32)> {
+        let len = self.editors[editor].len();
+        let at = u32::try_from(self.rng.next() % u64::from(len.max(1))).expect("within the text");
+        let most = u64::from(len.saturating_sub(at)).min(12);
+        let len = u32::try_from(self.rng.within(1, 13).min(most)).expect("a few");
+        (len > 0).then_some((at, len))
+    }
+
+    fn deletes(&mut self, editor: usize) {
+        let Some((at, len)) = self.range(editor) else { return };
+        let update = self.editors[editor].deletes(at, len);
+        self.say_of(editor, format_args!("deletes {len} at {at}"));
+        self.edited(editor, &update);
+    }
+
+    fn formats(&mut self, editor: usize) {
+        let Some((at, len)) = self.range(editor) else { return };
+        let key = ["bold", "italic"][self.rng.index(2)];
+        let on = self.rng.percent(70);
+        let update = self.editors[editor].formats(at, len, key, on);
+        self.say_of(editor, format_args!("sets {key} to {on} for {len} at {at}"));
+        self.edited(editor, &update);
+    }
+
+    fn undoes(&mut self, editor: usize) {
+        if let Some(update) = self.editors[editor].undoes() {
+            self.say_of(editor, format_args!("undoes"));
+            self.edited(editor, &update);
+        }
+    }
+
+    fn goes_offline(&mut self, editor: usize) {
+        if std::mem::replace(&mut self.editors[editor].online, false) {
+            self.say_of(editor, format_args!("is offline"));
+            self.part(editor);
+            let back = self.rng.within(200, 6000);
+            self.after(back, Happening::Return(editor));
+        }
+    }
+
+    fn clones_tab(&mut self, editor: usize) {
+        if self.editors.len() < TABS_MAX {
+            let region = self.editors[editor].region;
+            let copy = self.open_tab(region);
+            let state = self.editors[editor].lacking(&[0]);
+            self.editors[copy].hears(&state);
+            let (of, client) = (self.editors[editor].client, self.editors[copy].client);
+            self.say(format_args!("editor {client} opens as a copy of editor {of}"));
+        }
+    }
+
+    fn switches(&mut self, editor: usize, region: usize) {
+        self.part(editor);
+        self.editors[editor].region = region;
+        self.say_of(editor, format_args!("moves to region {region}"));
+    }
+
+    fn closes_tab(&mut self, editor: usize, open: usize, region: usize) {
+        if open > 2 && self.editors.len() < TABS_MAX {
+            self.say_of(editor, format_args!("closes its tab for good"));
+            self.part(editor);
+            self.editors[editor].closed = true;
+            self.open_tab(region);
+        }
+    }
+
+    fn breaks_a_path(&mut self) {
+        let pairs: Vec<Way> = self.paths.keys().copied().collect();
+        let of = pairs[self.rng.index(pairs.len())];
+        let (a, b) = of;
+        let deaf = if self.rng.percent(50) && !self.workload.ballast { Deaf::Lost } else { Deaf::Late };
+        let way = if self.rng.percent(50) { of } else { (b, a) };
+        let ms = self.rng.within(100, 7000);
+        let path = self.paths.get_mut(&of).expect("it is one of them");
+        match self.rng.within(0, 10) {
+            0..3 if !path.cut => {
+                path.cut = true;
+                self.say(format_args!("the link between regions {a} and {b} is cut for {ms} ms"));
+                self.drop_connection(of);
+                self.after(ms, Happening::Mend(of));
+            }
+            3..5 => {
+                self.say(format_args!("the link between regions {a} and {b} is reset"));
+                self.drop_connection(of);
+            }
+            5..9 if path.deaf.is_none() => {
+                path.deaf = Some((way, deaf));
+                let how = if deaf == Deaf::Late { "late" } else { "lost" };
+                self.say(format_args!("what region {} says to {} is {how} for {ms} ms", way.0, way.1));
+                self.after(ms, Happening::Mend(of));
+            }
+            9 => {
+                path.damage = true;
+                self.say(format_args!("the next batch between regions {a} and {b} is damaged"));
+                return;
+            }
+            _ => return,
+        }
+        self.totals.partitions += 1;
+    }
+
+    pub(super) fn mend(&mut self, of: Way) {
+        let path = self.paths.get_mut(&of).expect("only paths break");
+        (path.cut, path.deaf) = (false, None);
+    }
+}

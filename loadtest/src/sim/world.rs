@@ -1,0 +1,195 @@
+//! A cluster in virtual time: regions, the paths between them, editors, and what happens next.
+//!
+//! Everything that happens is an event in one queue, and every choice is drawn from the seed, so a seed
+//! always gives the same run.
+
+use super::editor::Editor;
+use super::ledger::Ledger;
+use super::plant::Planted;
+use super::region::Region;
+use super::rng::Rng;
+use super::sessions::{Down, Lanes, Up};
+use super::topology::Topology;
+use super::transcript::{Totals, Transcript};
+use super::wire::{Connection, Path, Way};
+use bytes::Bytes;
+use quire_protocol::ids::Incarnation;
+use quire_protocol::time::Time;
+use std::collections::BTreeMap;
+use std::fmt::Arguments;
+
+/// A run with more events than this talks without end: the longest have a tenth of it.
+const EVENTS_MAX: u64 = 2_000_000;
+
+/// What is simulated, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup {
+    /// Logs in memory, which are quicker and lose no writes, instead of the real ones on simulated disks.
+    pub in_memory: bool,
+    /// A bug to be found.
+    pub planted: Planted,
+    /// Whether lines are kept.
+    pub tells: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What happened, line by line, where lines were kept.
+    pub lines: Vec<String>,
+    /// Figures.
+    pub totals: Totals,
+    /// What was found wrong.
+    pub violation: Option<String>,
+}
+
+/// What happens at some moment.
+pub(super) enum Happening {
+    /// Two regions may be linked.
+    Dial(Way),
+    /// A frame of a connection comes to its end.
+    Frame(Way, u64, Bytes),
+    /// The alarm of an end of a connection.
+    Wake(Way, u64),
+    /// A region's disk comes round to what waits, if it is still in this life.
+    Commit(usize, u64),
+    Restart(usize),
+    /// An editor looks whether it can connect.
+    LookAfter(usize),
+    Up(usize, u64, Up),
+    Down(usize, u64, Down),
+    /// Somebody types, or something breaks.
+    Act,
+    /// A path is whole again.
+    Mend(Way),
+    /// An editor's network is back.
+    Return(usize),
+    /// All faults end.
+    Heal,
+    /// Whether all is quiet.
+    Look(Time),
+}
+
+pub(super) struct World {
+    pub(super) now: Time,
+    pub(super) rng: Rng,
+    pub(super) planted: Planted,
+    pub(super) regions: Vec<Region>,
+    pub(super) editors: Vec<Editor>,
+    pub(super) paths: BTreeMap<Way, Path>,
+    pub(super) connections: BTreeMap<Way, Connection>,
+    pub(super) lanes: BTreeMap<u64, Lanes>,
+    pub(super) ledger: Ledger,
+    pub(super) totals: Totals,
+    pub(super) batch_bytes_max: u64,
+    pub(super) workload: super::workload::Workload,
+    /// Quiet when it was last looked.
+    pub(super) was_quiet: bool,
+    pub(super) done: bool,
+    transcript: Transcript,
+    queue: BTreeMap<(Time, u64), Happening>,
+    numbers: u64,
+}
+
+/// Runs one seed.
+#[must_use]
+pub fn simulate(seed: u64, setup: Setup) -> Outcome {
+    let mut rng = Rng::new(seed);
+    let topology = Topology::draw(&mut rng);
+    let incarnation = |rng: &mut Rng| Incarnation(u16::try_from(rng.within(1, 1 << 15)).expect("below 2^15"));
+    let regions =
+        (0..topology.regions).map(|number| Region::new(number, setup.in_memory, incarnation(&mut rng)));
+    let mut world = World {
+        now: Time(0),
+        regions: regions.collect(),
+        editors: Vec::new(),
+        paths: topology.paths,
+        connections: BTreeMap::new(),
+        lanes: BTreeMap::new(),
+        ledger: Ledger::default(),
+        totals: Totals::default(),
+        batch_bytes_max: 0,
+        workload: super::workload::Workload::draw(&mut rng),
+        was_quiet: false,
+        done: false,
+        transcript: Transcript::new(setup.tells),
+        queue: BTreeMap::new(),
+        numbers: 0,
+        planted: setup.planted,
+        rng,
+    };
+    world.say(format_args!("seed {seed}: {}", topology.name));
+    world.begin();
+    world.run();
+    world.into_outcome()
+}
+
+impl World {
+    fn run(&mut self) {
+        let mut events = 0;
+        while !self.done && self.ledger.violation.is_none() {
+            let Some(((time, _), happening)) = self.queue.pop_first() else { break };
+            self.now = self.now.max(time);
+            self.happen(happening);
+            events += 1;
+            if events > EVENTS_MAX {
+                self.ledger.violate("the cluster talks without end".to_owned());
+            }
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Dial(of) => self.dial(of),
+            Happening::Frame(way, number, frame) => self.arrive(way, number, frame),
+            Happening::Wake(way, number) => self.wake(way, number),
+            Happening::Commit(at, life) => self.commit(at, life),
+            Happening::Restart(at) => self.restart(at),
+            Happening::LookAfter(editor) => self.look_after(editor),
+            Happening::Up(editor, session, message) => self.hear_editor(editor, session, message),
+            Happening::Down(editor, session, message) => self.hear_region(editor, session, message),
+            Happening::Act => self.act(),
+            Happening::Mend(of) => self.mend(of),
+            Happening::Return(editor) => self.editors[editor].online = true,
+            Happening::Heal => self.heal(),
+            Happening::Look(until) => self.look(until),
+        }
+    }
+
+    fn into_outcome(mut self) -> Outcome {
+        self.totals.simulated_ms = self.now.0;
+        self.totals.gone_with_disk =
+            self.ledger.acknowledged.iter().filter(|saved| saved.gone).count() as u64;
+        let totals = self.totals;
+        match self.ledger.violation.clone() {
+            Some(violation) => self.say(format_args!("VIOLATION: {violation}")),
+            None => self.say(format_args!("quiet and equal: {totals:?}")),
+        }
+        Outcome { lines: self.transcript.into_lines(), totals: self.totals, violation: self.ledger.violation }
+    }
+
+    pub(super) fn say(&mut self, line: Arguments<'_>) {
+        self.transcript.say(self.now, line);
+    }
+
+    /// Says what an editor does.
+    pub(super) fn say_of(&mut self, editor: usize, line: Arguments<'_>) {
+        let client = self.editors[editor].client;
+        self.transcript.say(self.now, format_args!("editor {client} {line}"));
+    }
+
+    pub(super) const fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// Has something happen at a time, after all that happens at that time already.
+    pub(super) fn at(&mut self, time: Time, happening: Happening) {
+        let number = self.next_number();
+        self.queue.insert((time, number), happening);
+    }
+
+    pub(super) fn after(&mut self, ms: u64, happening: Happening) {
+        self.at(self.now.after(ms), happening);
+    }
+}
