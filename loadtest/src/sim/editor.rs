@@ -27,6 +27,8 @@ pub(super) struct Editor {
     /// The region it connects to, and its session there.
     pub(super) region: usize,
     pub(super) session: Option<u64>,
+    /// It has told its region all that the region lacked.
+    pub(super) told: bool,
     /// How many sessions it has had.
     pub(super) sessions: u64,
     /// Its network is there.
@@ -51,6 +53,7 @@ impl Editor {
             shape: Shape::new(),
             region,
             session: None,
+            told: false,
             sessions: 0,
             online: true,
             closed: false,

@@ -62,10 +62,7 @@ impl World {
         match self.rng.within(0, 6) {
             0 | 1 => {
                 self.say(format_args!("region {at} is killed"));
-                if let Disk::Redb(disk) = &self.regions[at].disk {
-                    disk.kill();
-                }
-                self.goes_down(at);
+                self.kill(at);
             }
             2 => self.power_fails(at),
             3 => {
@@ -82,10 +79,16 @@ impl World {
     fn loses_disk(&mut self, at: usize, replaced: Replaced) {
         self.workload.disk_gone = true;
         self.say(format_args!("region {at} goes down, and its disk will be {replaced:?}"));
+        self.workload.replaced = Some((at, replaced));
+        self.kill(at);
+    }
+
+    /// Ends a region's process, which has no time for anything; its disk keeps its power.
+    fn kill(&mut self, at: usize) {
+        self.regions[at].power_cut_is_near = false;
         if let Disk::Redb(disk) = &self.regions[at].disk {
             disk.kill();
         }
-        self.workload.replaced = Some((at, replaced));
         self.goes_down(at);
     }
 
@@ -96,6 +99,7 @@ impl World {
         let how = format!("{unsynced:?}");
         let how = how.split(' ').next().unwrap_or_default();
         self.say(format_args!("region {at} loses power; what was not synced is {how}"));
+        self.regions[at].power_cut_is_near = false;
         match &self.regions[at].disk {
             Disk::Redb(disk) => disk.crash(unsynced),
             Disk::Memory(log) => log.crash(),
@@ -105,7 +109,6 @@ impl World {
 
     fn goes_down(&mut self, at: usize) {
         let region = &mut self.regions[at];
-        region.power_cut_is_near = false;
         if region.log.take().is_none() {
             return;
         }

@@ -52,6 +52,7 @@ impl World {
         let session = self.next_number();
         let at = &mut self.editors[editor];
         at.session = Some(session);
+        at.told = false;
         at.sessions += 1;
         let (client, region, held) = (at.client, at.region, at.state_vector());
         self.lanes.insert(session, [self.now; 2]);
@@ -71,8 +72,13 @@ impl World {
     /// An editor has made an update.
     pub(super) fn edited(&mut self, editor: usize, update: &Update) {
         self.totals.edits += 1;
-        self.ledger.edited(update, &self.editors[editor].shape);
-        if let Some(session) = self.editors[editor].session {
+        let at = &self.editors[editor];
+        // What is typed between connecting and answering what the region asks may be there before what its
+        // editor had seen elsewhere: nothing is promised of it but that it is kept.
+        if at.told || at.session.is_none() {
+            self.ledger.edited(update, &at.shape);
+        }
+        if let Some(session) = at.session {
             self.send_up(editor, session, Up::Update(update.encoded().clone()));
         }
     }
@@ -159,6 +165,7 @@ impl World {
                 if self.planted.is(Plant::SessionNotResynced) && self.editors[editor].sessions > 1 {
                     return;
                 }
+                self.editors[editor].told = true;
                 let lacking = self.editors[editor].lacking(&held);
                 if !decoded(lacking.clone()).is_empty() {
                     self.send_up(editor, session, Up::Update(lacking));

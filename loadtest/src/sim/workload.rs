@@ -11,11 +11,16 @@ const EDITORS: (u64, u64) = (3, 6);
 const ACTIVE_MS: (u64, u64) = (8_000, 30_000);
 /// Between two acts, in milliseconds.
 const PAUSE_MS: (u64, u64) = (2, 160);
-/// In one run of this share, in percent, large texts are pasted: enough to use up a link's credit.
+/// In a run of this share, in percent, large texts are pasted in one region while another is cut off: enough
+/// to use up the credit of the link between them.
 const BALLAST_PERCENT: u64 = 4;
-/// How long each is, and how many at most: above the credit window in all, and little enough to be quick.
+/// How long each is, and how many: above the credit window in all, and little enough to be quick.
 const PASTE_LEN: usize = 400_000;
-const PASTES_MAX: u32 = 14;
+const PASTES_MAX: u32 = 13;
+/// The region where they are pasted, the one that is cut off, and for how long.
+const PASTED_IN: usize = 1;
+const CUT_OFF: usize = 0;
+const CUT_OFF_MS: u64 = 6000;
 /// No more tabs than this are opened in a run.
 const TABS_MAX: usize = 12;
 
@@ -59,6 +64,12 @@ impl World {
             let region = usize::try_from(editor).expect("few") % self.regions.len();
             self.open_tab(region);
         }
+        if self.workload.ballast {
+            self.say(format_args!("region {CUT_OFF} is cut off for {CUT_OFF_MS} ms"));
+            for to in self.neighbours(CUT_OFF) {
+                self.cut((CUT_OFF, to), CUT_OFF_MS);
+            }
+        }
         self.after(50, Happening::Act);
         let active_ms = self.workload.active_ms;
         self.after(active_ms, Happening::Heal);
@@ -79,6 +90,10 @@ impl World {
         }
         let open: Vec<usize> = (0..self.editors.len()).filter(|at| !self.editors[*at].closed).collect();
         let editor = open[self.rng.index(open.len())];
+        if self.workload.ballast && self.workload.pastes < PASTES_MAX && self.rng.percent(50) {
+            let here = open.iter().find(|editor| self.editors[**editor].region == PASTED_IN);
+            return here.into_iter().for_each(|editor| self.pastes(*editor));
+        }
         let region = self.rng.index(self.regions.len());
         match self.rng.within(0, 100) {
             0..38 => self.types(editor),
@@ -101,17 +116,17 @@ impl World {
     fn types(&mut self, editor: usize) {
         let len = self.editors[editor].len();
         let at = u32::try_from(self.rng.within(0, u64::from(len) + 1)).expect("within the text");
-        let paste = self.workload.ballast && self.workload.pastes < PASTES_MAX && self.rng.percent(40);
-        let what = if paste {
-            self.workload.pastes += 1;
-            "ballast ".repeat(PASTE_LEN / 8)
-        } else {
-            let words = self.rng.within(1, 4);
-            (0..words).map(|_| WORDS[self.rng.index(WORDS.len())]).collect()
-        };
+        let words = self.rng.within(1, 4);
+        let what: String = (0..words).map(|_| WORDS[self.rng.index(WORDS.len())]).collect();
         let update = self.editors[editor].types(at, &what);
-        let shown = if paste { "much" } else { what.as_str() };
-        self.say_of(editor, format_args!("types {shown:?} at {at}"));
+        self.say_of(editor, format_args!("types {what:?} at {at}"));
+        self.edited(editor, &update);
+    }
+
+    fn pastes(&mut self, editor: usize) {
+        self.workload.pastes += 1;
+        let update = self.editors[editor].types(0, &"ballast ".repeat(PASTE_LEN / 8));
+        self.say_of(editor, format_args!("pastes {PASTE_LEN} letters"));
         self.edited(editor, &update);
     }
 
@@ -192,10 +207,8 @@ impl World {
         let path = self.paths.get_mut(&of).expect("it is one of them");
         match self.rng.within(0, 10) {
             0..3 if !path.cut => {
-                path.cut = true;
                 self.say(format_args!("the link between regions {a} and {b} is cut for {ms} ms"));
-                self.drop_connection(of);
-                self.after(ms, Happening::Mend(of));
+                self.cut(of, ms);
             }
             3..5 => {
                 self.say(format_args!("the link between regions {a} and {b} is reset"));
@@ -215,6 +228,13 @@ impl World {
             _ => return,
         }
         self.totals.partitions += 1;
+    }
+
+    fn cut(&mut self, of: Way, ms: u64) {
+        let of = super::wire::pair(of);
+        self.paths.get_mut(&of).expect("only neighbours are cut off").cut = true;
+        self.drop_connection(of);
+        self.after(ms, Happening::Mend(of));
     }
 
     pub(super) fn mend(&mut self, of: Way) {
