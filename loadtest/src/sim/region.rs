@@ -102,7 +102,10 @@ impl Region {
     /// Opens the log. Checkpoints come when the run asks for one, so that the same seed meets the same disk.
     pub(super) fn open_log(&self) -> Result<Arc<dyn Log>, String> {
         match &self.disk {
-            Disk::Memory(log) => Ok(Arc::clone(log) as Arc<dyn Log>),
+            Disk::Memory(log) => {
+                log.truncate(everything());
+                Ok(Arc::clone(log) as Arc<dyn Log>)
+            }
             Disk::Redb(disk) => {
                 let options = RedbLogOptions {
                     first_incarnation: self.first_incarnation,
