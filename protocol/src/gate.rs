@@ -16,7 +16,7 @@ use crate::ids::{Dot, Seq, StreamId};
 use std::collections::BTreeMap;
 
 /// What a replica has received and applied, and what waits in between.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Gate {
     received: Frontier,
     applied: Frontier,
@@ -25,7 +25,7 @@ pub struct Gate {
 }
 
 /// What the gate needs to know of a waiting batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Head {
     last: Seq,
     deps: Frontier,

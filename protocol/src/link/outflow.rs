@@ -16,7 +16,7 @@ use crate::ids::{Dot, ReplicaId, Seq, StreamId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What one peer has, has been sent, and may be sent, since the link began.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Outflow {
     /// What the peer is known to have: it said so, or sent it.
     held: Frontier,
