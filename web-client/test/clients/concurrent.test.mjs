@@ -6,8 +6,7 @@ import { openEditor, openEditors } from "../harness/editors.mjs";
 import { randomFrom, SEED } from "../harness/random.mjs";
 import { startServer } from "../harness/server.mjs";
 import { storedDoc } from "../harness/stored.mjs";
-import { Typist } from "../harness/typist.mjs";
-import { breathe } from "../harness/until.mjs";
+import { typeAtOnce, Typist } from "../harness/typist.mjs";
 
 const EDITORS = 8;
 const ACTS_EACH = 300;
@@ -19,11 +18,7 @@ test(`eight editors type, delete, format and undo at once (QUIRE_SEED=${SEED})`,
   await Promise.all(editors.map((editor) => editor.synced()));
   const typists = editors.map((editor) => new Typist(editor, random));
 
-  for (let act = 0; act < ACTS_EACH; act++) {
-    for (const typist of typists) typist.act();
-    // Sometimes let the network catch up, sometimes pile edits up: both happen to people.
-    if (random.chance(0.5)) await breathe();
-  }
+  await typeAtOnce(typists, random, ACTS_EACH);
   await Promise.all(editors.map((editor) => editor.saved()));
   await untilEqual(editors.map((editor) => editor.doc));
   assert.equal(editors.reduce((sum, { losses }) => sum + losses, 0), 0, "a connection was lost");

@@ -6,8 +6,7 @@ import { assertEqual, untilEqual } from "../harness/equal.mjs";
 import { openEditors } from "../harness/editors.mjs";
 import { randomFrom, SEED } from "../harness/random.mjs";
 import { storedDoc } from "../harness/stored.mjs";
-import { Typist } from "../harness/typist.mjs";
-import { breathe } from "../harness/until.mjs";
+import { typeAtOnce, Typist } from "../harness/typist.mjs";
 
 const ACTS_EACH = 150;
 const CLUSTERS = [
@@ -24,10 +23,7 @@ for (const [shape, count] of CLUSTERS) {
     const editors = cluster.regions.flatMap((region) => openEditors(t, region, "crowd", 2));
     await Promise.all(editors.map((editor) => editor.synced()));
     const typists = editors.map((editor) => new Typist(editor, random));
-    for (let act = 0; act < ACTS_EACH; act++) {
-      for (const typist of typists) typist.act();
-      if (random.chance(0.5)) await breathe();
-    }
+    await typeAtOnce(typists, random, ACTS_EACH);
     await Promise.all(editors.map((editor) => editor.saved()));
     await untilEqual(editors.map((editor) => editor.doc));
     await cluster.settled();
@@ -40,34 +36,36 @@ for (const [shape, count] of CLUSTERS) {
   });
 }
 
-test(`latency, resets, half-open and one-way connections lose nothing (QUIRE_SEED=${SEED})`, async (t) => {
-  const random = randomFrom(SEED);
-  const cluster = await startCluster(t, 3, SHAPES.mesh(3));
-  await cluster.linked();
-  for (const { wire } of cluster.wires) [wire.delayMs, wire.jitterMs] = [100, 40];
-  const editors = cluster.regions.flatMap((region) => openEditors(t, region, "crowd", 2));
-  await Promise.all(editors.map((editor) => editor.synced()));
-  const typists = editors.map((editor) => new Typist(editor, random));
-  const mischief = [
-    (wire) => wire.reset(),
-    (wire) => wire.cut(),
-    (wire) => (wire.deaf = { there: true, back: true }),
-    (wire) => (wire.deaf = { there: true, back: false }),
-    (wire) => (wire.deaf = { there: false, back: true }),
-    (wire) => wire.heal(),
-  ];
-  for (let round = 0; round < 12; round++) {
-    const { wire } = cluster.wires[random.below(cluster.wires.length)];
-    mischief[random.below(mischief.length)](wire);
-    for (let act = 0; act < 15; act++) {
-      for (const typist of typists) typist.act();
-      await new Promise((resolve) => setTimeout(resolve, 30));
+for (const [shape, count] of CLUSTERS) {
+  test(`latency, resets, half-open and one-way connections in a ${shape} of ${count} lose nothing (QUIRE_SEED=${SEED})`, async (t) => {
+    const random = randomFrom(SEED);
+    const cluster = await startCluster(t, count, SHAPES[shape](count));
+    await cluster.linked();
+    for (const { wire } of cluster.wires) [wire.delayMs, wire.jitterMs] = [100, 40];
+    const editors = cluster.regions.flatMap((region) => openEditors(t, region, "crowd", 2));
+    await Promise.all(editors.map((editor) => editor.synced()));
+    const typists = editors.map((editor) => new Typist(editor, random));
+    const mischief = [
+      (wire) => wire.reset(),
+      (wire) => wire.cut(),
+      (wire) => (wire.deaf = { there: true, back: true }),
+      (wire) => (wire.deaf = { there: true, back: false }),
+      (wire) => (wire.deaf = { there: false, back: true }),
+      (wire) => wire.heal(),
+    ];
+    for (let round = 0; round < 12; round++) {
+      const { wire } = cluster.wires[random.below(cluster.wires.length)];
+      mischief[random.below(mischief.length)](wire);
+      for (let act = 0; act < 15; act++) {
+        for (const typist of typists) typist.act();
+        await new Promise((resolve) => setTimeout(resolve, 30));
+      }
     }
-  }
-  for (const { wire } of cluster.wires) wire.heal();
-  await Promise.all(editors.map((editor) => editor.saved()));
-  await untilEqual(editors.map((editor) => editor.doc));
-  await cluster.settled();
-  assertEqual([editors[0].doc, ...(await Promise.all(cluster.regions.map((region) => storedDoc(region, "crowd"))))]);
-  assert.equal(editors.reduce((sum, { losses }) => sum + losses, 0), 0, "an editor noticed something");
-});
+    for (const { wire } of cluster.wires) wire.heal();
+    await Promise.all(editors.map((editor) => editor.saved()));
+    await untilEqual(editors.map((editor) => editor.doc));
+    await cluster.settled();
+    assertEqual([editors[0].doc, ...(await Promise.all(cluster.regions.map((region) => storedDoc(region, "crowd"))))]);
+    assert.equal(editors.reduce((sum, { losses }) => sum + losses, 0), 0, "an editor noticed something");
+  });
+}

@@ -1,5 +1,6 @@
 // A typist: random edits of every kind Yjs has, as a person with a rich editor makes them.
 import * as Y from "yjs";
+import { breathe } from "./until.mjs";
 
 const WORDS = ["quire", "folio", "naïve", "日本", "🚀", "margin", "ink", " ", "\n", "well-known"];
 
@@ -103,5 +104,14 @@ export class Typist {
 
   #field() {
     return `field-${this.#random.below(6)}`;
+  }
+}
+
+/** Has everybody make so many edits at once. */
+export async function typeAtOnce(typists, random, actsEach) {
+  for (let act = 0; act < actsEach; act++) {
+    for (const typist of typists) typist.act();
+    // Sometimes let the network catch up, sometimes pile edits up: both happen to people.
+    if (random.chance(0.5)) await breathe();
   }
 }
