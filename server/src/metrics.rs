@@ -41,6 +41,8 @@ pub const PEERS_REFUSED: &str = "quire_peers_refused_total";
 pub const REPLICATION_LAG: &str = "quire_replication_lag_seconds";
 /// Entries that a peer is not known to have.
 pub const QUEUE_ENTRIES: &str = "quire_replication_queue_entries";
+/// Bytes that wait here for the connection to a peer.
+pub const QUEUE_BYTES: &str = "quire_replication_queue_bytes";
 /// To a peer and back.
 pub const PEER_RTT: &str = "quire_peer_rtt_seconds";
 /// How far a peer's clock is ahead.
@@ -152,6 +154,11 @@ fn describe() {
     describe_counter!(SESSIONS_CLOSED, "Sessions that the server ended, by reason");
     describe_gauge!(REPLICATION_LAG, Unit::Seconds, "How far this region is behind another, by its canaries");
     describe_gauge!(QUEUE_ENTRIES, "Entries that are durable here and that a peer is not known to have");
+    describe_gauge!(
+        QUEUE_BYTES,
+        Unit::Bytes,
+        "Bytes that have left the log and wait for a peer's connection"
+    );
     describe_gauge!(PEER_RTT, Unit::Seconds, "A ping to a peer and back, smoothed");
     describe_gauge!(CLOCK_OFFSET, Unit::Seconds, "How far a peer's clock is ahead of this region's");
     describe_gauge!(PEER_LINKED, "1 while there is a link to a peer");

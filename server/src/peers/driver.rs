@@ -15,16 +15,20 @@ use quire_protocol::ids::Dot;
 use quire_protocol::link::{Bye, ByeReason, Ends, Found, Hello, Input, Link, Message, Output, Piece};
 use quire_protocol::time::Time;
 use quire_storage::{AppendError, Log, ReadBatchesError};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite;
 
 /// Awareness is dropped while so many bytes wait for the connection.
 const EPHEMERAL_QUEUE_BYTES_MAX: usize = 64 << 10;
+/// The log is read no further for a peer while more bytes than this wait for its connection. Its credit is no
+/// bound: a peer may give as much as it likes and read nothing.
+const SEND_QUEUE_BYTES_MAX: usize = 1 << 20;
 /// A peer's connection that takes nothing for this long is given up.
 const STALL_MAX: Duration = Duration::from_secs(10);
 /// A closing connection gets this long for its last words.
@@ -35,18 +39,27 @@ type Stored = Result<Vec<Arrival>, AppendError>;
 /// Something that is being read from the disk, one at a time.
 type Reading<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
+/// What waits for the connection.
+#[derive(Default)]
+struct Queue {
+    bytes: AtomicUsize,
+    /// Told whenever some of it has been written.
+    written: Notify,
+}
+
 struct Driver<'a> {
     peers: &'a Arc<Peers>,
     place: &'a Place,
     link: Link,
     began: Instant,
     frames: mpsc::UnboundedSender<Bytes>,
-    /// Bytes that wait for the connection.
-    queued: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
     /// Batches of this turn, which go to the log together.
     batches: Vec<Arc<EncodedBatch>>,
     stored: mpsc::UnboundedSender<Stored>,
     reading: Reading<Found>,
+    /// Reads that wait until less is queued.
+    put_off: Vec<Output>,
     /// The snapshot that the peer is given, and the read of its next piece.
     exporting: Exporting,
     exported: Reading<(Exporting, Piece)>,
@@ -65,8 +78,8 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
     let (frames, to_write) = mpsc::unbounded_channel();
     let (stored, mut answers) = mpsc::unbounded_channel();
     let (imported, mut steps) = mpsc::unbounded_channel();
-    let queued = Arc::new(AtomicUsize::new(0));
-    let mut writer = tokio::spawn(write(sink, to_write, queued.clone()));
+    let queue = Arc::new(Queue::default());
+    let mut writer = tokio::spawn(write(sink, to_write, queue.clone()));
     let mut received = peers.received.subscribe();
     let mut hears = peers.hears.subscribe();
     let mut own = peers.stream.subscribe();
@@ -84,7 +97,7 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
         link,
         began,
         frames,
-        queued,
+        queue: queue.clone(),
         batches: Vec::new(),
         stored,
         reading: None,
@@ -92,6 +105,7 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
         exported: None,
         importing: None,
         imported,
+        put_off: Vec::new(),
         wake: None,
         alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
         closed: None,
@@ -127,6 +141,7 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
                 }
                 driver.handle(step);
             }
+            () = queue.written.notified(), if !driver.put_off.is_empty() => driver.read_on(),
             Ok(()) = received.changed() => {
                 let durable = received.borrow_and_update().clone();
                 driver.handle(Input::Received(durable));
@@ -184,11 +199,15 @@ impl Driver<'_> {
     }
 
     fn handle(&mut self, input: Input) {
+        self.hear(VecDeque::from([input]));
+    }
+
+    /// Has the machine hear of things in order, and of what is found on the way.
+    fn hear(&mut self, mut inputs: VecDeque<Input>) {
         let mut out = Vec::new();
-        let mut next = Some(input);
-        while let Some(input) = next.take() {
+        while let Some(input) = inputs.pop_front() {
             self.link.handle(self.now(), input, &mut out);
-            next = self.carry_out(&mut out);
+            inputs.extend(self.carry_out(&mut out));
         }
         if !self.batches.is_empty() {
             let stored = self.stored.clone();
@@ -199,31 +218,29 @@ impl Driver<'_> {
     }
 
     /// Carries out what the machine ordered. Returns what was found where that took no waiting.
-    fn carry_out(&mut self, out: &mut Vec<Output>) -> Option<Input> {
-        let mut found = None;
+    fn carry_out(&mut self, out: &mut Vec<Output>) -> VecDeque<Input> {
+        let mut found = VecDeque::new();
         for output in out.drain(..) {
             match output {
                 Output::Send(frame) => self.send(frame),
                 Output::SendEphemeral(frame) => {
-                    if self.queued.load(Ordering::Relaxed) <= EPHEMERAL_QUEUE_BYTES_MAX {
+                    if self.queued() <= EPHEMERAL_QUEUE_BYTES_MAX {
                         self.send(frame);
                     } else {
                         metrics::counter!(crate::metrics::AWARENESS_DROPPED).increment(1);
                     }
                 }
-                Output::Read { from, bytes_max } => match self.peers.log.read_recent(from, bytes_max) {
-                    Some(batches) => found = Some(Input::Read(Found::Batches(batches))),
-                    None => self.reading = Some(Box::pin(read(self.peers.log.clone(), from, bytes_max))),
-                },
-                Output::Store(encoded) => self.batches.push(encoded),
-                Output::ReadSnapshot { offset, bytes_max } => {
-                    let exporting = self.exporting.take().filter(|_| offset > 0);
-                    let read = snapshots::read(self.peers.log.clone(), exporting, bytes_max);
-                    self.exported = Some(Box::pin(read));
+                read @ (Output::Read { .. } | Output::ReadSnapshot { .. })
+                    if self.queued() > SEND_QUEUE_BYTES_MAX =>
+                {
+                    self.put_off.push(read);
                 }
+                Output::Read { from, bytes_max } => found.extend(self.read(from, bytes_max)),
+                Output::ReadSnapshot { offset, bytes_max } => self.read_piece(offset, bytes_max),
+                Output::Store(encoded) => self.batches.push(encoded),
                 Output::BeginImport => {
                     self.importing = Importing::begin(self.peers, self.imported.clone());
-                    found = Some(Input::ImportBegun(self.importing.is_some()));
+                    found.push_back(Input::ImportBegun(self.importing.is_some()));
                 }
                 Output::Stage(entries) => self.import(|importing| importing.stage(entries)),
                 Output::Import(snapshot) => self.import(|importing| importing.import(snapshot)),
@@ -252,8 +269,34 @@ impl Driver<'_> {
         }
     }
 
+    /// Reads what the machine asked for. Returns what was found where that took no waiting.
+    fn read(&mut self, from: Dot, bytes_max: usize) -> Option<Input> {
+        let recent = self.peers.log.read_recent(from, bytes_max);
+        if recent.is_none() {
+            self.reading = Some(Box::pin(read(self.peers.log.clone(), from, bytes_max)));
+        }
+        recent.map(|batches| Input::Read(Found::Batches(batches)))
+    }
+
+    fn read_piece(&mut self, offset: u64, bytes_max: usize) {
+        let exporting = self.exporting.take().filter(|_| offset > 0);
+        let read = snapshots::read(self.peers.log.clone(), exporting, bytes_max);
+        self.exported = Some(Box::pin(read));
+    }
+
+    /// Some of the queue has been written: what was put off may go on.
+    fn read_on(&mut self) {
+        let mut put_off = std::mem::take(&mut self.put_off);
+        let found = self.carry_out(&mut put_off);
+        self.hear(found);
+    }
+
+    fn queued(&self) -> usize {
+        self.queue.bytes.load(Ordering::Relaxed)
+    }
+
     fn send(&self, frame: Bytes) {
-        self.queued.fetch_add(frame.len(), Ordering::Relaxed);
+        self.queue.bytes.fetch_add(frame.len(), Ordering::Relaxed);
         // Where the writer has ended, the loop is about to see it.
         let _ended = self.frames.send(frame);
     }
@@ -272,6 +315,7 @@ impl Driver<'_> {
             let duplicates = figures.duplicates - status.figures.duplicates;
             metrics::counter!(crate::metrics::DUPLICATES).increment(duplicates);
             status.figures = figures;
+            status.queue_bytes = self.queued() as u64;
         });
     }
 }
@@ -291,7 +335,7 @@ async fn read(log: Arc<dyn Log>, from: Dot, bytes_max: usize) -> Found {
 async fn write(
     mut sink: SplitSink<Socket, tungstenite::Message>,
     mut frames: mpsc::UnboundedReceiver<Bytes>,
-    queued: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
 ) -> String {
     while let Some(first) = frames.recv().await {
         let mut bytes = 0;
@@ -309,7 +353,8 @@ async fn write(
             Ok(Err(error)) => return error.to_string(),
             Err(_) => return "the connection takes nothing".to_owned(),
         }
-        queued.fetch_sub(bytes, Ordering::Relaxed);
+        queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        queue.written.notify_one();
     }
     let _closed = tokio::time::timeout(CLOSE_MAX, sink.close()).await;
     "closed".to_owned()

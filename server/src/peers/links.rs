@@ -323,10 +323,13 @@ impl Peers {
             if let Some(rtt) = peer.rtt_ms {
                 gauge(crate::metrics::PEER_RTT, seconds(rtt));
             }
+            #[expect(clippy::cast_precision_loss, reason = "a gauge needs no more than 53 bits")]
+            let count = |value: u64| value as f64;
             if let Some(entries) = peer.queue_entries {
-                #[expect(clippy::cast_precision_loss, reason = "a gauge needs no more than 53 bits")]
-                gauge(crate::metrics::QUEUE_ENTRIES, entries as f64);
+                gauge(crate::metrics::QUEUE_ENTRIES, count(entries));
             }
+            // Where there is no link, nothing waits for one.
+            gauge(crate::metrics::QUEUE_BYTES, count(peer.queue_bytes.unwrap_or_default()));
         }
         let offsets = self.offsets();
         let lags = self.lags.now(crate::run::unix_ms(), |replica| offsets.get(&replica).copied());

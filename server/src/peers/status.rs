@@ -34,6 +34,8 @@ pub(crate) struct LinkStatus {
     incarnation: u16,
     since_ms: u64,
     pub(super) figures: Figures,
+    /// Bytes that wait here for the connection.
+    pub(super) queue_bytes: u64,
 }
 
 impl LinkStatus {
@@ -44,6 +46,7 @@ impl LinkStatus {
             incarnation: hello.stream.incarnation.0,
             since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             figures: Figures::default(),
+            queue_bytes: 0,
         }
     }
 }
@@ -71,6 +74,8 @@ pub(crate) struct PeerStatus {
     pub(crate) clock_offset_ms: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) queue_entries: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) queue_bytes: Option<u64>,
     /// How far this region is behind it, by its canaries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lag_ms: Option<u64>,
@@ -111,6 +116,7 @@ impl PeerStatus {
         rtt_ms: None,
         clock_offset_ms: None,
         queue_entries: None,
+        queue_bytes: None,
         lag_ms: None,
         batches_sent: None,
         bytes_sent: None,
@@ -134,6 +140,7 @@ impl PeerStatus {
             rtt_ms: figures.rtt_ms,
             clock_offset_ms: figures.clock_offset_ms,
             queue_entries: Some(figures.queue_entries),
+            queue_bytes: Some(link.queue_bytes),
             batches_sent: Some(figures.batches_sent),
             bytes_sent: Some(figures.bytes_sent),
             batches_received: Some(figures.batches_received),

@@ -7,9 +7,12 @@ import path from "node:path";
 import { test } from "node:test";
 import { openEditor } from "../harness/editors.mjs";
 import { batch, FalsePeer } from "../harness/peer.mjs";
+import { frame } from "../harness/raw.mjs";
 import { runQuire, startServer, temporaryDirectory } from "../harness/server.mjs";
 import { until } from "../harness/until.mjs";
 
+const FRONTIER = 4;
+const CREDIT = 7;
 const REASONS = ["version", "cluster", "schema", "same_replica", "secret", "malformed", "fork", "credit"];
 const number = (reason) => REASONS.indexOf(reason) + 1;
 
@@ -111,6 +114,43 @@ test("a trusted peer that sends an endless frame is cut off, and nobody holds it
   head.writeBigUInt64BE(1n << 40n, 2);
   peer.socket._socket.write(head);
   await peer.closed;
+  await nothingElseHappened(t, world);
+});
+
+/** What a region may have handed to a peer's connection that takes nothing: its own bound, and the system's buffers. */
+const UNREAD_BYTES_MAX = 20 << 20;
+const DOCUMENT_BYTES = 4 << 20;
+const DOCUMENTS = 12;
+
+test("a peer that gives endless credit and reads nothing is sent no more than a connection holds", async (t) => {
+  const world = await withFalsePeer(t);
+  const first = await world.peer.dialled();
+  const editors = Array.from({ length: DOCUMENTS }, (_, index) => openEditor(t, world.region, "y-websocket", `long ${index}`));
+  for (const editor of editors) {
+    await editor.synced();
+    for (let piece = 0; piece < 8; piece++) editor.text.insert(0, randomBytes(DOCUMENT_BYTES / 16).toString("hex"));
+    await editor.saved();
+  }
+  first.socket.terminate();
+  const peer = await world.peer.dialled();
+  await peer.hello();
+  await peer.prove();
+  peer.send(Buffer.from([FRONTIER, 0, 0]));
+  peer.send(Buffer.concat([Buffer.from([CREDIT]), frame(2 ** 50)]));
+  peer.socket.pause();
+  let sent = 0;
+  let queued = 0;
+  const ended = /^quire_links_ended_total\{reason="silent"\} [1-9]/;
+  await until("the region gives it up", async () => {
+    const of = (await peersOf(world.region)).find(({ replica }) => replica === 9);
+    sent = Math.max(sent, of?.bytes_sent ?? 0);
+    const line = await metric(world.region, /^quire_replication_queue_bytes\{peer="9"\}/);
+    queued = Math.max(queued, Number(line?.split(" ")[1] ?? 0));
+    return metric(world.region, ended);
+  });
+  t.diagnostic(`of ${DOCUMENTS * DOCUMENT_BYTES} bytes, ${sent} were taken out of the log and ${queued} waited`);
+  assert.ok(queued > 0, "the queue is told of");
+  assert.ok(sent < UNREAD_BYTES_MAX, `${sent} bytes were taken out of the log`);
   await nothingElseHappened(t, world);
 });
 
