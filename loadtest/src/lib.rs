@@ -8,6 +8,7 @@ pub mod crowd;
 pub mod cursor;
 pub mod delivery;
 pub mod disk;
+pub mod distance;
 pub mod editor;
 pub mod rates;
 pub mod relay;

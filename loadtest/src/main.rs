@@ -13,7 +13,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measure one region on this machine and print a table
+    /// Measure regions on this machine and print a table
     Bench(bench::Options),
     /// Serve a bare relay, the baseline that neither parses nor stores
     Relay {

@@ -36,12 +36,15 @@ pub struct Work {
     pub letters: usize,
     /// Updates of each writer; then it is done.
     pub updates: u32,
+    /// Updates that a writer sends before it waits for their acknowledgement.
+    pub burst: u32,
 }
 
 struct Writer {
     typist: Typist,
     joined: bool,
     left: u32,
+    waiting_for: u32,
     sent: Instant,
 }
 
@@ -55,6 +58,7 @@ pub struct Writers {
     done: usize,
     waiting: bool,
     acked: u64,
+    update_bytes: u64,
     latency: Histogram<u64>,
     failure: Option<String>,
 }
@@ -73,6 +77,7 @@ impl Writers {
             done: 0,
             waiting: true,
             acked: 0,
+            update_bytes: 0,
             latency: rates::latencies(),
             failure: None,
         }
@@ -87,7 +92,7 @@ impl Writers {
         for number in self.work.first..self.work.first + self.work.writers {
             let typist = Typist::alone(WRITER_CLIENT | number);
             let left = if number.is_multiple_of(self.work.one_in) { self.work.updates } else { 0 };
-            self.writers.push(Writer { typist, joined: false, left, sent: Instant::now() });
+            self.writers.push(Writer { typist, joined: false, left, waiting_for: 0, sent: Instant::now() });
             crowd.connect(addr, &format!("/ws/{}-{number}", self.work.prefix)).context("cannot connect")?;
             if self.writers.len() >= self.joined + JOINING_MAX {
                 self.until(crowd, until, |writers| writers.joined + JOINING_MAX / 2 > writers.writers.len())?;
@@ -134,6 +139,12 @@ impl Writers {
         self.acked
     }
 
+    /// The bytes of all updates sent so far, without what carried them.
+    #[must_use]
+    pub const fn update_bytes(&self) -> u64 {
+        self.update_bytes
+    }
+
     /// Takes the latencies of acknowledgements since the last taking, in microseconds.
     pub fn take_latency(&mut self) -> Histogram<u64> {
         std::mem::replace(&mut self.latency, rates::latencies())
@@ -165,11 +176,15 @@ impl Writers {
             self.done += 1;
             return;
         }
-        writer.left -= 1;
+        writer.waiting_for = self.work.burst.min(writer.left);
+        writer.left -= writer.waiting_for;
         writer.sent = Instant::now();
-        self.update.clear();
-        writer.typist.put_text(&self.piece, &mut self.update);
-        wire::put_update(out, &self.update);
+        for _ in 0..writer.waiting_for {
+            self.update.clear();
+            writer.typist.put_text(&self.piece, &mut self.update);
+            self.update_bytes += self.update.len() as u64;
+            wire::put_update(out, &self.update);
+        }
     }
 
     fn receive(&mut self, who: usize, update: &[u8], at: Instant, out: &mut Vec<u8>) {
@@ -181,7 +196,7 @@ impl Writers {
             self.failure = Some(error.to_string());
         }
         if acked && !self.waiting {
-            self.acked += 1;
+            self.acked += u64::from(self.writers[who].waiting_for);
             let micros = at.saturating_duration_since(sent).as_micros();
             self.latency.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX).max(1));
             self.write(who, out);

@@ -33,6 +33,7 @@ pub fn waiting_writers(options: &Options, report: &mut Report) -> Result<()> {
         one_in: 1,
         letters: 1,
         updates: u32::MAX,
+        burst: 1,
     };
     let mut writers = Writers::new(work);
     writers.join(&mut crowd, server.addr(), JOIN_TIMEOUT)?;

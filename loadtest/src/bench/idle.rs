@@ -40,6 +40,7 @@ pub fn idle_crowd(options: &Options, report: &mut Report) -> Result<()> {
         one_in: ONE_IN,
         letters: WORD_LETTERS,
         updates: 1,
+        burst: 1,
     };
     let mut writers = Writers::new(work);
     let before = server.resident_bytes()?;

@@ -1,11 +1,15 @@
-//! The benchmarks of one region: each starts a server of its own, measures, and adds rows to a report.
+//! The benchmarks: each starts servers of its own, measures, and adds rows to a report.
 //!
 //! A figure is a median of repeats in one run, and what it is compared with is measured in the same run.
 
 pub mod ack;
+pub mod catch_up;
 pub mod commit;
 pub mod idle;
+pub mod lag;
 pub mod large;
+pub mod overhead;
+pub mod regions;
 pub mod report;
 pub mod startup;
 pub mod throughput;
@@ -35,6 +39,12 @@ pub struct Options {
     /// Repeats of what is repeated
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub repeats: u32,
+    /// Keystrokes that go from one region to another, where their number matters
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(10_000..=50_000_000))]
+    pub entries: u32,
+    /// Seconds that the lag between two regions is measured for
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=3_600))]
+    pub lag_seconds: u32,
     /// Also write the report to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -59,9 +69,15 @@ pub enum Scenario {
     ManyDocuments,
     /// Start-up after kill -9 at a gibibyte
     AfterKill,
+    /// Three regions: what a link adds to the updates it carries
+    Overhead,
+    /// Two regions: how fast one that was away comes back
+    CatchUp,
+    /// Two regions 50 ms apart: when an edit of one is seen at the other
+    Lag,
 }
 
-const ALL: [Scenario; 8] = [
+const ALL: [Scenario; 11] = [
     Scenario::OneRoom,
     Scenario::ManyRooms,
     Scenario::LoneWriter,
@@ -70,6 +86,9 @@ const ALL: [Scenario; 8] = [
     Scenario::LargeDocument,
     Scenario::ManyDocuments,
     Scenario::AfterKill,
+    Scenario::Overhead,
+    Scenario::CatchUp,
+    Scenario::Lag,
 ];
 
 impl Options {
@@ -132,6 +151,9 @@ pub fn run(options: &Options) -> Result<()> {
             Scenario::LargeDocument => large::large_document(options, &mut report),
             Scenario::ManyDocuments => startup::many_documents(options, &mut report),
             Scenario::AfterKill => startup::after_kill(options, &mut report),
+            Scenario::Overhead => overhead::overhead(options, &mut report),
+            Scenario::CatchUp => catch_up::catch_up(options, &mut report),
+            Scenario::Lag => lag::lag(options, &mut report),
         };
         if let Err(error) = outcome {
             report.failed(&format!("{scenario:?}"), &error);

@@ -114,7 +114,7 @@ pub fn after_kill(options: &Options, report: &mut Report) -> Result<()> {
 }
 
 fn work(prefix: &str, first: u32, writers: u32, letters: usize, updates: u32) -> Work {
-    Work { prefix: prefix.into(), first, writers, one_in: 1, letters, updates }
+    Work { prefix: prefix.into(), first, writers, one_in: 1, letters, updates, burst: 1 }
 }
 
 fn write(server: &Server, work: Work) -> Result<()> {
