@@ -1,4 +1,5 @@
-//! Simulated typists for Quire and other Yjs servers, and the benchmarks they drive.
+//! Simulated typists for Quire and other Yjs servers, the benchmarks they drive, and whole clusters that are
+//! simulated without a server.
 //!
 //! Nothing here links a server: servers are programs that are started, typed at over their sockets
 //! and measured from outside. A figure counts only for a run that lost nothing.
