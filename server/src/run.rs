@@ -247,7 +247,7 @@ impl Running {
             tracing::warn!(sessions = sessions.count(), "leaving sessions that did not end in time");
         }
         // Links go last: what sessions have just written still goes to the other regions.
-        region.peers.stop().await;
+        region.peers.stop(drain).await;
         if tokio::time::timeout(GOODBYE_MAX, connections.wait()).await.is_err() {
             tracing::warn!(connections = connections.len(), "cutting connections that did not end in time");
             cut.cancel();

@@ -55,7 +55,8 @@ pub(super) async fn run(peers: Arc<Peers>, url: String) {
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = peers.closing.cancelled() => return,
+            // A link that has ended by then has done what it was kept for.
+            () = peers.leaving.cancelled() => return,
         }
     }
 }

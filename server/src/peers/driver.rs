@@ -118,6 +118,11 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
         if let Some(bye) = driver.closed.take() {
             break bye;
         }
+        let leaving = peers.leaving.is_cancelled();
+        if leaving && driver.is_delivered() {
+            driver.stop();
+            continue;
+        }
         let has_room = peers.documents.has_room();
         tokio::select! {
             frame = wire::next(&mut stream), if has_room => match frame {
@@ -162,10 +167,8 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
             }
             Ok(bye) = &mut stop => driver.handle(Input::Stop(bye)),
             ended = &mut writer => break gone(ended.unwrap_or_else(|error| error.to_string())),
-            () = peers.closing.cancelled() => {
-                let detail = "the region stops".to_owned();
-                driver.handle(Input::Stop(Bye { reason: ByeReason::Stopping, detail }));
-            }
+            () = peers.leaving.cancelled(), if !leaving => {}
+            () = peers.closing.cancelled() => driver.stop(),
         }
     };
     driver.note();
@@ -196,6 +199,17 @@ async fn found<T>(reading: &mut Reading<T>) -> T {
 impl Driver<'_> {
     fn now(&self) -> Time {
         Time(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Whether the peer has acknowledged all that this region wrote.
+    fn is_delivered(&self) -> bool {
+        let own = *self.peers.stream.borrow();
+        self.link.held().get(own) >= self.peers.log.received().get(own)
+    }
+
+    fn stop(&mut self) {
+        let detail = "the region stops".to_owned();
+        self.handle(Input::Stop(Bye { reason: ByeReason::Stopping, detail }));
     }
 
     fn handle(&mut self, input: Input) {

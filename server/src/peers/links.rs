@@ -28,6 +28,9 @@ use tokio_util::task::TaskTracker;
 /// Awareness updates that wait for one link; beyond it they are dropped.
 const PRESENCE_QUEUE_MAX: usize = 256;
 
+/// A region that stops waits so long, and no longer than it drains, for its peers to have what it wrote.
+const DELIVERY_MAX: Duration = Duration::from_secs(10);
+
 /// The links of one region.
 pub(crate) struct Peers {
     pub(super) secret: Option<Secret>,
@@ -35,6 +38,8 @@ pub(crate) struct Peers {
     pub(super) appender: Appender,
     pub(super) documents: Arc<Documents>,
     pub(super) closing: CancellationToken,
+    /// The region takes no more writes: each link ends once its peer has all of them.
+    pub(super) leaving: CancellationToken,
     /// What is durable here, told after each commit.
     pub(super) received: watch::Sender<Frontier>,
     /// The peers with a link, told when that changes.
@@ -134,6 +139,7 @@ impl Peers {
             appender,
             documents,
             closing,
+            leaving: CancellationToken::new(),
             cluster: cluster_id(&settings.cluster),
             role: match settings.role {
                 RegionRole::Leader => Role::Leader,
@@ -299,12 +305,10 @@ impl Peers {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(CANARY_EVERY_MS)) => {}
-                () = self.closing.cancelled() => return,
+                () = self.leaving.cancelled() => return,
             }
-            let payload = encode_canary(crate::run::unix_ms());
-            let canary = NewEntry { doc: NO_DOC, kind: EntryKind::Canary, payload };
             // A log that takes nothing has told so.
-            self.appender.append(vec![canary], |_| {});
+            self.appender.append(vec![canary()], |_| {});
         }
     }
 
@@ -382,12 +386,37 @@ impl Peers {
         self.secret.is_some()
     }
 
-    /// Ends all links, once the region has stopped taking writes and peers have had a moment to get them.
-    pub(crate) async fn stop(&self) {
+    /// Ends all links, each once its peer has what this region wrote, or after this long.
+    pub(crate) async fn stop(&self, drain: Duration) {
+        if tokio::time::timeout(drain.min(DELIVERY_MAX), self.deliver()).await.is_err() {
+            let left = |peer: PeerStatus| Some(format!("peer {}: {}", peer.replica?, peer.queue_entries?));
+            let left: Vec<_> = self.status().into_iter().filter_map(left).collect();
+            tracing::warn!(entries = left.join(", "), "stopping before all peers have everything");
+        }
+        self.leaving.cancel();
         self.closing.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
+
+    /// Waits until every peer with a link has acknowledged what this region wrote.
+    async fn deliver(&self) {
+        if self.role == Role::Leader && self.is_clustered() {
+            let (done, durable) = oneshot::channel();
+            self.appender.append(vec![canary()], |_| drop(done));
+            // Commits keep their order: once this is durable, or the log has failed, so has all before it.
+            let _done: Result<(), _> = durable.await;
+        }
+        self.leaving.cancel();
+        let mut linked = self.hears.subscribe();
+        // The sender is this region's own, so it cannot be gone.
+        let _none = linked.wait_for(BTreeSet::is_empty).await;
+    }
+}
+
+/// An entry that says when it was written.
+fn canary() -> NewEntry {
+    NewEntry { doc: NO_DOC, kind: EntryKind::Canary, payload: encode_canary(crate::run::unix_ms()) }
 }
 
 impl Place {

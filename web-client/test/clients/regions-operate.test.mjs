@@ -34,3 +34,38 @@ test("every metric of replication is there in a cluster of two", async (t) => {
     return names.every((name) => lines.some((line) => line.startsWith(`${name} `)));
   });
 });
+
+test("a region that stops has handed over what it wrote, however far its peers are", async (t) => {
+  const cluster = await startCluster(t, 3, SHAPES.mesh(3));
+  await cluster.linked();
+  for (const { wire } of cluster.wires) wire.delayMs = 200;
+  const [region] = cluster.regions;
+  const editor = openEditor(t, region, "y-websocket", "last words");
+  await editor.synced();
+  const text = randomBytes(1 << 20).toString("hex");
+  editor.text.insert(0, text);
+  await editor.saved();
+  editor.close();
+  const ended = await within("the region's end", region.kill("SIGTERM"));
+  assert.deepEqual(ended, { code: 0, signal: null });
+  assert.doesNotMatch(region.log, /before all peers have everything/);
+  for (const other of cluster.regions.slice(1)) {
+    const stored = await storedDoc(other, "last words");
+    assert.ok(stored.getText("content").toString() === text, "it has everything, at once");
+  }
+});
+
+test("a region that stops waits no longer than it drains for a peer that does not answer, and says so", async (t) => {
+  const cluster = await startCluster(t, 2, SHAPES.mesh(2), { args: ["--drain-seconds", "1"] });
+  await cluster.linked();
+  const [region] = cluster.regions;
+  cluster.wireBetween(0, 1).deaf = { there: true, back: true };
+  const editor = openEditor(t, region, "y-websocket", "last words");
+  await editor.synced();
+  editor.text.insert(0, "nobody hears this");
+  await editor.saved();
+  editor.close();
+  const ended = await within("the region's end", region.kill("SIGTERM"));
+  assert.deepEqual(ended, { code: 0, signal: null });
+  assert.match(region.log, /before all peers have everything.*peer 2: \d+/);
+});
