@@ -69,3 +69,51 @@ test("a region that stops waits no longer than it drains for a peer that does no
   assert.deepEqual(ended, { code: 0, signal: null });
   assert.match(region.log, /before all peers have everything.*peer 2: \d+/);
 });
+
+/** An authority of a test's own, and a certificate for this machine that it has signed: `{ authority, args }`. */
+async function certified(t) {
+  const directory = await temporaryDirectory(t);
+  const at = (name) => path.join(directory, name);
+  const openssl = (...words) => execFileSync("openssl", words, { stdio: "pipe" });
+  const key = (name) => ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", at(name)];
+  openssl("req", "-x509", ...key("ca.key"), "-out", at("ca.pem"), "-subj", "/CN=authority of a test", "-days", "2");
+  openssl("req", ...key("region.key"), "-out", at("region.csr"), "-subj", "/CN=localhost");
+  await writeFile(at("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n");
+  const signed = ["-CA", at("ca.pem"), "-CAkey", at("ca.key"), "-CAcreateserial", "-days", "2", "-extfile", at("names")];
+  openssl("x509", "-req", "-in", at("region.csr"), "-out", at("region.pem"), ...signed);
+  return { authority: at("ca.pem"), args: ["--tls-cert", at("region.pem"), "--tls-key", at("region.key")] };
+}
+
+test("a link over TLS comes up where its authority is known, and says what is wrong where it is not", async (t) => {
+  const tls = await certified(t);
+  const secret = path.join(await temporaryDirectory(t), "secret");
+  await writeFile(secret, randomBytes(32).toString("hex"));
+  const listening = await startServer(t, ...tls.args, "--replica", "1", "--cluster-secret-file", secret);
+  const url = `wss://localhost:${new URL(listening.http).port}`;
+  const dialling = async (replica, env) => {
+    const region = await prepareServer(t, "--replica", replica, "--cluster-secret-file", secret, "--peer", url);
+    region.conditions = { env };
+    await region.start();
+    return region;
+  };
+  const peersOf = async (region) => (await (await fetch(`${region.http}/v1/regions`)).json()).peers;
+
+  const trusting = await dialling("2", { SSL_CERT_FILE: tls.authority });
+  await until("there is a link", async () => (await peersOf(trusting)).some(({ replica, linked }) => replica === 1 && linked));
+  const editor = openEditor(t, trusting, "y-websocket", "sealed");
+  await editor.synced();
+  editor.text.insert(0, "nobody reads this on the way");
+  await editor.saved();
+  await until("the other region has all of it", async () => {
+    const { region } = await (await fetch(`${trusting.http}/v1/regions`)).json();
+    const [peer] = await peersOf(trusting);
+    return region.streams.some(({ replica }) => replica === 2) && peer.batches_sent > 0 && peer.queue_entries === 0;
+  });
+
+  const stranger = await certified(t);
+  const doubting = await dialling("3", { SSL_CERT_FILE: stranger.authority });
+  await until("the cause is told", async () => (await peersOf(doubting)).some(({ problem }) => problem?.kind === "tls"));
+  const health = await fetch(`${doubting.http}/healthz/peers`);
+  assert.equal(health.status, 503);
+  assert.match(await health.text(), /: tls: .*; .*SSL_CERT_FILE/);
+});

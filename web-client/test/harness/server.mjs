@@ -80,7 +80,7 @@ export class Server {
     const said = new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`quire is not listening after ${START_DEADLINE_MS} ms`)), START_DEADLINE_MS);
       lines.on("line", (line) => {
-        const found = /^listening on (http:\/\/\S+)$/.exec(line);
+        const found = /^listening on (https?:\/\/\S+)$/.exec(line);
         if (!found) return;
         clearTimeout(timer);
         resolve(found[1]);
