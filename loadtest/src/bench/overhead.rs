@@ -3,6 +3,8 @@
 //! Everything is written at the first region. All bytes of its link to the second count, in both
 //! directions: the acknowledgements that come back, the clocks and the canaries too.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::Options;
@@ -16,6 +18,11 @@ const NAME: &str = "overhead";
 
 /// One lone entry for so many in batches: each of them waits for a commit of its own.
 const LONE_ONE_IN: u32 = 1_000;
+
+/// The last acknowledgement between regions is on its way for less than this.
+const ACK_WAIT: Duration = Duration::from_millis(200);
+/// A region's figures of a link are as old as the link's last ping, which are a second apart.
+const FIGURES_WAIT: Duration = Duration::from_secs(2);
 
 const WRITERS: u32 = 10;
 const BURST: u32 = 500;
@@ -67,10 +74,9 @@ impl Mesh {
         for replica in 1..=3 {
             options.clear(&format!("{NAME}-{replica}"))?;
         }
-        let near = std::time::Duration::ZERO;
         let first = Region::start(options, NAME, 1, &[])?;
         // The first link is looked at from outside; the others are what makes it a mesh.
-        let link = Distance::to(first.addr(), near)?;
+        let link = Distance::to(first.addr(), Duration::ZERO)?;
         let second = Region::start(options, NAME, 2, &[link.url()])?;
         let urls = [&first, &second].map(|region| format!("ws://{}", region.addr()));
         let third = Region::start(options, NAME, 3, &urls)?;
@@ -83,13 +89,17 @@ impl Mesh {
 
     fn carry(&self, work: Work) -> Result<Carried> {
         let [first, ..] = &self.regions[..] else { unreachable!("a mesh has three regions") };
+        std::thread::sleep(FIGURES_WAIT);
         let (before, bytes) = (first.status()?, self.link.bytes());
         let update_bytes = first.write(work)?;
         let written = first.status()?.applied(1);
         for other in &self.regions[1..] {
             other.await_applied(1, written)?;
         }
-        let (after, bytes_after) = (first.status()?, self.link.bytes());
+        std::thread::sleep(ACK_WAIT);
+        let bytes_after = self.link.bytes();
+        std::thread::sleep(FIGURES_WAIT);
+        let after = first.status()?;
         Ok(Carried {
             entries: written - before.applied(1),
             batches: after.peer(2)?.batches_sent - before.peer(2)?.batches_sent,
