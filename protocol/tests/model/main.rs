@@ -103,6 +103,16 @@ fn l1_a_triangle_whose_acks_are_late() {
 }
 
 #[test]
+fn l4_a_line_that_is_cut_and_whose_acks_are_late() {
+    holds(Cluster { writes: [1, 0, 1], cuts: 1, prompt: false, ..line() });
+}
+
+#[test]
+fn l1_a_triangle_where_one_writes_twice() {
+    holds(Cluster { writes: [2, 1, 0], ..triangle() });
+}
+
+#[test]
 fn l1_a_gate_that_is_off_is_found() {
     is_found(CAUSES_FIRST, Cluster { writes: [1, 1, 0], plant: Plant::GateOff, ..triangle() });
 }
