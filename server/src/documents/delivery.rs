@@ -8,7 +8,6 @@ use super::registry::Documents;
 use bytes::Bytes;
 use quire_protocol::ids::DocId;
 use quire_storage::{Imported, TailEntry};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
@@ -44,19 +43,20 @@ impl Drop for Undelivered {
 }
 
 impl Documents {
-    /// Gives applied entries of other regions to the documents that are open, in their order.
+    /// Gives applied entries of other regions to the documents that are open, in their order: before a document
+    /// is told of an entry, the others have in their inboxes whatever comes before it. So whoever is shown an
+    /// effect and then asks for its cause is answered with it. Entries of one document in a row go together.
     pub fn deliver(&self, entries: Vec<(DocId, TailEntry)>) {
-        let mut by_doc: HashMap<DocId, Vec<TailEntry>> = HashMap::new();
-        for (doc, entry) in entries {
-            if self.is_open(doc) {
-                by_doc.entry(doc).or_default().push(entry);
+        let mut entries = entries.into_iter().filter(|(doc, _)| self.is_open(*doc)).peekable();
+        while let Some((doc, entry)) = entries.next() {
+            let mut run = vec![entry];
+            while let Some((_, entry)) = entries.next_if(|(next, _)| *next == doc) {
+                run.push(entry);
             }
-        }
-        for (doc, entries) in by_doc {
-            let bytes = entries.iter().map(|entry| entry.payload.len() + ENTRY_BYTES).sum();
+            let bytes = run.iter().map(|entry| entry.payload.len() + ENTRY_BYTES).sum();
             let backlog = self.backlog.clone();
             backlog.bytes.fetch_add(bytes, Ordering::AcqRel);
-            self.say(doc, Message::Applied(entries, Undelivered { bytes, backlog }));
+            self.say(doc, Message::Applied(run, Undelivered { bytes, backlog }));
         }
     }
 
