@@ -3,7 +3,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SHAPES, startCluster } from "../harness/cluster.mjs";
 import { openEditor } from "../harness/editors.mjs";
-import { until } from "../harness/until.mjs";
+import { quantiles } from "../harness/quantiles.mjs";
+import { until, within } from "../harness/until.mjs";
+
+const ONE_WAY_MS = 50;
+const MOVES = 100;
 
 /** The names that an editor sees. */
 const seen = (editor) => [...editor.awareness.getStates().values()].map(({ user }) => user?.name).filter(Boolean).sort();
@@ -46,4 +50,28 @@ test("a region where nobody had the document open asks who is there", async (t) 
   await second.synced();
   // A stock client renews its state every 15 seconds only.
   await until("ann is seen", () => seen(second).includes("ann"), 10_000);
+});
+
+test("how long a cursor takes over wires of 50 ms is told", async (t) => {
+  const cluster = await startCluster(t, 2, SHAPES.mesh(2));
+  await cluster.linked();
+  const [mover, watcher] = cluster.regions.map((region) => openEditor(t, region, "y-websocket", "room"));
+  await Promise.all([mover.synced(), watcher.synced()]);
+  cluster.wires[0].wire.delayMs = ONE_WAY_MS;
+  const delays = [];
+  for (let cursor = 1; cursor <= MOVES; cursor++) {
+    const arrived = new Promise((resolve) => {
+      watcher.awareness.on("change", function look() {
+        if (watcher.awareness.getStates().get(mover.doc.clientID)?.cursor !== cursor) return;
+        watcher.awareness.off("change", look);
+        resolve();
+      });
+    });
+    const moved = performance.now();
+    mover.awareness.setLocalStateField("cursor", cursor);
+    await within(`move ${cursor}`, arrived);
+    delays.push(performance.now() - moved);
+  }
+  const { p50, p99, max } = quantiles(delays);
+  t.diagnostic(`${MOVES} moves over ${ONE_WAY_MS} ms one way: p50 ${p50}, p99 ${p99}, max ${max} ms; the aim is ${ONE_WAY_MS + 100}`);
 });
