@@ -139,7 +139,7 @@ impl World {
         let log = match self.regions[at].open_log() {
             Ok(log) => log,
             // The power goes while it starts: it starts again.
-            Err(_) if self.regions[at].power_cut_is_near => {
+            Err(error) if self.regions[at].power_cut_is_near && error.contains("the power is gone") => {
                 self.power_fails(at);
                 return self.after(1000, Happening::Restart(at));
             }
