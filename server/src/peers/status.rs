@@ -221,3 +221,23 @@ fn remedy(kind: &str) -> &'static str {
         _ => "see the log of both regions",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(clock_offset_ms: i64) -> LinkStatus {
+        let figures = Figures { clock_offset_ms: Some(clock_offset_ms), ..Figures::default() };
+        LinkStatus { role: Role::Leader, incarnation: 1, since_ms: 0, figures, queue_bytes: 0, behind: None }
+    }
+
+    #[test]
+    fn clocks_that_differ_by_seconds_are_told_of_in_both_directions() {
+        for offset in [10_000, -10_000] {
+            let problem = PeerStatus::linked(ReplicaId(2), &link(offset)).problem.expect("a problem");
+            assert_eq!((problem.kind, problem.remedy), ("clock", "set both clocks by NTP"));
+            assert!(problem.cause.contains(&offset.to_string()), "{}", problem.cause);
+        }
+        assert_eq!(PeerStatus::linked(ReplicaId(2), &link(900)).problem, None);
+    }
+}
