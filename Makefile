@@ -84,7 +84,7 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS (60) each, installing what it ne
 fuzz-keep: ## copy the least of what fuzzing reached on this machine to protocol/fuzz/kept, to be committed
 	scripts/fuzz keep $(FUZZ)
 
-bench: page ## one region measured as it is shipped; BENCH='--only one-room' and the like choose
+bench: page ## regions measured as it is shipped; BENCH='--only one-room' and the like choose
 	cargo build --locked --profile dist -p quire-server --bin quire -p quire-loadtest --bin quire-loadtest
 	QUIRE_BIN=$(abspath $(TARGET))/dist/quire $(TARGET)/dist/quire-loadtest bench \
 		--dir $(TARGET)/bench --json $(TARGET)/bench.json $(BENCH)
