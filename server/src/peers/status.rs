@@ -228,7 +228,7 @@ mod tests {
 
     fn link(clock_offset_ms: i64) -> LinkStatus {
         let figures = Figures { clock_offset_ms: Some(clock_offset_ms), ..Figures::default() };
-        LinkStatus { role: Role::Leader, incarnation: 1, since_ms: 0, figures, queue_bytes: 0, behind: None }
+        LinkStatus { role: Role::Leader, incarnation: 1, since_ms: 0, figures, queue_bytes: 0 }
     }
 
     #[test]
