@@ -19,6 +19,11 @@ fn fresh_seeds_keep_every_promise() {
 }
 
 #[test]
+fn a_restored_disk_waits_for_its_peers_although_its_power_went_as_it_began_a_new_stream() {
+    assert_eq!(simulate(1526, Setup::default()).violation, None);
+}
+
+#[test]
 fn logs_in_memory_keep_every_promise() {
     for seed in SEEDS_IN_MEMORY {
         let outcome = simulate(seed, Setup { in_memory: true, ..Setup::default() });

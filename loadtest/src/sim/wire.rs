@@ -335,8 +335,10 @@ impl World {
             frame = Message::Credit(1 << 40).encode();
         }
         let wall_ms = self.regions[at].wall_ms(self.now.0);
+        let life = self.regions[at].life;
         self.handle((at, from), Input::Frame { frame, wall_ms });
-        if is_meeting {
+        // Where its power went while it began a new stream, it has yet to find out that its disk went back.
+        if is_meeting && self.regions[at].life == life {
             self.regions[at].unmet.remove(&from);
         }
     }
