@@ -169,7 +169,7 @@ impl Inner {
     /// Counts an operation, and fails it if it is to fail.
     fn operate(&mut self, life: u64) -> Result<()> {
         if life != self.life {
-            return Err(Error::other("the power was lost since this file was opened"));
+            return Err(from_before());
         }
         let operation = self.operations;
         if self.cut_at.is_some_and(|cut| operation >= cut) {
@@ -217,6 +217,11 @@ fn write(to: &mut [u8], offset: usize, data: &[u8]) {
     }
 }
 
+/// A process that is gone reads and writes nothing.
+fn from_before() -> Error {
+    Error::other("the power was lost since this file was opened")
+}
+
 fn index(value: u64) -> Result<usize> {
     usize::try_from(value).map_err(|_| ErrorKind::FileTooLarge.into())
 }
@@ -229,6 +234,9 @@ impl StorageBackend for OpenFile {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.life != self.life {
+            return Err(from_before());
+        }
         let start = index(offset)?;
         let bytes = inner.files[self.index].current.get(start..start + out.len());
         out.copy_from_slice(bytes.ok_or(ErrorKind::UnexpectedEof)?);
@@ -301,6 +309,7 @@ mod tests {
         disk.crash(Unsynced::Lost);
         assert_eq!(disk.contents(0)[..2048], [1; 2048]);
         assert!(file.write(0, &[3]).is_err(), "a handle from before the crash");
+        assert!(file.read(0, &mut [0]).is_err(), "a handle from before the crash");
 
         let [file, _] = disk.journal();
         file.write(1024, &[2; 2048]).expect("power");
