@@ -36,22 +36,33 @@ fn take(world: &mut World, act: &Act, links: &[(usize, usize)]) {
     }
 }
 
+/// Four regions, with a delay for each direction.
+fn world_with(delays: Vec<u64>) -> World {
+    let mut world = World::new(4);
+    for (i, delay) in delays.into_iter().enumerate() {
+        world.delays.insert((i / 3, (i / 3 + 1 + i % 3) % 4), delay);
+    }
+    world
+}
+
+/// Links that connect all: each region but the first to one before it, and some more.
+fn connected(world: &mut World, tree: [usize; 3], more: Vec<(usize, usize)>) -> Vec<(usize, usize)> {
+    let tree = tree.iter().enumerate().map(|(at, &to)| (at + 1, to));
+    let links: Vec<_> = tree.chain(more.into_iter().filter(|(a, b)| a != b)).collect();
+    links.iter().for_each(|&(a, b)| world.connect(a, b));
+    links
+}
+
 proptest! {
     #[test]
     fn l4_all_regions_get_everything_once_links_connect_them(
         acts in prop::collection::vec(act(), 0..80),
         delays in prop::collection::vec(1..300_u64, 12),
-        // Each region but the first is linked to one before it; and some links more.
         tree in [0..1_usize, 0..2, 0..3],
         more in prop::collection::vec((0..4_usize, 0..4_usize), 0..4),
     ) {
-        let mut world = World::new(4);
-        for (i, delay) in delays.into_iter().enumerate() {
-            world.delays.insert((i / 3, (i / 3 + 1 + i % 3) % 4), delay);
-        }
-        let tree = tree.iter().enumerate().map(|(at, &to)| (at + 1, to));
-        let links: Vec<_> = tree.chain(more.into_iter().filter(|(a, b)| a != b)).collect();
-        links.iter().for_each(|&(a, b)| world.connect(a, b));
+        let mut world = world_with(delays);
+        let links = connected(&mut world, tree, more);
         for act in &acts {
             take(&mut world, act, &links);
         }
@@ -76,13 +87,8 @@ proptest! {
         tree in [0..1_usize, 0..2, 0..3],
         more in prop::collection::vec((0..4_usize, 0..4_usize), 0..4),
     ) {
-        let mut world = World::new(4);
-        for (i, delay) in delays.into_iter().enumerate() {
-            world.delays.insert((i / 3, (i / 3 + 1 + i % 3) % 4), delay);
-        }
-        let tree = tree.iter().enumerate().map(|(at, &to)| (at + 1, to));
-        let links: Vec<_> = tree.chain(more.into_iter().filter(|(a, b)| a != b)).collect();
-        links.iter().for_each(|&(a, b)| world.connect(a, b));
+        let mut world = world_with(delays);
+        let links = connected(&mut world, tree, more);
         for (act, forgets, kept) in &acts {
             take(&mut world, act, &links);
             if let Some(replica) = world.replicas.get_mut(*forgets) {
@@ -107,10 +113,7 @@ proptest! {
         acts in prop::collection::vec((0..4_usize, 1..5_usize, 0..300_u64), 0..60),
         delays in prop::collection::vec(1..300_u64, 12),
     ) {
-        let mut world = World::new(4);
-        for (i, delay) in delays.into_iter().enumerate() {
-            world.delays.insert((i / 3, (i / 3 + 1 + i % 3) % 4), delay);
-        }
+        let mut world = world_with(delays);
         for a in 0..4 {
             (0..a).for_each(|b| world.connect(a, b));
         }

@@ -70,30 +70,23 @@ pub fn main(words: Vec<String>) -> ExitCode {
                 Err(error) => fail(format_args!("cannot start: {error}")),
             }
         }
-        Ok(Quire { command: Command::Doc(doc) }) => {
-            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => finish(runtime.block_on(doc::run(doc))),
-                Err(error) => fail(format_args!("cannot start: {error}")),
-            }
-        }
-        Ok(Quire { command: Command::Status(status) }) => {
-            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => finish(runtime.block_on(status::run(status))),
-                Err(error) => fail(format_args!("cannot start: {error}")),
-            }
-        }
-        Ok(Quire { command: Command::Region(region) }) => {
-            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => finish(runtime.block_on(region::run(region))),
-                Err(error) => fail(format_args!("cannot start: {error}")),
-            }
-        }
+        Ok(Quire { command: Command::Doc(doc) }) => ask(doc::run(doc)),
+        Ok(Quire { command: Command::Status(status) }) => ask(status::run(status)),
+        Ok(Quire { command: Command::Region(region) }) => ask(region::run(region)),
         Ok(Quire { command: Command::Token(token) }) => finish(token::run(&token)),
         Err(error) => {
             // Nothing can be done about a closed stdout.
             let _ = error.print();
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(NOT_UNDERSTOOD))
         }
+    }
+}
+
+/// Asks a running server.
+fn ask<E: Display>(command: impl Future<Output = Result<(), E>>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => finish(runtime.block_on(command)),
+        Err(error) => fail(format_args!("cannot start: {error}")),
     }
 }
 
