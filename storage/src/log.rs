@@ -216,8 +216,8 @@ pub trait Log: Send + Sync + 'static {
     /// `Failed` latches, as in `append`.
     fn checkpoint(&self) -> Result<Position, CheckpointError>;
 
-    /// Reads a stream's batches as they were written, from the one that holds `from` on, until
-    /// `max_bytes` are passed; at least one when there is one, none past the end.
+    /// Reads a stream's batches as they were written, from the one that holds `from` on and without a gap,
+    /// until `max_bytes` are passed; at least one when there is one, none past the end.
     ///
     /// # Errors
     /// `Truncated` when the log no longer has `from`.

@@ -212,6 +212,11 @@ contract! {
             assert_eq!(read.len(), if from >= 13 { 1 } else { 2 });
         }
         assert_eq!(subject.log().read_batches(STREAM, Seq(14), 1), Ok(vec![]));
+        // Whatever fits, nothing is left out in between.
+        for max_bytes in 1..all.iter().map(bytes::Bytes::len).sum() {
+            let read = subject.log().read_batches(STREAM, Seq(1), max_bytes).expect("kept");
+            assert!(all.starts_with(&read), "{max_bytes} bytes");
+        }
     }
 
     fn without_peers_the_log_keeps_nothing_beyond_the_checkpoint(subject: &mut impl Subject) {

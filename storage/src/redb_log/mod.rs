@@ -313,9 +313,11 @@ impl Log for RedbLog {
         if from < first_kept {
             return Err(ReadBatchesError::Truncated { first_kept });
         }
-        // What the checkpoint has just kept may still be in memory too.
+        // What the checkpoint has just kept may still be in memory too; where `max_bytes` cut short what was
+        // kept, what is in memory does not follow.
         let end = kept.last().map_or(Seq(from.0 - 1), |encoded| encoded.batch.last_dot().seq);
-        let recent = recent.into_iter().filter(|(last, _)| *last > end).map(|(_, bytes)| bytes);
+        let follows = first_recent.is_some_and(|first| first.0 <= end.0 + 1);
+        let recent = recent.into_iter().filter(|(last, _)| follows && *last > end).map(|(_, bytes)| bytes);
         let mut bytes = 0;
         let all = kept.into_iter().map(|encoded| encoded.bytes).chain(recent).enumerate();
         let within = all.take_while(|(i, batch)| {
