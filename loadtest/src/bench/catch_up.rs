@@ -93,6 +93,8 @@ pub fn catch_up(options: &Options, report: &mut Report) -> Result<()> {
 
 fn tell_cost(report: &mut Report, row: &Row, seen: &Seen) {
     let [live, idle] = [&seen.live, &seen.idle].map(|acks| rates::quantile_ms(acks, 0.99));
+    let q = |a: &Histogram<u64>| [0.5, 0.9, 0.98, 0.99, 1.0].map(|x| rates::quantile_ms(a, x));
+    eprintln!("QQ live {:?} idle {:?}", q(&seen.live), q(&seen.idle));
     let note = format!(
         "{live:.2} ms over {}, idle {idle:.2} ms over {}; asked 2 at most",
         seen.live.len(),

@@ -25,8 +25,17 @@ pub const EPHEMERAL_BYTES_MAX: usize = 1024 * 1024;
 /// of 20 MB/s has on its way in 200 ms, and all that is held for a peer beyond one batch.
 pub const CREDIT_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The most bytes that are read from the log for a peer at once.
-pub const READ_BYTES_MAX: usize = 512 * 1024;
+/// The most bytes that are read from the log for a peer at once: few enough that what an editor waits for is
+/// not held up behind one read, its frame and its commit at the other end.
+pub const READ_BYTES_MAX: usize = 128 * 1024;
+
+/// How much of a backlog a peer gets in a millisecond. Each region has a disk and cores that its editors share
+/// with the catch-up: at 40 MB/s their acknowledgements take no more than twice as long (`docs/performance.md`),
+/// and an hour of 1,000 keystrokes a second is there in a quarter of a minute.
+pub const CATCH_UP_BYTES_PER_MS: u64 = 40_000;
+
+/// What an entry of a backlog costs beside its bytes: its place in memory and in the documents.
+pub const ENTRY_COST_BYTES: u64 = 112;
 
 /// What is durable is acknowledged so many milliseconds later at the latest: well below the way between
 /// regions, and rare enough that acks cost nothing beside batches.

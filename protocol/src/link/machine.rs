@@ -12,6 +12,7 @@ use super::inflow::Inflow;
 use super::limits::READ_BYTES_MAX;
 use super::message::Message;
 use super::outflow::Outflow;
+use super::pace::Pace;
 use super::pulse::{Digest, Pulse, digest};
 use super::snapshot::{Giving, Taking};
 use super::{Bye, ByeReason, Role};
@@ -70,6 +71,7 @@ pub struct Link {
     outflow: Outflow,
     inflow: Inflow,
     pulse: Pulse,
+    pace: Pace,
     giving: Giving,
     taking: Taking,
     /// What is being read from the log.
@@ -100,6 +102,7 @@ impl Link {
             outflow: Outflow::default(),
             inflow: Inflow::default(),
             pulse: Pulse::default(),
+            pace: Pace::default(),
             giving: Giving::default(),
             taking: Taking::default(),
             reading: None,
@@ -128,7 +131,7 @@ impl Link {
                 self.tell_frontier(out);
             }
             Input::Renewed(own) => self.ends.own = own,
-            Input::Read(found) => self.read(found, out),
+            Input::Read(found) => self.read(now, found, out),
             Input::Stored(arrivals) => self.stored(now, &arrivals, out),
             Input::StoreFailed => {
                 self.close(ByeReason::Disk, "this region's disk takes nothing".to_owned(), out);
@@ -170,19 +173,24 @@ impl Link {
         said.iter().for_each(|message| send(message, out));
         // What has been read of a snapshot is sent, then the next piece is read: before batches, which would
         // use all credit up for as long as there are more.
-        while let Some((piece, len)) = self.giving.go_on(self.outflow.has_credit(), out) {
+        loop {
+            let allowed = self.outflow.has_credit() && self.pace.due(now).is_none();
+            let Some((piece, len)) = self.giving.go_on(allowed, out) else { break };
             self.outflow.send_piece(len);
+            self.pace.sent(now, len, 0);
             self.pulse.moved();
             self.bytes_sent += len;
             send(&piece, out);
         }
-        if self.reading.is_none()
+        let later = self.pace.due(now);
+        if later.is_none()
+            && self.reading.is_none()
             && let Some(from) = self.outflow.next(self.ends.own.replica, &self.received)
         {
             self.reading = Some(from);
             out.push(Output::Read { from, bytes_max: READ_BYTES_MAX });
         }
-        let due = self.inflow.due().map_or(self.pulse.due(), |due| due.min(self.pulse.due()));
+        let due = [self.inflow.due(), later].into_iter().flatten().fold(self.pulse.due(), Time::min);
         if self.wake.is_none_or(|wake| due < wake) {
             self.wake = Some(due);
             out.push(Output::WakeAt(due));
@@ -292,10 +300,11 @@ impl Link {
         }
     }
 
-    fn read(&mut self, found: Found, out: &mut Vec<Output>) {
+    fn read(&mut self, now: Time, found: Found, out: &mut Vec<Output>) {
         let Some(from) = self.reading.take() else { return };
         match found {
             Found::Batches(batches) => {
+                let (mut end, mut bytes_sent) = (Seq(from.seq.0 - 1), 0);
                 for bytes in batches {
                     let Some((first, last)) = batch_range(&bytes) else {
                         let detail = "a batch of this region's log cannot be read".to_owned();
@@ -303,8 +312,13 @@ impl Link {
                     };
                     // What was told meanwhile may make it needless, or use the allowance up.
                     if self.outflow.has_credit() && self.outflow.lacks(first, last) {
+                        (end, bytes_sent) = (last.seq, bytes_sent + bytes.len() as u64);
                         self.send_batch(first, last.seq, bytes, out);
                     }
+                }
+                // What one read brings to its end is sent as it is written, or nearly.
+                if end < self.received.get(from.stream) {
+                    self.pace.sent(now, bytes_sent, end.0 + 1 - from.seq.0);
                 }
             }
             Found::Truncated { first_kept } => {

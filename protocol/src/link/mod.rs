@@ -2,8 +2,9 @@
 //!
 //! `hello` is what is said before there is trust, `meeting` whether it leads to a link, `message` what is
 //! said after, `bye` why a link ends, `limits` how much may be said at once. `machine` is one live link:
-//! `outflow` decides which batch the peer is sent next, `inflow` what it is told and allowed, `check` what
-//! of it is taken, `snapshot` what a peer gets that the log cannot serve, `pulse` whether it is there. The decoders take bytes from outside.
+//! `outflow` decides which batch the peer is sent next, `pace` how fast it gets what it has missed, `inflow`
+//! what it is told and allowed, `check` what of it is taken, `snapshot` what a peer gets that the log cannot
+//! serve, `pulse` whether it is there. The decoders take bytes from outside.
 
 mod bye;
 mod check;
@@ -15,6 +16,7 @@ mod machine;
 mod meeting;
 mod message;
 mod outflow;
+mod pace;
 mod pulse;
 mod snapshot;
 

@@ -9,7 +9,9 @@ use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, DocName, Dot, ReplicaId, Seq, StreamId};
-use quire_protocol::link::limits::{ACK_AFTER_BYTES, CREDIT_WINDOW_BYTES};
+use quire_protocol::link::limits::{
+    ACK_AFTER_BYTES, CATCH_UP_BYTES_PER_MS, CREDIT_WINDOW_BYTES, ENTRY_COST_BYTES,
+};
 use quire_protocol::link::{Bye, ByeReason, Ends, Found, Input, Link, Message, Output, Role};
 use quire_protocol::time::Time;
 use std::collections::BTreeSet;
@@ -319,6 +321,29 @@ fn l4_a_link_reads_one_range_at_a_time_and_skips_what_was_told_meanwhile() {
     assert_eq!(batches(table.said()), 2);
     table.handle(Input::Received(upto(&[dot(1, 5)])));
     assert_eq!(table.reads(), [dot(1, 5)]);
+}
+
+#[test]
+fn l15_what_was_missed_comes_at_its_pace_and_what_is_written_now_at_once() {
+    let mut table = Table::with(upto(&[dot(1, 3)]), Role::Leader);
+    table.hear(&frontier(&[], &[1]));
+    table.hear(&Message::Credit(CREDIT_WINDOW_BYTES));
+    assert_eq!(table.reads(), [dot(1, 1)]);
+    table.out.clear();
+    let long = batch_of(stream(1), 1, vec![opaque(100_000)]).bytes;
+    let pause = (long.len() as u64 + ENTRY_COST_BYTES).div_ceil(CATCH_UP_BYTES_PER_MS);
+    table.handle(Input::Read(Found::Batches(vec![long])));
+    assert_eq!(table.said().len(), 1);
+    table.tick(pause - 1);
+    assert_eq!(table.reads(), []);
+    table.tick(pause);
+    assert_eq!(table.reads(), [dot(1, 2)]);
+    table.out.clear();
+    // These are all there is.
+    let rest = [2, 3].map(|first| batch_of(stream(1), first, vec![opaque(100_000)]).bytes);
+    table.handle(Input::Read(Found::Batches(rest.to_vec())));
+    table.handle(Input::Received(upto(&[dot(1, 4)])));
+    assert_eq!(table.reads(), [dot(1, 4)]);
 }
 
 #[test]
