@@ -33,7 +33,10 @@ const LARGE_BURST: u32 = BURST / 20;
 const IDLE: Duration = Duration::from_secs(5);
 /// A fast typist, and still far below what a region can take.
 const TYPE_EVERY: Duration = Duration::from_millis(5);
-const TYPIST_CLIENT: u32 = 0xb000_0002;
+const TYPISTS: [u32; 3] = [0xb000_0002, 0xb000_0003, 0xb000_0004];
+
+/// What is not in the store yet.
+const LOG_MEMORY: &str = "quire_log_memory_bytes";
 
 /// One run of it: what was missed.
 struct Missed {
@@ -41,13 +44,29 @@ struct Missed {
     work: Work,
 }
 
+/// Latencies of acknowledgements, in microseconds.
+type Acks = Histogram<u64>;
+
 /// What was seen while the other region came back.
 struct Seen {
     entries: u64,
     seconds: f64,
+    /// How the sender's memory grew when the peer came back first, and when it came back once more.
+    memory_grew: [u64; 2],
+    idle: Acks,
+    /// Of a typist at the region that sends, and of one at the region that has come back.
+    live: [Acks; 2],
+}
+
+/// One return of the other region.
+struct Return {
+    began: Instant,
+    entries: u64,
+    seconds: f64,
     memory_grew: u64,
-    live: Histogram<u64>,
-    idle: Histogram<u64>,
+    /// Of a typist at the region that has come back.
+    there: Acks,
+    back: Region,
 }
 
 /// A region misses keystrokes, and then large entries.
@@ -92,99 +111,123 @@ pub fn catch_up(options: &Options, report: &mut Report) -> Result<()> {
 }
 
 fn tell_cost(report: &mut Report, row: &Row, seen: &Seen) {
-    let [live, idle] = [&seen.live, &seen.idle].map(|acks| rates::quantile_ms(acks, 0.99));
-    let q = |a: &Histogram<u64>| [0.5, 0.9, 0.98, 0.99, 1.0].map(|x| rates::quantile_ms(a, x));
-    eprintln!("QQ live {:?} idle {:?}", q(&seen.live), q(&seen.idle));
-    let note = format!(
-        "{live:.2} ms over {}, idle {idle:.2} ms over {}; asked 2 at most",
-        seen.live.len(),
-        seen.idle.len()
-    );
-    report.add(Row { figure: "live ack p99 : idle", value: live / idle, unit: "", note, ..row.clone() });
-    let value = seen.memory_grew as f64 / f64::from(1 << 20);
-    let note = "resident, the most above what it was before the link".to_owned();
-    report.add(Row { figure: "the sender's memory grew", value, unit: "MiB", note, ..row.clone() });
+    let p99 = |acks| rates::quantile_ms(acks, 0.99);
+    let idle = p99(&seen.idle);
+    let figures = ["ack p99 : idle, sender", "ack p99 : idle, receiver"];
+    for (figure, live) in figures.into_iter().zip(&seen.live) {
+        let note = format!(
+            "{:.2} ms over {}, idle {idle:.2} ms over {}; asked 2 at most",
+            p99(live),
+            live.len(),
+            seen.idle.len()
+        );
+        report.add(Row { figure, value: p99(live) / idle, unit: "", note, ..row.clone() });
+    }
+    let [first, again] = seen.memory_grew.map(|bytes| bytes as f64 / f64::from(1 << 20));
+    let note = format!("resident; {first:.1} when the peer came first, and the store's cache was empty");
+    report.add(Row { figure: "the sender's memory grew", value: again, unit: "MiB", note, ..row.clone() });
 }
 
-/// Links two regions, writes at the first while the second is away, and has it come back.
+/// Links two regions, writes at the first while the second is away, and has it come back: once as it was, and
+/// once with nothing, while there is typing at both.
 fn come_back(options: &Options, work: Work) -> Result<Seen> {
-    for replica in 1..=2 {
-        options.clear(&format!("{NAME}-{replica}"))?;
-    }
+    let names = [1, 2].map(|replica| format!("{NAME}-{replica}"));
+    names.iter().try_for_each(|name| options.clear(name))?;
     let here = Region::start(options, NAME, 1, &[])?;
     let distance = Distance::to(here.addr(), Duration::ZERO)?;
     let away = Region::start(options, NAME, 2, &[distance.url()])?;
     away.await_links(1)?;
     away.server.stop()?;
     here.write(work)?;
-    let has_linked = AtomicBool::new(false);
+    let first = come(options, &here, &distance, TYPISTS[2])?;
+    first.back.end(options)?;
+    regions::wait(ENTRIES_TIMEOUT, "the checkpoint", || {
+        Ok((regions::metric(here.addr(), LOG_MEMORY)? == 0.0).then_some(()))
+    })?;
     let is_over = AtomicBool::new(false);
-    let (measured, typed) = std::thread::scope(|scope| {
-        let typist = scope.spawn(|| type_until(here.addr(), &has_linked, &is_over));
+    let (again, typed) = std::thread::scope(|scope| {
+        let typist = scope.spawn(|| type_until(TYPISTS[0], here.addr(), &is_over));
         std::thread::sleep(IDLE);
-        let measured = measure(options, &here, &distance, &has_linked);
+        let again = come(options, &here, &distance, TYPISTS[1]);
         is_over.store(true, Ordering::Relaxed);
-        (measured, typist.join())
+        (again, typist.join())
     });
-    let (entries, seconds, memory_grew, back) = measured?;
-    let [idle, live] = typed.ok().context("the typist panicked")??;
-    back.end(options)?;
+    let again = again?;
+    let typed = typed.ok().context("the typist panicked")??;
+    let mut acks = [rates::latencies(), rates::latencies()];
+    for (at, micros) in typed {
+        acks[usize::from(at >= again.began)].saturating_record(micros);
+    }
+    again.back.end(options)?;
     here.end(options)?;
-    Ok(Seen { entries, seconds, memory_grew, live, idle })
+    let [idle, live] = acks;
+    Ok(Seen {
+        entries: again.entries,
+        seconds: again.seconds,
+        memory_grew: [first.memory_grew, again.memory_grew],
+        idle,
+        live: [live, again.there],
+    })
 }
 
-/// Starts the region that was away; returns entries, seconds, how the sender's memory grew, and the region.
-fn measure(
-    options: &Options,
-    here: &Region,
-    distance: &Distance,
-    has_linked: &AtomicBool,
-) -> Result<(u64, f64, u64, Region)> {
+/// Has the region that was away come back, and waits until it has what it missed.
+fn come(options: &Options, here: &Region, distance: &Distance, typist: u32) -> Result<Return> {
     let memory = here.server.resident_bytes()?;
     let dialled_before = distance.dialled();
     let back = Region::start(options, NAME, 2, &[distance.url()])?;
     let began = regions::wait(ENTRIES_TIMEOUT, "the link", || {
         Ok(distance.dialled().filter(|_| distance.dialled() != dialled_before))
     })?;
-    has_linked.store(true, Ordering::Relaxed);
+    let is_over = AtomicBool::new(false);
+    let (measured, typed) = std::thread::scope(|scope| {
+        let typed = scope.spawn(|| type_until(typist, back.addr(), &is_over));
+        let measured = missed(here, &back, memory);
+        is_over.store(true, Ordering::Relaxed);
+        (measured, typed.join())
+    });
+    let (entries, ended, memory_grew) = measured?;
+    let mut there = rates::latencies();
+    for (_, micros) in typed.ok().context("the typist panicked")?? {
+        there.saturating_record(micros);
+    }
+    Ok(Return { began, entries, seconds: (ended - began).as_secs_f64(), memory_grew, there, back })
+}
+
+/// Waits until it has what it missed; returns how many entries that were, when it had them, and by how much
+/// the sender's memory was above `memory` at most.
+fn missed(here: &Region, back: &Region, memory: u64) -> Result<(u64, Instant, u64)> {
     let written = here.status()?.applied(1);
     let mut most = memory;
-    let missed = written.saturating_sub(1);
     let ended = regions::wait(ENTRIES_TIMEOUT, "what was missed", || {
         most = most.max(here.server.resident_bytes()?);
         Ok((back.status()?.applied(1) >= written).then(Instant::now))
     })?;
-    Ok((missed, (ended - began).as_secs_f64(), most - memory, back))
+    Ok((written.saturating_sub(1), ended, most - memory))
 }
 
-/// Types until it is over; the latencies of acknowledgements before the link and after it.
-fn type_until(
-    addr: SocketAddr,
-    has_linked: &AtomicBool,
-    is_over: &AtomicBool,
-) -> Result<[Histogram<u64>; 2]> {
-    let mut acks = [rates::latencies(), rates::latencies()];
+/// Types until it is over; when each keystroke was sent, and how many microseconds later it was acknowledged.
+fn type_until(client: u32, addr: SocketAddr, is_over: &AtomicBool) -> Result<Vec<(Instant, u64)>> {
+    let mut acks = Vec::new();
     let mut editor = Editor::connect(addr, "/ws/live")?;
     editor.join()?;
-    let mut typist = Typist::alone(TYPIST_CLIENT);
+    let mut typist = Typist::alone(client);
     let mut update = Vec::new();
     while !is_over.load(Ordering::Relaxed) {
-        let during = usize::from(has_linked.load(Ordering::Relaxed));
         update.clear();
         typist.put_keystroke(&mut update);
         let sent = Instant::now();
         editor.send(|out| wire::put_update(out, &update))?;
-        while !editor.hear(|message| acknowledges(message, typist.typed()))? {}
-        acks[during].saturating_record(u64::try_from(sent.elapsed().as_micros())?);
+        while !editor.hear(|message| acknowledges(message, client, typist.typed()))? {}
+        acks.push((sent, u64::try_from(sent.elapsed().as_micros())?));
         std::thread::sleep(TYPE_EVERY);
     }
     Ok(acks)
 }
 
-fn acknowledges(message: Message<'_>, typed: u32) -> bool {
+fn acknowledges(message: Message<'_>, client: u32, typed: u32) -> bool {
     let mut acked = false;
     if let Message::Update(update) = message {
-        let found = |range: delivery::Range| acked |= range.client == TYPIST_CLIENT && range.to == typed;
+        let found = |range: delivery::Range| acked |= range.client == client && range.to == typed;
         return delivery::scan(update, found).is_ok() && acked;
     }
     acked
