@@ -9,9 +9,9 @@ use crate::http::Origins;
 use crate::peers::Peers;
 use metrics_exporter_prometheus::PrometheusHandle;
 use quire_protocol::frontier::Frontier;
-use quire_protocol::ids::{DocId, Incarnation, ReplicaId};
+use quire_protocol::ids::{Incarnation, ReplicaId};
 use quire_storage::{
-    Commit, CommitObserver, FailureKind, Health, Imported, Log, OpenError, RedbLog, RedbLogOptions, TailEntry,
+    Applied, Commit, CommitObserver, FailureKind, Health, Imported, Log, OpenError, RedbLog, RedbLogOptions,
 };
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
@@ -77,10 +77,10 @@ impl CommitObserver for Observer {
         }
     }
 
-    fn applied(&mut self, entries: Vec<(DocId, TailEntry)>) {
+    fn applied(&mut self, batches: Vec<Applied>) {
         if let Some(told) = self.told.get() {
-            told.peers.applied(&entries);
-            told.documents.deliver(entries);
+            told.peers.applied(&batches);
+            told.documents.deliver(batches);
         }
     }
 

@@ -13,13 +13,12 @@
 //! Invariant: every append is answered exactly once, in the order of the queue, with the log's
 //! receipt or the reason why there is none; then the observer is told what else the commit applied.
 
-use crate::document::TailEntry;
 use crate::error::AppendError;
-use crate::log::{Committed, Imported, Log, NewEntry, Receipt};
+use crate::log::{Applied, Committed, Imported, Log, NewEntry, Receipt};
 use crate::sequencer::check_group;
 use quire_protocol::batch::EncodedBatch;
 use quire_protocol::gate::Arrival;
-use quire_protocol::ids::{DocId, StreamId};
+use quire_protocol::ids::StreamId;
 use quire_protocol::snapshot::SnapshotHead;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -66,9 +65,9 @@ pub trait CommitObserver: Send + 'static {
     /// A commit is durable; its callers are answered next.
     fn committed(&mut self, commit: Commit);
 
-    /// A commit has applied these entries of other replicas, in this order; called after those who
+    /// A commit has applied these batches of other replicas, in this order; called after those who
     /// appended to it were answered, and before those whose batches it received.
-    fn applied(&mut self, entries: Vec<(DocId, TailEntry)>);
+    fn applied(&mut self, batches: Vec<Applied>);
 
     /// A snapshot has become part of the documents; whoever asked for it is answered next.
     fn imported(&mut self, imported: Imported);
@@ -86,7 +85,7 @@ pub struct Unobserved;
 
 impl CommitObserver for Unobserved {
     fn committed(&mut self, _: Commit) {}
-    fn applied(&mut self, _: Vec<(DocId, TailEntry)>) {}
+    fn applied(&mut self, _: Vec<Applied>) {}
     fn imported(&mut self, _: Imported) {}
     fn told(&mut self) {}
     fn failed(&mut self, _: &AppendError) {}
@@ -503,8 +502,9 @@ mod tests {
             fn imported(&mut self, _: Imported) {}
             fn told(&mut self) {}
             fn failed(&mut self, _: &AppendError) {}
-            fn applied(&mut self, entries: Vec<(DocId, TailEntry)>) {
-                let seqs: Vec<_> = entries.iter().map(|(_, entry)| entry.dot.seq.0).collect();
+            fn applied(&mut self, batches: Vec<Applied>) {
+                let entries = batches.iter().flat_map(|batch| &batch.entries);
+                let seqs: Vec<_> = entries.map(|(_, entry)| entry.dot.seq.0).collect();
                 self.0.send(format!("applied {seqs:?}")).expect("the test listens");
             }
         }

@@ -8,7 +8,7 @@
 
 use crate::document::TailEntry;
 use crate::error::Failure;
-use crate::log::Position;
+use crate::log::{Applied, Position};
 use crate::members::Members;
 use quire_protocol::batch::{ChainHash, EncodedBatch, EntryKind};
 use quire_protocol::gate::{Arrival, Gate, Step};
@@ -32,6 +32,13 @@ pub(crate) struct AppliedBatch {
 }
 
 impl AppliedBatch {
+    /// What documents show of it.
+    pub(crate) fn shown(&self) -> Applied {
+        let batch = &self.encoded.batch;
+        let first = Dot { stream: batch.stream, seq: batch.first_seq };
+        Applied { first, last: batch.last_dot(), deps: batch.deps.clone(), entries: self.entries().collect() }
+    }
+
     /// The entries with their places, each beside its document.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (DocId, TailEntry)> + '_ {
         let batch = &self.encoded.batch;

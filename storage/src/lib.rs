@@ -21,7 +21,8 @@ pub use error::{
     AppendError, CheckpointError, Failure, FailureKind, LoadError, ReadBatchesError, SnapshotError,
 };
 pub use log::{
-    Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Receipt, Retention,
+    Applied, Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Receipt,
+    Retention,
 };
 pub use members::Members;
 pub use memory::{AppendFault, MemoryLog};

@@ -53,9 +53,22 @@ pub struct Committed {
     /// What each batch was: only the next of a stream is written; a duplicate is dropped, and so are one
     /// behind a gap and one that is not of the stream that is known here.
     pub arrivals: Vec<Arrival>,
-    /// Entries of other replicas that documents show from now on, in the order of their positions, which
+    /// Batches of other replicas that documents show from now on, in the order of their positions, which
     /// come after those of the groups. Some may have been received long before.
-    pub applied: Vec<(DocId, TailEntry)>,
+    pub applied: Vec<Applied>,
+}
+
+/// A batch of another replica that documents show from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Its first entry.
+    pub first: Dot,
+    /// Its last entry.
+    pub last: Dot,
+    /// What its origin had applied of the other streams when it committed it.
+    pub deps: Frontier,
+    /// Its entries in their order, each beside its document.
+    pub entries: Vec<(DocId, TailEntry)>,
 }
 
 /// What the import of a snapshot did.
@@ -65,8 +78,10 @@ pub struct Imported {
     pub docs: Vec<DocId>,
     /// Their positions: after the first, up to the second.
     pub positions: (Position, Position),
-    /// Entries that had waited and are applied now, after those, in the order of their positions.
-    pub applied: Vec<(DocId, TailEntry)>,
+    /// Per stream, the last entry of what it holds.
+    pub ends: Frontier,
+    /// Batches that had waited and are applied now, after those, in the order of their positions.
+    pub applied: Vec<Applied>,
 }
 
 /// A cut of all documents, read piece by piece. Holds what it reads in the store for as long as it lives.

@@ -155,9 +155,9 @@ impl State {
         for applied in plan.applied {
             for (id, entry) in applied.entries() {
                 self.show(id, &entry);
-                if entry.dot.stream != self.stream {
-                    committed.applied.push((id, entry));
-                }
+            }
+            if applied.encoded.batch.stream != self.stream {
+                committed.applied.push(applied.shown());
             }
         }
         self.head = plan.head;
@@ -182,16 +182,17 @@ impl State {
             }
         }
         imported.positions = (self.head.position, head.position);
+        imported.ends = snapshot.frontier();
         self.batches.retain(|(stream, _), _| !moved.contains(stream));
         let mut applied = Vec::new();
         head.drain(
             &mut |first: Dot| Ok(Arc::clone(&self.batches[&(first.stream, first.seq)].1)),
             &mut applied,
         )?;
-        imported.applied = applied.iter().flat_map(AppliedBatch::entries).collect();
-        for (doc, entry) in &imported.applied {
-            self.show(*doc, entry);
+        for (doc, entry) in applied.iter().flat_map(AppliedBatch::entries) {
+            self.show(doc, &entry);
         }
+        imported.applied = applied.iter().map(AppliedBatch::shown).collect();
         self.head = head;
         Ok(imported)
     }

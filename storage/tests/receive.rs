@@ -20,7 +20,8 @@ use support::{
 /// What a log makes of batches: their arrivals, and the updates it applies.
 fn receive(log: &dyn Log, batches: &[Arc<EncodedBatch>]) -> (Vec<Arrival>, Vec<String>) {
     let committed = log.commit(NOW_MS, &[], batches).expect("durable");
-    let updates = committed.applied.iter().filter(|(_, entry)| entry.kind == EntryKind::Update);
+    let applied = committed.applied.iter().flat_map(|batch| &batch.entries);
+    let updates = applied.filter(|(_, entry)| entry.kind == EntryKind::Update);
     let text = updates.map(|(_, entry)| String::from_utf8_lossy(&entry.payload).into_owned());
     (committed.arrivals, text.collect())
 }
@@ -66,7 +67,8 @@ contract! {
         let groups = [vec![create("a")], vec![update("a", "ours")]];
         let committed = subject.log().commit(NOW_MS, &groups, &batches(&eu, 2, 1)).expect("durable");
         let positions: Vec<_> = committed.receipts.iter().map(|receipt| receipt.position.0).collect();
-        let theirs: Vec<_> = committed.applied.iter().map(|(_, entry)| entry.position.0).collect();
+        let theirs: Vec<_> =
+            committed.applied[0].entries.iter().map(|(_, entry)| entry.position.0).collect();
         assert_eq!((positions, theirs), (vec![1, 2], vec![3, 4]));
         for _ in 0..2 {
             assert_eq!(updates(&load(subject.log(), "a")), ["ours", "theirs"]);
@@ -264,7 +266,8 @@ proptest! {
                     if who == 0 {
                         let on_disk = disk.log().commit(NOW_MS, &[], &fresh).expect("durable");
                         prop_assert_eq!(&on_disk, &committed);
-                        order.extend(committed.applied.iter().map(|(doc, entry)| (*doc, entry.dot)));
+                        let applied = committed.applied.iter().flat_map(|batch| &batch.entries);
+                        order.extend(applied.map(|(doc, entry)| (*doc, entry.dot)));
                     }
                 }
                 Act::Hear(..) => {}

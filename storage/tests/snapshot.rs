@@ -138,7 +138,8 @@ contract! {
         subject.log().checkpoint().expect("a checkpoint");
         assert_eq!(subject.log().load(id("d")), Ok(None), "it waits for its cause");
         let imported = give(&eu, subject.log()).expect("taken");
-        let applied = imported.applied.iter().filter(|(_, entry)| entry.kind == EntryKind::Update);
+        let applied = imported.applied.iter().flat_map(|batch| &batch.entries);
+        let applied = applied.filter(|(_, entry)| entry.kind == EntryKind::Update);
         assert_eq!(applied.count(), 1);
         for _ in 0..2 {
             assert_eq!(updates(&load(subject.log(), "d")), ["reply"]);

@@ -76,7 +76,8 @@ impl World {
         let now_shown = received.filter(|(_, arrival)| self.is_shown_early(**arrival));
         shown.extend(now_shown.flat_map(|(encoded, _)| entries(encoded)));
         if !self.planted.is(Plant::GateOff) {
-            let applied = committed.applied.into_iter().map(|(_, entry)| entry);
+            let applied =
+                committed.applied.into_iter().flat_map(|batch| batch.entries).map(|(_, entry)| entry);
             shown.extend(applied.map(|it| Shown {
                 dot: it.dot,
                 hlc: it.hlc,

@@ -18,6 +18,7 @@ use quire_storage::{AppendError, Health, NewEntry, Receipt, TailEntry};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Sleep;
 
+use super::delivery::Undelivered;
 use super::inbox::{Inbox, Message};
 use super::outbox::{Outbox, Pushed};
 use super::registry::Documents;
@@ -30,6 +31,7 @@ pub(super) async fn run(documents: Arc<Documents>, name: DocName, inbox: Arc<Inb
     match load(&documents, &name).await {
         Ok((machine, out)) => {
             documents.note_read(name.id(), true);
+            inbox.serve();
             Box::new(Actor::new(documents, name, inbox, machine)).serve(out).await;
         }
         Err(error) => {
@@ -88,6 +90,8 @@ struct Actor {
     replies: HashMap<Ticket, oneshot::Sender<Result<Answer, Refused>>>,
     /// The budget held by this burst's messages; it follows their writes to the disk.
     permits: Vec<OwnedSemaphorePermit>,
+    /// What this burst holds of other regions' entries, until it has been shown.
+    undelivered: Vec<Undelivered>,
     /// When the bursts began whose appends the log has not answered.
     appends: VecDeque<Instant>,
     /// When this burst began.
@@ -111,6 +115,7 @@ impl Actor {
             outboxes: BTreeMap::new(),
             replies: HashMap::new(),
             permits: Vec::new(),
+            undelivered: Vec::new(),
             appends: VecDeque::new(),
             began: Instant::now(),
             committed: None,
@@ -138,18 +143,33 @@ impl Actor {
             self.inbox.take(&mut burst);
             self.began = Instant::now();
             for message in burst.drain(..) {
+                if let Message::Applied(_, undelivered) = &message
+                    && !undelivered.has_turn()
+                {
+                    // It may be what this burst holds that it waits for.
+                    self.end_burst(&mut out);
+                    undelivered.turn().await;
+                    self.began = Instant::now();
+                }
                 self.hear(message, &mut out);
             }
             burst.shrink_to(IDLE_MESSAGES);
-            self.machine.handle(self.documents.now(), Input::Quiet, &mut out);
-            self.carry_out(&mut out);
-            if let Some(committed) = self.committed.take() {
-                self.documents.shared.fanout_seconds.record(committed.elapsed());
-            }
-            // What is still held was for messages that wrote nothing.
-            self.permits.clear();
+            self.end_burst(&mut out);
             out.shrink_to(IDLE_MESSAGES);
         }
+    }
+
+    /// Has what was heard written and shown.
+    fn end_burst(&mut self, out: &mut Vec<Output>) {
+        self.machine.handle(self.documents.now(), Input::Quiet, out);
+        self.carry_out(out);
+        if let Some(committed) = self.committed.take() {
+            self.documents.shared.fanout_seconds.record(committed.elapsed());
+        }
+        // What is still held was for messages that wrote nothing.
+        self.permits.clear();
+        self.undelivered.clear();
+        self.undelivered.shrink_to(IDLE_MESSAGES);
     }
 
     /// Leaves the registry, once the log has answered everything and the registry agrees.
@@ -203,7 +223,10 @@ impl Actor {
                 Input::AppendFailed
             }
             Message::Elsewhere(payload, _undelivered) => Input::Ephemeral(payload),
-            Message::Applied(entries, _undelivered) => return self.apply(&entries, out),
+            Message::Applied(entries, undelivered) => {
+                self.undelivered.push(undelivered);
+                return self.apply(&entries, out);
+            }
         };
         self.machine.handle(self.documents.now(), input, out);
         self.carry_out(out);

@@ -4,12 +4,14 @@
 //! inbox already, and skips what it has read.
 
 use super::inbox::Message;
+use super::order::Order;
 use super::registry::Documents;
 use bytes::Bytes;
-use quire_protocol::ids::DocId;
-use quire_storage::{Imported, TailEntry};
-use std::sync::Arc;
+use quire_protocol::frontier::Frontier;
+use quire_protocol::ids::{DocId, Dot};
+use quire_storage::{Applied, Imported, TailEntry};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use tokio::sync::Notify;
 
 /// Bytes of other regions' entries that may wait in inboxes; beyond it nothing more is taken from peers,
@@ -26,14 +28,21 @@ pub(super) struct Backlog {
     room: Notify,
 }
 
-/// A share of the backlog, until the actor has shown what it stands for.
+/// A share of the backlog.
 #[derive(Debug)]
-pub struct Undelivered {
+struct Share {
     bytes: usize,
     backlog: Arc<Backlog>,
 }
 
-impl Drop for Undelivered {
+impl Share {
+    fn of(bytes: usize, backlog: &Arc<Backlog>) -> Self {
+        backlog.bytes.fetch_add(bytes, Ordering::AcqRel);
+        Self { bytes, backlog: backlog.clone() }
+    }
+}
+
+impl Drop for Share {
     fn drop(&mut self) {
         let before = self.backlog.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
         if before > APPLIED_BYTES_MAX && before - self.bytes <= APPLIED_BYTES_MAX {
@@ -42,11 +51,79 @@ impl Drop for Undelivered {
     }
 }
 
+/// A batch that is being shown; over when the last document has let go of it.
+struct Showing {
+    last: Dot,
+    causes: Frontier,
+    documents: Arc<Documents>,
+}
+
+impl std::fmt::Debug for Showing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Showing").field(&self.last).finish()
+    }
+}
+
+impl Drop for Showing {
+    fn drop(&mut self) {
+        self.documents.in_order(|order| order.over(self.last));
+    }
+}
+
+/// What a document holds until it has shown what it was told.
+#[derive(Debug)]
+pub struct Undelivered {
+    _share: Share,
+    showing: Option<Arc<Showing>>,
+}
+
+impl Undelivered {
+    /// Whether all that comes before it is shown.
+    pub(super) fn has_turn(&self) -> bool {
+        let showing = self.showing.as_ref();
+        showing.is_none_or(|showing| showing.documents.shown.borrow().covers_all(&showing.causes))
+    }
+
+    /// Waits until all that comes before it is shown.
+    pub(super) async fn turn(&self) {
+        if let Some(showing) = &self.showing {
+            let mut shown = showing.documents.shown.subscribe();
+            // The sender lives as long as the documents do.
+            let _open = shown.wait_for(|shown| shown.covers_all(&showing.causes)).await;
+        }
+    }
+}
+
 impl Documents {
-    /// Gives applied entries of other regions to the documents that are open, in their order: before a document
+    fn in_order<T>(&self, act: impl FnOnce(&mut Order) -> T) -> T {
+        // Every change under the lock is one step.
+        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = act(&mut order);
+        self.shown.send_if_modified(|known| {
+            let news = known != order.shown();
+            if news {
+                known.clone_from(order.shown());
+            }
+            news
+        });
+        done
+    }
+
+    /// Gives applied batches of other regions to the documents that are open, in their order: before a document
     /// is told of an entry, the others have in their inboxes whatever comes before it. So whoever is shown an
-    /// effect and then asks for its cause is answered with it. Entries of one document in a row go together.
-    pub fn deliver(&self, entries: Vec<(DocId, TailEntry)>) {
+    /// effect and then asks for its cause is answered with it; and a document shows it only when what its origin
+    /// had seen is in the outboxes, so that one connection has them in that order.
+    pub fn deliver(self: &Arc<Self>, batches: Vec<Applied>) {
+        for Applied { first, last, deps, entries } in batches {
+            let causes = self.in_order(|order| order.push(first, last.seq, &deps));
+            let showing = Arc::new(Showing { last, causes, documents: self.clone() });
+            self.tell(entries, Some(&showing));
+        }
+    }
+
+    /// Tells the documents that are open of these entries, in this order. Those of one document in a row go
+    /// together.
+    fn tell(&self, entries: Vec<(DocId, TailEntry)>, showing: Option<&Arc<Showing>>) {
         let mut entries = entries.into_iter().filter(|(doc, _)| self.is_open(*doc)).peekable();
         while let Some((doc, entry)) = entries.next() {
             let mut run = vec![entry];
@@ -54,27 +131,31 @@ impl Documents {
                 run.push(entry);
             }
             let bytes = run.iter().map(|entry| entry.payload.len() + ENTRY_BYTES).sum();
-            let backlog = self.backlog.clone();
-            backlog.bytes.fetch_add(bytes, Ordering::AcqRel);
-            self.say(doc, Message::Applied(run, Undelivered { bytes, backlog }));
+            let Some(inbox) = self.inbox(doc) else { continue };
+            // A document that is being opened has shown nothing yet, and may take long.
+            let showing = showing.filter(|_| inbox.is_served()).cloned();
+            let undelivered = Undelivered { _share: Share::of(bytes, &self.backlog), showing };
+            // Where it has just been closed, the log tells whoever opens it next.
+            let _open = inbox.push(Message::Applied(run, undelivered));
         }
     }
 
     /// Gives what a snapshot has brought to the documents that are open, and then what it let through. Reads
     /// them from the log, on the thread that has just imported it: few are open where a snapshot is needed.
-    pub fn deliver_imported(&self, imported: Imported) {
+    pub fn deliver_imported(self: &Arc<Self>, imported: Imported) {
         let (after, last) = imported.positions;
         for doc in imported.docs.into_iter().filter(|doc| self.is_open(*doc)) {
             match self.shared.log.load(doc) {
                 Ok(stored) => {
                     let entries = stored.map(|stored| stored.tail).unwrap_or_default().into_iter();
                     let fresh = entries.filter(|entry| entry.position > after && entry.position <= last);
-                    self.deliver(fresh.map(|entry| (doc, entry)).collect());
+                    self.tell(fresh.map(|entry| (doc, entry)).collect(), None);
                 }
                 // Its editors are told by whatever reads it next.
                 Err(error) => tracing::error!(?doc, %error, "what a snapshot has brought cannot be read"),
             }
         }
+        self.in_order(|order| order.skip_to(&imported.ends));
         self.deliver(imported.applied);
     }
 
@@ -82,10 +163,8 @@ impl Documents {
     /// keep up.
     pub fn tell_presence(&self, doc: DocId, payload: Bytes) {
         if self.has_room() && self.is_open(doc) {
-            let bytes = payload.len() + ENTRY_BYTES;
-            let backlog = self.backlog.clone();
-            backlog.bytes.fetch_add(bytes, Ordering::AcqRel);
-            self.say(doc, Message::Elsewhere(payload, Undelivered { bytes, backlog }));
+            let share = Share::of(payload.len() + ENTRY_BYTES, &self.backlog);
+            self.say(doc, Message::Elsewhere(payload, Undelivered { _share: share, showing: None }));
         }
     }
 

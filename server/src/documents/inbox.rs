@@ -5,6 +5,7 @@
 //! ([`super::Options::ingest_bytes_max`]), the log answers each append once, and peers are not read from
 //! while too much of theirs is undelivered ([`super::APPLIED_BYTES_MAX`]).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -66,9 +67,20 @@ struct Queue {
 pub(super) struct Inbox {
     queue: Mutex<Queue>,
     bell: Notify,
+    served: AtomicBool,
 }
 
 impl Inbox {
+    /// Its document has been read: whatever is queued is heard from now on.
+    pub(super) fn serve(&self) {
+        self.served.store(true, Ordering::Release);
+    }
+
+    /// Whether its document has been read.
+    pub(super) fn is_served(&self) -> bool {
+        self.served.load(Ordering::Acquire)
+    }
+
     /// Queues a message.
     ///
     /// # Errors

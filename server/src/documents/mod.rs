@@ -6,6 +6,7 @@
 mod actor;
 mod delivery;
 mod inbox;
+mod order;
 mod outbox;
 mod registry;
 mod stored;

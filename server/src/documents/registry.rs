@@ -14,15 +14,17 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use quire_protocol::document::{Answer, Limits, Refused, Request, Ticket};
+use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, DocName, SessionId};
 use quire_protocol::time::Time;
 use quire_storage::{Appender, Log};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::actor;
 use super::delivery::Backlog;
 use super::inbox::{Closed, Inbox, Message};
+use super::order::Order;
 
 /// The bounds that all documents share.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +108,9 @@ pub struct Documents {
     pub(super) shared: Shared,
     actors: TaskTracker,
     pub(super) backlog: Arc<Backlog>,
+    pub(super) order: Mutex<Order>,
+    /// Per stream of other regions, up to where all is in the outboxes of those who are to see it.
+    pub(super) shown: watch::Sender<Frontier>,
     elsewhere: OnceLock<TellElsewhere>,
     unreadable: Mutex<HashSet<DocId>>,
 }
@@ -123,6 +128,7 @@ impl Documents {
     /// No document is open yet.
     #[must_use]
     pub fn new(log: Arc<dyn Log>, appender: Appender, options: Options) -> Arc<Self> {
+        let (me, applied) = (log.stream().replica, log.applied());
         Arc::new(Self {
             slots: DashMap::new(),
             shared: Shared {
@@ -139,6 +145,8 @@ impl Documents {
             },
             actors: TaskTracker::new(),
             backlog: Arc::default(),
+            order: Mutex::new(Order::new(me, applied.clone())),
+            shown: watch::Sender::new(applied),
             elsewhere: OnceLock::new(),
             unreadable: Mutex::default(),
         })
@@ -204,11 +212,15 @@ impl Documents {
         self.slots.contains_key(&id)
     }
 
+    /// The inbox of a document, if it is open.
+    pub(super) fn inbox(&self, id: DocId) -> Option<Arc<Inbox>> {
+        self.slots.get(&id).map(|slot| slot.inbox.clone())
+    }
+
     /// Says something to a document, if it is open.
     pub(super) fn say(&self, id: DocId, message: Message) {
-        let inbox = self.slots.get(&id).map(|slot| slot.inbox.clone());
         // Where it has just been closed, the log tells whoever opens it next.
-        let _open = inbox.map(|inbox| inbox.push(message));
+        let _open = self.inbox(id).map(|inbox| inbox.push(message));
     }
 
     /// Lets an actor leave, unless somebody holds a lease.

@@ -6,7 +6,7 @@
 
 use quire_protocol::batch::{EntryKind, decode_canary};
 use quire_protocol::frontier::Frontier;
-use quire_protocol::ids::{DocId, ReplicaId, StreamId};
+use quire_protocol::ids::{ReplicaId, StreamId};
 use quire_storage::TailEntry;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,8 +37,8 @@ impl Lags {
     }
 
     /// Takes note of what has been applied.
-    pub(super) fn applied(&self, entries: &[(DocId, TailEntry)], now_ms: u64) {
-        for (_, entry) in entries {
+    pub(super) fn applied<'a>(&self, entries: impl Iterator<Item = &'a TailEntry>, now_ms: u64) {
+        for entry in entries {
             if entry.kind == EntryKind::Canary
                 && let Some(written_ms) = decode_canary(&entry.payload)
             {
@@ -90,7 +90,7 @@ impl Waits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quire_protocol::batch::{NO_DOC, encode_canary};
+    use quire_protocol::batch::encode_canary;
     use quire_protocol::hlc::Hlc;
     use quire_protocol::ids::{Dot, Seq};
     use quire_storage::Position;
@@ -106,7 +106,7 @@ mod tests {
             kind: EntryKind::Canary,
             payload: encode_canary(20_000),
         };
-        lags.applied(&[(NO_DOC, entry)], 10_080);
+        lags.applied([&entry].into_iter(), 10_080);
         let at = |now, offset| lags.now(now, |_| Some(offset))[&ReplicaId(2)];
         // Its clock is ten seconds ahead.
         assert_eq!(at(10_080, 10_000), 80);

@@ -17,7 +17,7 @@ use quire_protocol::batch::{EntryKind, NO_DOC, encode_canary};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Dot, ReplicaId, StreamId};
 use quire_protocol::link::{Bye, ByeReason, Hello, Link, Message, Role, Side, replaces};
-use quire_storage::{Appender, Log, NewEntry, Retention, TailEntry};
+use quire_storage::{Appender, Applied, Log, NewEntry, Retention};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -293,9 +293,10 @@ impl Peers {
     }
 
     /// Takes note of what other regions wrote and is shown here now.
-    pub(crate) fn applied(&self, entries: &[(DocId, TailEntry)]) {
-        self.lags.applied(entries, crate::run::unix_ms());
-        if entries.iter().any(|(_, entry)| entry.kind == EntryKind::Member) {
+    pub(crate) fn applied(&self, batches: &[Applied]) {
+        let entries = || batches.iter().flat_map(|batch| &batch.entries).map(|(_, entry)| entry);
+        self.lags.applied(entries(), crate::run::unix_ms());
+        if entries().any(|entry| entry.kind == EntryKind::Member) {
             self.members_changed();
         }
     }

@@ -102,6 +102,7 @@ pub(super) fn merge(
         after = next;
     }
     imported.positions = (before, head.position);
+    imported.ends = request.snapshot.frontier();
     let moved = match head.skip_to(request.own, &request.snapshot, stamp) {
         Ok(moved) => moved,
         Err(reason) => return Ok(Err(AppendError::Refused(reason.into()))),
@@ -113,8 +114,8 @@ pub(super) fn merge(
     let mut applied = Vec::new();
     head.drain(&mut waiting, &mut applied)
         .map_err(|failure| Fault { kind: failure.kind, text: failure.text.as_ref().into() })?;
-    imported.applied = applied.iter().flat_map(AppliedBatch::entries).collect();
-    show(&mut tables, &imported.applied)?;
+    show(&mut tables, applied.iter().flat_map(AppliedBatch::entries))?;
+    imported.applied = applied.iter().map(AppliedBatch::shown).collect();
     Ok(Ok(Merged { head, imported, kept_bytes }))
 }
 
@@ -130,10 +131,10 @@ fn next_staged(staged: &Staged<'_>, from: u128) -> Result<Option<(DocId, Vec<Tai
 }
 
 /// Writes entries that had waited to their documents.
-fn show(tables: &mut DocTables<'_>, applied: &[(DocId, TailEntry)]) -> Result<(), Fault> {
+fn show(tables: &mut DocTables<'_>, applied: impl Iterator<Item = (DocId, TailEntry)>) -> Result<(), Fault> {
     let mut by_doc: BTreeMap<DocId, Vec<TailEntry>> = BTreeMap::new();
-    for (doc, entry) in applied.iter().filter(|(doc, _)| *doc != NO_DOC) {
-        by_doc.entry(*doc).or_default().push(entry.clone());
+    for (doc, entry) in applied.filter(|(doc, _)| *doc != NO_DOC) {
+        by_doc.entry(doc).or_default().push(entry);
     }
     for (doc, entries) in by_doc {
         tables.write(doc, &entries, None)?;

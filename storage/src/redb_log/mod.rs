@@ -226,7 +226,7 @@ impl Log for RedbLog {
             Err(fault) => return Err(self.shared.fail(fault.into()).into()),
         }
         let others = plan.applied.iter().filter(|applied| applied.encoded.batch.stream != stream);
-        let applied = others.flat_map(AppliedBatch::entries).collect();
+        let applied = others.map(AppliedBatch::shown).collect();
         Ok(Committed { receipts: plan.receipts, arrivals: plan.arrivals, applied })
     }
 
