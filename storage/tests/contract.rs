@@ -258,4 +258,18 @@ contract! {
         assert_eq!(first_kept(subject.log()), later[0].last.seq.0);
         assert_eq!(updates(&load(subject.log(), "a")), [""; 0], "documents are no part of it");
     }
+
+    fn no_number_of_batches_makes_it_keep_more_than_the_cap(subject: &mut impl Subject) {
+        let acknowledged = Some(Frontier::new());
+        subject.log().truncate(Retention { acknowledged, bytes_max: 10_000, age_ms_max: 1 << 40 });
+        put(subject.log(), vec![create("a")]);
+        for _ in 0..2 {
+            for _ in 0..9_000 {
+                put(subject.log(), vec![update("a", "1")]);
+            }
+            subject.log().checkpoint().expect("a checkpoint");
+            let kept = subject.log().stats().kept_bytes;
+            assert!(0 < kept && kept <= 10_000, "{kept} bytes are kept");
+        }
+    }
 }

@@ -21,8 +21,8 @@ pub(super) const LOG: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::
 
 const ORDINAL_BYTES: usize = 8;
 
-/// The most batches that one checkpoint removes; the rest wait for the next one, so that a peer that
-/// acknowledges a long absence's worth at once does not make one endless transaction.
+/// The most batches that one checkpoint removes beyond as many as it adds; the rest wait for the next one, so
+/// that a peer that acknowledges a long absence's worth at once does not make one endless transaction.
 const TRUNCATED_PER_CHECKPOINT_MAX: usize = 4096;
 
 /// Bytes kept.
@@ -48,7 +48,8 @@ pub(super) fn keep(
             let mut keeper = Keeper { table: txn.open_table(LOG)?, kept_bytes };
             keeper.add(epoch)?;
             let oldest = Hlc::from_ms(epoch.head.own.ms().saturating_sub(retention.age_ms_max));
-            keeper.remove_while(|kept, bytes| {
+            let most = epoch.batches.len() + TRUNCATED_PER_CHECKPOINT_MAX;
+            keeper.remove_while(most, |kept, bytes| {
                 let batch = &kept.encoded.batch;
                 let needless = acknowledged.covers(batch.last_dot())
                     || batch.hlc_base < oldest
@@ -121,10 +122,10 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    /// Removes batches from the front of streams, the oldest first, while they are dispensable.
-    fn remove_while(&mut self, dispensable: impl Fn(&Kept, u64) -> bool) -> Result<(), Fault> {
+    /// Removes so many batches at most from the front of streams, the oldest first, while they are dispensable.
+    fn remove_while(&mut self, most: usize, dispensable: impl Fn(&Kept, u64) -> bool) -> Result<(), Fault> {
         let mut fronts = self.fronts()?;
-        for _ in 0..TRUNCATED_PER_CHECKPOINT_MAX {
+        for _ in 0..most {
             let oldest = fronts.iter().min_by_key(|(_, front)| front.ordinal).map(|(stream, _)| *stream);
             let Some((stream, front)) = oldest.and_then(|stream| fronts.remove_entry(&stream)) else { break };
             if !dispensable(&front, self.kept_bytes) {
