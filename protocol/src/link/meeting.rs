@@ -18,10 +18,7 @@ pub fn check_hello(ours: &Hello, theirs: &Hello) -> Result<(), Bye> {
     }
     if ours.stream.replica == theirs.stream.replica {
         let number = ours.stream.replica.0;
-        return refuse(
-            ByeReason::SameReplica,
-            format!("both regions are replica {number}: give each its own number"),
-        );
+        return refuse(ByeReason::SameReplica, format!("both regions are replica {number}"));
     }
     if ours.schema != theirs.schema {
         return refuse(ByeReason::Schema, "what must be configured alike in all regions is not".to_owned());

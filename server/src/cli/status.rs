@@ -23,6 +23,8 @@ struct Regions {
     region: Here,
     peers: Vec<Peer>,
     #[serde(default)]
+    refused: Vec<Refused>,
+    #[serde(default)]
     removed: Vec<u16>,
 }
 
@@ -59,6 +61,13 @@ struct Peer {
 }
 
 #[derive(Deserialize)]
+struct Refused {
+    address: String,
+    times: u64,
+    problem: Problem,
+}
+
+#[derive(Deserialize)]
 struct Problem {
     kind: String,
     cause: String,
@@ -75,7 +84,7 @@ pub(super) async fn run(status: Status) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn told(Regions { region, peers, removed }: &Regions) -> String {
+fn told(Regions { region, peers, refused, removed }: &Regions) -> String {
     let Here { name, replica, incarnation, cluster, role, waiting_entries, streams } = region;
     let mut text = format!("{name}: replica {replica}.{incarnation}, {role} in cluster {cluster}\n\n");
     let mut rows = vec![["stream", "received", "applied"].map(str::to_owned).to_vec()];
@@ -92,9 +101,24 @@ fn told(Regions { region, peers, removed }: &Regions) -> String {
         let numbers: Vec<_> = removed.iter().map(u16::to_string).collect();
         text.push_str(&format!("removed from the cluster: {}\n\n", numbers.join(", ")));
     }
+    text.push_str(&told_of_peers(peers));
+    for peer in peers {
+        if let Some(problem) = &peer.problem {
+            let who = peer.replica.map(|replica| format!("region {replica}"));
+            let who = who.or_else(|| peer.url.clone()).unwrap_or_default();
+            text.push_str(&told_of_pair(*replica, &who, problem));
+        }
+    }
+    for Refused { address, times, problem } in refused {
+        let who = format!("whoever dials from {address} (turned away {times} times)");
+        text.push_str(&told_of_pair(*replica, &who, problem));
+    }
+    text
+}
+
+fn told_of_peers(peers: &[Peer]) -> String {
     if peers.is_empty() {
-        text.push_str("No peers.\n");
-        return text;
+        return "No peers.\n".to_owned();
     }
     let head = ["peer", "link", "role", "rtt", "clock", "queue", "lag", "url"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -111,15 +135,12 @@ fn told(Regions { region, peers, removed }: &Regions) -> String {
             some(peer.url.clone()),
         ]
     }));
-    text.push_str(&table::aligned(&rows));
-    for peer in peers {
-        if let Some(Problem { kind, cause, remedy }) = &peer.problem {
-            let who = peer.replica.map(|replica| format!("peer {replica}"));
-            let who = who.or_else(|| peer.url.clone()).unwrap_or_default();
-            text.push_str(&format!("\n{who}: {kind}: {cause}\n  {remedy}\n"));
-        }
-    }
-    text
+    table::aligned(&rows)
+}
+
+/// What is wrong between the region that was asked and another, in three lines.
+fn told_of_pair(own: u16, other: &str, Problem { kind, cause, remedy }: &Problem) -> String {
+    format!("\nregion {own} and {other}: {kind}\n  cause   {cause}\n  remedy  {remedy}\n")
 }
 
 #[cfg(test)]
@@ -133,14 +154,18 @@ mod tests {
             "streams": [{"replica": 2, "incarnation": 1, "received": 9, "applied": 6}]},
             "peers": [{"replica": 2, "linked": true, "role": "leader", "rtt_ms": 81, "clock_offset_ms": -4,
             "queue_entries": 0, "lag_ms": 45}, {"url": "ws://asia", "linked": false,
-            "problem": {"kind": "secret", "cause": "it does not know it", "remedy": "give it the secret"}}]}"#;
+            "problem": {"kind": "secret", "cause": "it does not know it", "remedy": "give it the secret"}}],
+            "refused": [{"address": "10.0.3.1", "times": 7, "problem": {"kind": "same_replica",
+            "cause": "both are replica 1", "remedy": "give each its own"}}]}"#;
         let text = told(&serde_json::from_str(answer).expect("an answer"));
         let expected = "eu: replica 1.2, leader in cluster prod\n\n\
             stream  received  applied\n2.1     9         6\n3 entries wait for what they depend on\n\n\
             peer  link  role    rtt    clock  queue  lag    url\n\
             2     up    leader  81 ms  -4 ms  0      45 ms  -\n\
             -     down  -       -      -      -      -      ws://asia\n\n\
-            ws://asia: secret: it does not know it\n  give it the secret\n";
+            region 1 and ws://asia: secret\n  cause   it does not know it\n  remedy  give it the secret\n\n\
+            region 1 and whoever dials from 10.0.3.1 (turned away 7 times): same_replica\n  \
+            cause   both are replica 1\n  remedy  give each its own\n";
         assert_eq!(text, expected);
     }
 }

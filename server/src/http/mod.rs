@@ -1,6 +1,6 @@
 //! HTTP around one region: operating it, its page and its documents.
 //!
-//! Invariant: every error is `application/problem+json`, and no handler's panic ends the server.
+//! Invariant: every error is `application/problem+json`, but for the lines of `/healthz/peers`, and no handler's panic ends the server.
 
 mod assets;
 mod bearer;

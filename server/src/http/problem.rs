@@ -133,11 +133,16 @@ impl From<RequestError> for Problem {
 /// No answer of a library's own that says what is wrong is longer.
 const FOREIGN_BYTES_MAX: usize = 4 * 1024;
 
+/// Marks an answer in plain text as a handler's own, which is read line by line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Worded;
+
 /// Gives an error that a library has answered in plain text the form of all others.
 pub(super) async fn adopt(response: Response) -> Response {
     let status = response.status();
     let content_type = response.headers().get(CONTENT_TYPE);
-    let own = content_type.is_some_and(|value| value == PROBLEM);
+    let own =
+        content_type.is_some_and(|value| value == PROBLEM) || response.extensions().get::<Worded>().is_some();
     if own || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }

@@ -1,16 +1,16 @@
 //! The regions of the cluster: how it goes between this one and each of the others.
 
 use super::bearer::Bearer;
-use super::problem::{Kind, Problem};
+use super::problem::{Kind, Problem, Worded};
 use crate::auth::Grant;
 use crate::config::RegionRole;
-use crate::peers::{MemberError, NoLink, PeerProblem, PeerStatus, Removal, accept};
+use crate::peers::{MemberError, NoLink, PeerProblem, PeerStatus, RefusedStatus, Removal, accept};
 use crate::region::Region;
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use quire_protocol::ids::ReplicaId;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -22,6 +22,8 @@ struct Regions {
     region: Here,
     /// The others, as this one sees them.
     peers: Vec<PeerStatus>,
+    /// Who dialled it of late and was turned away.
+    refused: Vec<RefusedStatus>,
     /// The regions that were removed from the cluster.
     removed: Vec<u16>,
 }
@@ -69,8 +71,8 @@ pub(super) async fn list(State(region): State<Arc<Region>>, _bearer: Bearer) -> 
         waiting_entries: region.log.stats().waiting,
         streams: streams.collect(),
     };
-    let (peers, removed) = (region.peers.status(), region.peers.removed_members());
-    Json(Regions { region: here, peers, removed }).into_response()
+    let (peers, refused) = (region.peers.status(), region.peers.turned_away());
+    Json(Regions { region: here, peers, refused, removed: region.peers.removed_members() }).into_response()
 }
 
 /// How a region is removed.
@@ -124,32 +126,35 @@ impl From<MemberError> for Problem {
     }
 }
 
-/// Whether this region has a link to every other one, and what is wrong where it has not. It serves its
-/// own editors whatever this says.
+/// Whether this region has a link to every other one: a line for each pair, and what is wrong where it has
+/// not. It serves its own editors whatever this says.
 pub(super) async fn health(State(region): State<Arc<Region>>) -> Response {
+    let own = region.log.stream().replica.0;
     let peers = region.peers.status();
     let mut text = String::new();
-    let mut well = true;
     for peer in &peers {
-        let who = match (peer.replica, &peer.url) {
-            (Some(replica), _) => format!("replica {replica}"),
-            (None, Some(url)) => url.clone(),
-            (None, None) => continue,
-        };
-        match &peer.problem {
-            None => text.push_str(&format!("{who}: ok\n")),
-            Some(problem) => {
-                well = false;
-                let PeerProblem { kind, cause, remedy } = problem;
-                text.push_str(&format!("{who}: {kind}: {cause}; {remedy}\n"));
-            }
-        }
+        text.push_str(&line(own, &peer.who(), peer.problem.as_ref()));
     }
     if peers.is_empty() {
         text.push_str("ok: this region has no peers\n");
     }
+    // Whoever was turned away has not proved who they are: no stranger makes a region look unwell.
+    for RefusedStatus { address, problem, .. } in region.peers.turned_away() {
+        text.push_str(&line(own, &format!("whoever dials from {address}"), Some(&problem)));
+    }
+    let well = peers.iter().all(|peer| peer.problem.is_none());
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, text).into_response()
+    (status, Extension(Worded), text).into_response()
+}
+
+/// How it goes between this region and another.
+fn line(own: u16, other: &str, problem: Option<&PeerProblem>) -> String {
+    match problem {
+        None => format!("region {own} and {other}: ok\n"),
+        Some(PeerProblem { kind, cause, remedy }) => {
+            format!("region {own} and {other}: {kind}: {cause}; {remedy}\n")
+        }
+    }
 }
 
 /// Another region has dialled this one.

@@ -11,6 +11,7 @@ use quire_protocol::link::Side;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Connections that have not proved who they are; more are turned away. A cluster has a few regions.
@@ -100,18 +101,23 @@ async fn serve(peers: &Arc<Peers>, stream: Box<dyn Stream>, address: SocketAddr,
     drop(unproved);
     let (hello, proof) = match listened {
         Ok(known) => known,
-        Err(refused) => return tell(&refused, address),
+        Err(refused) => return tell(peers, &refused, address),
     };
     let mut socket = wire::trusting(socket).await;
     if let Err(refused) = handshake::welcome(&mut socket, proof).await {
-        return tell(&refused, address);
+        return tell(peers, &refused, address);
     }
     if let Err(bye) = peers.serve(socket, &hello, Side::Listener).await {
         tracing::debug!(peer = hello.stream.replica.0, detail = bye.detail, "connection not kept");
     }
 }
 
-fn tell(refused: &Refused, address: SocketAddr) {
-    metrics::counter!(crate::metrics::PEERS_REFUSED, "reason" => refused.label()).increment(1);
-    tracing::warn!(%address, reason = refused.label(), "a peer was refused: {refused}");
+/// Takes note of one who was turned away, and logs it the first time: a region that is not let in dials again
+/// every few seconds.
+fn tell(peers: &Peers, refused: &Refused, address: SocketAddr) {
+    let reason = refused.label();
+    metrics::counter!(crate::metrics::PEERS_REFUSED, "reason" => reason).increment(1);
+    if peers.turned_away.note(Instant::now(), address.ip(), reason, refused.to_string()) {
+        tracing::warn!(%address, reason, "a peer was refused: {refused}");
+    }
 }

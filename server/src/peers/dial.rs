@@ -77,19 +77,24 @@ async fn attempt(peers: &Arc<Peers>, url: &str) -> Result<(), Attempt> {
         return Err(Attempt::Kept);
     }
     let failed = |label, text: String| Attempt::Failed(Failure { label, text });
+    let unreached = |error: &std::io::Error| {
+        let label = label_of(error);
+        let what = if label == "resolve" { "its name does not resolve" } else { "it cannot be reached" };
+        failed(label, format!("{what}: {error}"))
+    };
     let secret = peers.secret.as_ref().ok_or(Attempt::Kept)?;
-    let uri: Uri = url.parse().map_err(|_| failed("resolve", format!("{url} is no URL")))?;
+    let uri: Uri = url.parse().map_err(|_| failed("resolve", "it is no URL".to_owned()))?;
     let tls = uri.scheme_str() == Some("wss");
     let host = uri.host().unwrap_or_default();
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
     let connected = tokio::time::timeout(CONNECT_MAX, dial(host, port, tls)).await;
     let stream = connected
-        .map_err(|_| failed("connect", format!("{url} does not answer")))?
-        .map_err(|error| failed(label_of(&error), format!("cannot reach {url}: {error}")))?;
+        .map_err(|_| failed("connect", "it does not answer".to_owned()))?
+        .map_err(|error| unreached(&error))?;
     let asked = tokio::time::timeout(CONNECT_MAX, wire::ask(&format!("{url}{PATH}"), stream)).await;
     let mut socket = asked
-        .map_err(|_| failed("http", format!("{url}{PATH} does not answer")))?
-        .map_err(|error| failed("http", format!("{url}{PATH} is no link: {error}")))?;
+        .map_err(|_| failed("http", format!("it does not answer at {PATH}")))?
+        .map_err(|error| failed("http", format!("its {PATH} is no link: {error}")))?;
     let refused = |refused: Refused| match refused {
         Refused::There(bye) if bye.reason == ByeReason::Replaced => Attempt::Kept,
         refused => failed(refused.label(), refused.to_string()),

@@ -6,6 +6,7 @@ use super::driver;
 use super::handshake::Identity;
 use super::lag::{CANARY_EVERY_MS, Lags, Waits};
 use super::presence::PassedOn;
+use super::refused::{RefusedStatus, TurnedAway};
 use super::secret::Secret;
 use super::snapshots::ImportPlace;
 use super::status::{Dialling, LinkStatus, PeerStatus};
@@ -20,7 +21,7 @@ use quire_protocol::link::{Bye, ByeReason, Hello, Link, Message, Role, Side, rep
 use quire_storage::{Appender, Applied, Log, NewEntry, Retention};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -53,6 +54,7 @@ pub(crate) struct Peers {
     state: Mutex<State>,
     pub(super) passed_on: PassedOn,
     pub(super) importing: ImportPlace,
+    pub(super) turned_away: TurnedAway,
     lags: Lags,
     waits: Waits,
     pub(super) tasks: TaskTracker,
@@ -150,6 +152,7 @@ impl Peers {
             state: Mutex::default(),
             passed_on: PassedOn::default(),
             importing: ImportPlace::default(),
+            turned_away: TurnedAway::default(),
             lags: Lags::default(),
             waits: Waits::default(),
             tasks: TaskTracker::new(),
@@ -380,6 +383,11 @@ impl Peers {
             peer.lag_ms = lags.get(replica).copied();
         }
         all.into_values().chain(unknown).collect()
+    }
+
+    /// Who dialled this region of late and was turned away.
+    pub(crate) fn turned_away(&self) -> Vec<RefusedStatus> {
+        self.turned_away.status(Instant::now())
     }
 
     /// Whether this region has a cluster at all.

@@ -2,7 +2,7 @@
 //!
 //! `secret` and `handshake` let a peer in, `dial` and `accept` get connections, `links` keeps one for each
 //! peer, `driver` carries out what a link's machine orders, `wire` moves frames. `presence` tells peers who is
-//! here, `lag` and `status` tell operators how it goes. Which batch goes where is
+//! here, `lag`, `refused` and `status` tell operators how it goes. Which batch goes where is
 //! decided in `quire_protocol::link`.
 
 mod accept;
@@ -13,6 +13,7 @@ mod lag;
 mod links;
 mod members;
 mod presence;
+mod refused;
 mod secret;
 mod snapshots;
 mod status;
@@ -21,5 +22,6 @@ mod wire;
 pub(crate) use accept::{NoLink, accept};
 pub(crate) use links::{Peers, cluster_id};
 pub(crate) use members::{MemberError, Removal};
+pub(crate) use refused::RefusedStatus;
 pub use secret::{Secret, SecretTooShort};
 pub(crate) use status::{PeerProblem, PeerStatus};

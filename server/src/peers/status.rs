@@ -166,6 +166,14 @@ impl PeerStatus {
         peer
     }
 
+    /// The peer's name for operators.
+    pub(crate) fn who(&self) -> String {
+        match (self.replica, &self.url) {
+            (Some(replica), _) => format!("region {replica}"),
+            (None, url) => url.clone().unwrap_or_default(),
+        }
+    }
+
     /// Adds what is known from dialling it.
     pub(super) fn dialled(&mut self, url: &str, dialling: &Dialling) {
         self.url = Some(url.to_owned());
@@ -192,26 +200,30 @@ fn problem_of(link: &LinkStatus) -> Option<PeerProblem> {
         return Some(PeerProblem { kind: "snapshot", cause, remedy: remedy("snapshot") });
     }
     let offset = link.figures.clock_offset_ms?;
-    (offset.unsigned_abs() > CLOCK_OFFSET_MS_MAX).then(|| PeerProblem {
+    let (ms, side) = (offset.unsigned_abs(), if offset > 0 { "ahead of" } else { "behind" });
+    (ms > CLOCK_OFFSET_MS_MAX).then(|| PeerProblem {
         kind: "clock",
-        cause: format!("its clock is {offset} ms ahead of this region's"),
+        cause: format!("its clock is {}.{} s {side} this region's", ms / 1000, ms % 1000 / 100),
         remedy: remedy("clock"),
     })
 }
 
 /// What to do about a kind of problem.
-fn remedy(kind: &str) -> &'static str {
+pub(super) fn remedy(kind: &str) -> &'static str {
     match kind {
         "resolve" => "correct the peer's URL, or the name in DNS",
         "connect" => "see whether the peer runs, and whether a firewall lets its port through",
         "tls" => {
             "have the peer use a certificate that this machine trusts, or name its authority in SSL_CERT_FILE"
         }
-        "http" => "see whether the URL is that of a Quire region with a cluster-secret-file",
+        "http" => {
+            "see whether the URL is that of a Quire region with a cluster-secret-file, wss where it has a \
+             certificate, and whether something on the way ends connections"
+        }
         "version" => "upgrade the older of the two regions",
         "cluster" => "give both regions the same cluster name",
         "schema" => "configure both regions alike",
-        "same_replica" => "give each region its own replica number",
+        "same_replica" => "give each region its own replica number, and let none dial itself",
         "secret" => "give both regions the same cluster-secret-file",
         "fork" => "one of the two has a disk that went back in time: see losing-a-region.md",
         "clock" => "set both clocks by NTP",
@@ -233,10 +245,13 @@ mod tests {
 
     #[test]
     fn clocks_that_differ_by_seconds_are_told_of_in_both_directions() {
-        for offset in [10_000, -10_000] {
+        for (offset, cause) in [
+            (10_040, "its clock is 10.0 s ahead of this region's"),
+            (-1_999, "its clock is 1.9 s behind this region's"),
+        ] {
             let problem = PeerStatus::linked(ReplicaId(2), &link(offset)).problem.expect("a problem");
             assert_eq!((problem.kind, problem.remedy), ("clock", "set both clocks by NTP"));
-            assert!(problem.cause.contains(&offset.to_string()), "{}", problem.cause);
+            assert_eq!(problem.cause, cause);
         }
         assert_eq!(PeerStatus::linked(ReplicaId(2), &link(900)).problem, None);
     }

@@ -40,9 +40,10 @@ export class Cluster {
     return (await fetch(`${this.regions[at].http}/v1/regions`)).json();
   }
 
-  /** Waits until every wire carries a link. */
+  /** Waits until every wire that is not cut carries a link. */
   async linked() {
-    for (const { from, to } of this.wires) {
+    for (const { from, to, wire } of this.wires) {
+      if (wire.isCut) continue;
       for (const [at, peer] of [[from, to], [to, from]]) {
         await until(`region ${at} is linked to ${peer}`, async () => {
           const { peers } = await this.status(at);
@@ -63,8 +64,11 @@ export class Cluster {
   }
 }
 
-/** Starts regions with replicas 1, 2, 3… and a wire for each pair of `links`, whose first dials. */
-export async function startCluster(t, count, links, { args = [] } = {}) {
+/**
+ * Starts regions with replicas 1, 2, 3… and a wire for each pair of `links`, whose first dials. The wires of `cut` let
+ * nothing through from the start.
+ */
+export async function startCluster(t, count, links, { args = [], cut = [] } = {}) {
   const secret = path.join(await temporaryDirectory(t), "secret");
   await writeFile(secret, randomBytes(32).toString("hex"));
   const regions = [];
@@ -72,6 +76,7 @@ export async function startCluster(t, count, links, { args = [] } = {}) {
   for (const [from, to] of links) {
     const wire = await new Wire(() => regions[to]?.http && new URL(regions[to].http).port).open();
     t.after(() => wire.close());
+    if (cut.some(([a, b]) => a === from && b === to)) wire.cut();
     wires.push({ from, to, wire });
   }
   for (let at = 0; at < count; at++) {

@@ -4,12 +4,14 @@
 // as a real peer and then do what no real peer does. docs/protocol.md, section L, has the bytes.
 import { createHmac, randomBytes } from "node:crypto";
 import { once } from "node:events";
+import * as decoding from "lib0/decoding";
 import { WebSocketServer } from "ws";
 import { frame } from "./raw.mjs";
 import { within } from "./until.mjs";
 
 const HELLO = Buffer.from("quire\x01");
 const PROOF = Buffer.from("quire\x02");
+const [PING, PONG] = [12, 13];
 const TRANSCRIPT = Buffer.from("quire peer link 1\0");
 
 export class FalsePeer {
@@ -83,6 +85,20 @@ class Connection {
     await this.next();
     const transcript = Buffer.concat([TRANSCRIPT, Buffer.from([2]), frame(this.theirs), frame(this.ours)]);
     this.send(Buffer.concat([PROOF, createHmac("sha256", secret).update(transcript).digest()]));
+  }
+
+  /** Answers every ping from now on, by a clock that is so far ahead. */
+  answerPings(aheadMs) {
+    const answer = (data) => {
+      if (data[0] !== PING) return;
+      const decoder = decoding.createDecoder(data.subarray(1));
+      const nonce = decoding.readVarUint(decoder);
+      decoding.readVarUint(decoder);
+      const digest = data.subarray(-16);
+      this.send(Buffer.concat([Buffer.from([PONG]), frame(nonce, Date.now() + aheadMs), digest]));
+    };
+    this.#frames.splice(0).forEach(answer);
+    this.socket.removeAllListeners("message").on("message", answer);
   }
 
   /** Reads until the region says goodbye: the reason's number. */
