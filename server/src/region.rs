@@ -40,7 +40,7 @@ impl Region {
             return Some("the server is stopping".to_owned());
         }
         match self.log.health() {
-            Health::Serving => None,
+            Health::Serving => self.peers.unready(),
             Health::Failed(failure) => Some(match failure.kind {
                 FailureKind::DiskFull => format!("the disk is full; make room and restart: {failure}"),
                 FailureKind::Io => format!("the disk failed; restart to read it again: {failure}"),

@@ -103,7 +103,7 @@ pub async fn start(config: Config, listener: TcpListener) -> Result<Running, Sta
 /// Starts a region over an open log, as tests do with one in memory.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// When the system gives no thread, or the data directory cannot be written.
 ///
 /// # Panics
 /// When called outside a tokio runtime.
@@ -120,7 +120,7 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let closing = CancellationToken::new();
     let (log_of_peers, appender) = (log.clone(), committer.appender());
     let peers =
-        Peers::new(&settings, secret, log_of_peers, appender, documents.clone(), CancellationToken::new());
+        Peers::new(&settings, secret, log_of_peers, appender, documents.clone(), CancellationToken::new())?;
     let neighbours = Arc::downgrade(&peers);
     documents.set_elsewhere(move |doc, payload| {
         if let Some(peers) = neighbours.upgrade() {

@@ -35,6 +35,7 @@ struct Here {
     incarnation: u16,
     cluster: String,
     role: String,
+    unready: Option<String>,
     waiting_entries: u64,
     streams: Vec<Stream>,
 }
@@ -85,8 +86,11 @@ pub(super) async fn run(status: Status) -> Result<(), ClientError> {
 }
 
 fn told(Regions { region, peers, refused, removed }: &Regions) -> String {
-    let Here { name, replica, incarnation, cluster, role, waiting_entries, streams } = region;
+    let Here { name, replica, incarnation, cluster, role, unready, waiting_entries, streams } = region;
     let mut text = format!("{name}: replica {replica}.{incarnation}, {role} in cluster {cluster}\n\n");
+    if let Some(reason) = unready {
+        text.push_str(&format!("not ready: {reason}\n\n"));
+    }
     let mut rows = vec![["stream", "received", "applied"].map(str::to_owned).to_vec()];
     rows.extend(streams.iter().map(|stream| {
         let name = format!("{}.{}", stream.replica, stream.incarnation);

@@ -14,7 +14,7 @@ pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// The region takes reads and writes, or the reason why not. Documents that cannot be read are told of,
+/// The region is a place for editors, or the reason why not. Documents that cannot be read are told of,
 /// and do not keep the others from being served.
 pub(super) async fn readyz(State(region): State<Arc<Region>>) -> Response {
     match (region.unready(), region.documents.unreadable()) {

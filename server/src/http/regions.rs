@@ -35,6 +35,9 @@ struct Here {
     incarnation: u16,
     cluster: String,
     role: &'static str,
+    /// Why no people should be sent here at this moment; none when they may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unready: Option<String>,
     /// Entries that have come from other regions and wait for their causes.
     waiting_entries: u64,
     /// Per stream, the last entry that is durable here, and the last that documents show.
@@ -68,6 +71,7 @@ pub(super) async fn list(State(region): State<Arc<Region>>, _bearer: Bearer) -> 
             RegionRole::Leader => "leader",
             RegionRole::Follower => "follower",
         },
+        unready: region.unready(),
         waiting_entries: region.log.stats().waiting,
         streams: streams.collect(),
     };

@@ -66,6 +66,8 @@ struct Driver<'a> {
     /// The snapshot that comes from the peer, and whom it tells.
     importing: Option<Importing>,
     imported: mpsc::UnboundedSender<Input>,
+    /// Whether the peer has said what it has.
+    met: bool,
     wake: Option<Time>,
     alarm: Pin<Box<Sleep>>,
     closed: Option<Bye>,
@@ -106,6 +108,7 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
         importing: None,
         imported,
         put_off: Vec::new(),
+        met: false,
         wake: None,
         alarm: Box::pin(tokio::time::sleep(Duration::ZERO)),
         closed: None,
@@ -222,6 +225,10 @@ impl Driver<'_> {
         while let Some(input) = inputs.pop_front() {
             self.link.handle(self.now(), input, &mut out);
             inputs.extend(self.carry_out(&mut out));
+        }
+        if !self.met && self.link.figures().rtt_ms.is_some() {
+            self.met = true;
+            self.note();
         }
         if !self.batches.is_empty() {
             let stored = self.stored.clone();

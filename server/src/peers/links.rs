@@ -4,6 +4,7 @@
 
 use super::driver;
 use super::handshake::Identity;
+use super::joining::{Joining, Met};
 use super::lag::{CANARY_EVERY_MS, Lags, Waits};
 use super::presence::PassedOn;
 use super::refused::{RefusedStatus, TurnedAway};
@@ -55,6 +56,7 @@ pub(crate) struct Peers {
     pub(super) passed_on: PassedOn,
     pub(super) importing: ImportPlace,
     pub(super) turned_away: TurnedAway,
+    pub(super) joining: Joining,
     lags: Lags,
     waits: Waits,
     pub(super) tasks: TaskTracker,
@@ -80,6 +82,8 @@ pub(super) struct Active {
     heard_there: BTreeSet<ReplicaId>,
     /// What the peer is known to have.
     held: Frontier,
+    /// What the peer had when the link began, once it has said so.
+    met: Option<Frontier>,
 }
 
 impl Active {
@@ -116,6 +120,8 @@ pub(super) struct Place {
 }
 
 impl Peers {
+    /// # Errors
+    /// When the data directory cannot hold what is kept there of joining.
     pub(crate) fn new(
         settings: &Settings,
         secret: Option<Secret>,
@@ -123,7 +129,7 @@ impl Peers {
         appender: Appender,
         documents: Arc<Documents>,
         closing: CancellationToken,
-    ) -> Arc<Self> {
+    ) -> std::io::Result<Arc<Self>> {
         let limits = &settings.limits;
         let retention = Retention {
             // All of it is kept, up to the limits, acknowledged or not: a peer that loses its disk has
@@ -132,7 +138,8 @@ impl Peers {
             bytes_max: limits.kept_bytes as u64,
             age_ms_max: crate::run::ms(limits.kept),
         };
-        Arc::new(Self {
+        Ok(Arc::new(Self {
+            joining: Joining::begin(settings, secret.is_some(), &log.received())?,
             secret,
             received: watch::Sender::new(log.received()),
             hears: watch::Sender::new(BTreeSet::new()),
@@ -156,7 +163,7 @@ impl Peers {
             lags: Lags::default(),
             waits: Waits::default(),
             tasks: TaskTracker::new(),
-        })
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -218,8 +225,8 @@ impl Peers {
         let (presence, told) = mpsc::channel(PRESENCE_QUEUE_MAX);
         let (status, heard_there) = (LinkStatus::new(hello), BTreeSet::new());
         state.known.insert(peer);
-        let held = Frontier::new();
-        let active = Active { number, side, stop: Some(stop), status, presence, heard_there, held };
+        let (stop, held, met) = (Some(stop), Frontier::new(), None);
+        let active = Active { number, side, stop, status, presence, heard_there, held, met };
         state.links.insert(peer, active);
         drop(state);
         self.tell_hears();
@@ -385,6 +392,19 @@ impl Peers {
         all.into_values().chain(unknown).collect()
     }
 
+    /// What is known of the peers while this region is joining.
+    pub(super) fn met(&self) -> Met {
+        let state = self.state();
+        let peers = state.links.iter().map(|(replica, active)| (*replica, active.met.clone())).collect();
+        let is_met = |replica| state.links.get(&replica).is_some_and(|active| active.met.is_some());
+        let tried = |url| {
+            let dialling: Option<&Dialling> = state.dialling.get(url);
+            dialling.is_some_and(|one| one.failure.is_some() || one.replica.is_some_and(is_met))
+        };
+        let trying = !self.urls.iter().all(tried);
+        Met { peers, trying, dials: !self.urls.is_empty() }
+    }
+
     /// Who dialled this region of late and was turned away.
     pub(crate) fn turned_away(&self) -> Vec<RefusedStatus> {
         self.turned_away.status(Instant::now())
@@ -436,7 +456,13 @@ impl Place {
             active.heard_there = link.heard_there().collect();
             active.held.clone_from(link.held());
             change(&mut active.status);
+            // The answer to a ping comes behind the frontier with which the peer began.
+            if active.met.is_none() && active.status.figures.rtt_ms.is_some() {
+                active.met = Some(active.held.clone());
+            }
         }
+        drop(state);
+        self.peers.look_at_joining();
     }
 }
 

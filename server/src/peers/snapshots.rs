@@ -12,15 +12,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 /// The place of the snapshot that is being taken.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ImportPlace(Arc<AtomicBool>);
+#[derive(Debug, Default)]
+pub(super) struct ImportPlace {
+    taken: Arc<AtomicBool>,
+    merging: AtomicBool,
+}
 
 /// Holds the place until it is dropped.
 struct Taken(Arc<AtomicBool>);
 
 impl ImportPlace {
     fn take(&self) -> Option<Taken> {
-        (!self.0.swap(true, Ordering::AcqRel)).then(|| Taken(self.0.clone()))
+        (!self.taken.swap(true, Ordering::AcqRel)).then(|| Taken(self.taken.clone()))
+    }
+
+    /// Whether the log takes no writes since it merges what has come.
+    pub(super) fn is_merging(&self) -> bool {
+        self.merging.load(Ordering::Acquire)
     }
 }
 
@@ -99,8 +107,11 @@ impl Importing {
 fn import(peers: &Arc<Peers>, snapshot: SnapshotHead) -> Input {
     let (done, imported) = oneshot::channel();
     tracing::info!(streams = snapshot.0.len(), "importing a snapshot");
+    peers.importing.merging.store(true, Ordering::Release);
     peers.appender.import(snapshot, move |result| drop(done.send(result)));
-    match imported.blocking_recv().unwrap_or(Err(AppendError::Closed)) {
+    let imported = imported.blocking_recv().unwrap_or(Err(AppendError::Closed));
+    peers.importing.merging.store(false, Ordering::Release);
+    match imported {
         Ok(()) => {
             metrics::counter!(crate::metrics::SNAPSHOTS_IMPORTED).increment(1);
             Input::Imported(peers.log.received())

@@ -73,7 +73,7 @@ for (const [what, reason, misbehave] of [
     const health = await fetch(`${world.region.http}/healthz/peers`);
     assert.equal(health.status, 503);
     assert.match(await health.text(), new RegExp(`: ${reason}: .*; `));
-    assert.equal((await fetch(`${world.region.http}/readyz`)).status, 200, "it serves its own editors");
+    await until("it is ready, since it has met the honest one", async () => (await fetch(`${world.region.http}/readyz`)).status === 200);
     await nothingElseHappened(t, world);
     // It is dialled again and again, and told once.
     await (await world.peer.dialled()).socket.close();

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SHAPES, startCluster } from "../harness/cluster.mjs";
+import { SlowSync } from "../harness/disk.mjs";
 import { openEditor, openEditors } from "../harness/editors.mjs";
 import { assertEqual, untilEqual } from "../harness/equal.mjs";
 import { storedDoc } from "../harness/stored.mjs";
@@ -76,4 +77,35 @@ test("a region whose lack is beyond the others' logs gets a snapshot, merges it,
   }
   const refused = editors.flatMap(({ closes }) => closes).filter(({ code }) => code >= 4000);
   assert.deepEqual(refused, [], "an editor was sent away");
+});
+
+test("a region is no place for people while it imports a snapshot, and is again afterwards", async (t) => {
+  const cluster = await startCluster(t, 2, SHAPES.mesh(2), { args: ["--max-kept-bytes", String(MIB)] });
+  const [old, late] = cluster.regions;
+  const sync = await SlowSync.prepare(t);
+  const ready = () => fetch(`${late.http}/readyz`);
+  await until("the late one has joined", async () => (await ready()).ok);
+  const editor = openEditor(t, late, "y-websocket", "notes");
+  await editor.synced();
+  editor.text.insert(0, "early ");
+  await editor.saved();
+  editor.close();
+  await late.kill("SIGKILL");
+  await writeMuch(t, old);
+  await old.kill("SIGTERM");
+  await old.restart();
+  cluster.wireBetween(0, 1).cut();
+  late.conditions = sync.conditions;
+  await late.restart();
+  assert.equal((await ready()).status, 200, "it has joined long ago, and its editors need nobody else");
+  await sync.slow();
+  cluster.wireBetween(0, 1).heal();
+  await until("it says that it imports", async () => {
+    const answer = await ready();
+    return answer.status === 503 && /^importing a snapshot/.test((await answer.json()).detail);
+  });
+  await sync.fast();
+  await until("it is ready", async () => (await ready()).ok);
+  await cluster.settled();
+  assert.equal(await metric(late, "quire_snapshots_imported_total"), 1);
 });

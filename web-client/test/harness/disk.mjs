@@ -1,4 +1,4 @@
-// A disk that fails: it is full, it cannot sync, it may not be written, or a page of it is damaged.
+// A disk that fails: it is full, it cannot sync or is slow at it, it may not be written, or a page of it is damaged.
 //
 // A fault that strikes one server is part of its `conditions`, so that a restart without them is the repair.
 import assert from "node:assert/strict";
@@ -45,20 +45,66 @@ int fsync(int fd) { return (int)answer(SYS_fsync, fd); }
 int fdatasync(int fd) { return (int)answer(SYS_fdatasync, fd); }
 `;
 
+const SLOW_SYNC_C = `
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Takes half a second while the file named by SLOW_SYNC exists. */
+static long answer(long call, int fd) {
+  const char *trigger = getenv("SLOW_SYNC");
+  struct timespec nap = {0, 500000000};
+  if (trigger && access(trigger, F_OK) == 0) nanosleep(&nap, 0);
+  return syscall(call, fd);
+}
+
+int fsync(int fd) { return (int)answer(SYS_fsync, fd); }
+int fdatasync(int fd) { return (int)answer(SYS_fdatasync, fd); }
+`;
+
+/** A disk whose syncs take their time from `slow()` to `fast()`. */
+export class SlowSync {
+  #trigger;
+
+  static async prepare(t) {
+    return new SlowSync(...(await compiled(t, SLOW_SYNC_C)));
+  }
+
+  constructor(directory, library) {
+    this.#trigger = path.join(directory, "slow");
+    this.conditions = { env: { LD_PRELOAD: library, SLOW_SYNC: this.#trigger } };
+  }
+
+  async slow() {
+    await writeFile(this.#trigger, "");
+  }
+
+  async fast() {
+    await rm(this.#trigger);
+  }
+}
+
+/** A directory of a test's own, and in it what is loaded into the server before the C library. */
+async function compiled(t, text) {
+  const directory = await temporaryDirectory(t);
+  const [source, library] = ["sync.c", "sync.so"].map((name) => path.join(directory, name));
+  await writeFile(source, text);
+  await run("cc", ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source]).catch((error) => {
+    if (error.code === "ENOENT") throw new Error("a disk with faults is made with a C compiler: install one as `cc`");
+    throw error;
+  });
+  return [directory, library];
+}
+
 /** A disk whose syncs fail from `fail()` to `repair()`. */
 export class FailingSync {
   #trigger;
 
   /** Compiles what is loaded into the server before the C library. */
   static async prepare(t) {
-    const directory = await temporaryDirectory(t);
-    const [source, library] = ["failing-sync.c", "failing-sync.so"].map((name) => path.join(directory, name));
-    await writeFile(source, FAILING_SYNC_C);
-    await run("cc", ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source]).catch((error) => {
-      if (error.code === "ENOENT") throw new Error("a disk that cannot sync is made with a C compiler: install one as `cc`");
-      throw error;
-    });
-    return new FailingSync(directory, library);
+    return new FailingSync(...(await compiled(t, FAILING_SYNC_C)));
   }
 
   constructor(directory, library) {
