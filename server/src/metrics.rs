@@ -3,11 +3,14 @@
 //! Names are stable: dashboards are built on them. They are recorded where things happen, by these
 //! constants or by the same literal.
 //!
+//! What a recorder would keep beyond its time, the gauges of peers, is made for each scrape in `peers/gauges.rs`.
+//!
 //! Invariant: what is recorded is described here; a metric without a line here is a mistake.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use quire_storage::LogStats;
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -38,17 +41,38 @@ pub const LINKS_ENDED: &str = "quire_links_ended_total";
 /// Connections that became no link.
 pub const PEERS_REFUSED: &str = "quire_peers_refused_total";
 /// How far this region is behind another.
-pub const REPLICATION_LAG: &str = "quire_replication_lag_seconds";
+pub(crate) const REPLICATION_LAG: Gauge = Gauge {
+    name: "quire_replication_lag_seconds",
+    label: "origin",
+    help: "How far this region is behind another, by its canaries",
+};
 /// Entries that a peer is not known to have.
-pub const QUEUE_ENTRIES: &str = "quire_replication_queue_entries";
+pub(crate) const QUEUE_ENTRIES: Gauge = Gauge {
+    name: "quire_replication_queue_entries",
+    label: "peer",
+    help: "Entries that are durable here and that a peer is not known to have",
+};
 /// Bytes that wait here for the connection to a peer.
-pub const QUEUE_BYTES: &str = "quire_replication_queue_bytes";
+pub(crate) const QUEUE_BYTES: Gauge = Gauge {
+    name: "quire_replication_queue_bytes",
+    label: "peer",
+    help: "Bytes that have left the log and wait for a peer's connection",
+};
 /// To a peer and back.
-pub const PEER_RTT: &str = "quire_peer_rtt_seconds";
+pub(crate) const PEER_RTT: Gauge =
+    Gauge { name: "quire_peer_rtt_seconds", label: "peer", help: "A ping to a peer and back, smoothed" };
 /// How far a peer's clock is ahead.
-pub const CLOCK_OFFSET: &str = "quire_clock_offset_seconds";
+pub(crate) const CLOCK_OFFSET: Gauge = Gauge {
+    name: "quire_clock_offset_seconds",
+    label: "peer",
+    help: "How far a peer's clock is ahead of this region's",
+};
 /// Whether a peer has a link.
-pub const PEER_LINKED: &str = "quire_peer_linked";
+pub(crate) const PEER_LINKED: Gauge = Gauge {
+    name: "quire_peer_linked",
+    label: "peer",
+    help: "1 while there is a link to a peer, 0 while there is none",
+};
 /// Batches that came and were known.
 pub const DUPLICATES: &str = "quire_duplicates_total";
 /// Snapshots of other regions that became part of the documents here.
@@ -91,6 +115,13 @@ pub const LOG_KEPT_BYTES: &str = "quire_log_kept_bytes";
 pub const ACK_SECONDS: &str = "quire_ack_seconds";
 /// From a commit's return to the frame in every outbox.
 pub const FANOUT_SECONDS: &str = "quire_fanout_seconds";
+
+/// A gauge that is made anew for each scrape, with one sample for each value of a label.
+pub(crate) struct Gauge {
+    name: &'static str,
+    label: &'static str,
+    help: &'static str,
+}
 
 /// From a tenth of a millisecond, which only memory reaches, to ten seconds, which is an outage.
 const SECONDS_BUCKETS: [f64; 16] = [
@@ -156,16 +187,6 @@ fn describe() {
     describe_gauge!(RESIDENT_BYTES, Unit::Bytes, "Memory of the process that is in RAM");
     describe_gauge!(SESSIONS, "Editors' sockets");
     describe_counter!(SESSIONS_CLOSED, "Sessions that the server ended, by reason");
-    describe_gauge!(REPLICATION_LAG, Unit::Seconds, "How far this region is behind another, by its canaries");
-    describe_gauge!(QUEUE_ENTRIES, "Entries that are durable here and that a peer is not known to have");
-    describe_gauge!(
-        QUEUE_BYTES,
-        Unit::Bytes,
-        "Bytes that have left the log and wait for a peer's connection"
-    );
-    describe_gauge!(PEER_RTT, Unit::Seconds, "A ping to a peer and back, smoothed");
-    describe_gauge!(CLOCK_OFFSET, Unit::Seconds, "How far a peer's clock is ahead of this region's");
-    describe_gauge!(PEER_LINKED, "1 while there is a link to a peer");
     describe_counter!(DUPLICATES, "Batches that came from a peer and were known");
     describe_counter!(
         SNAPSHOTS_IMPORTED,
@@ -204,7 +225,24 @@ pub(crate) async fn keep_up(handle: PrometheusHandle) {
     }
 }
 
-/// The metrics as Prometheus reads them.
+impl Gauge {
+    /// Adds the samples to what Prometheus reads. Where there are none, there is no gauge.
+    pub(crate) fn write(&self, text: &mut String, samples: impl Iterator<Item = (String, f64)>) {
+        let Self { name, label, help } = self;
+        // Of two samples of one label's value Prometheus would refuse the whole scrape.
+        let samples: BTreeMap<_, _> = samples.collect();
+        if !samples.is_empty() {
+            text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
+        }
+        for (value_of_label, value) in samples {
+            let value_of_label =
+                value_of_label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            text.push_str(&format!("{name}{{{label}=\"{value_of_label}\"}} {value}\n"));
+        }
+    }
+}
+
+/// What the recorder holds, as Prometheus reads it.
 pub(crate) fn render(handle: &PrometheusHandle, log: &LogStats) -> String {
     if let Some(bytes) = resident_bytes() {
         metrics::gauge!(RESIDENT_BYTES).set(bytes);
@@ -230,4 +268,23 @@ fn resident_bytes() -> Option<f64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some((pages * rustix::param::page_size() as u64) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_has_one_sample_for_each_value_and_nothing_where_there_is_none() {
+        let mut text = String::new();
+        PEER_LINKED.write(&mut text, std::iter::empty());
+        assert_eq!(text, "");
+        let samples =
+            [("2", 1.0), ("ws://a\"b\\", 0.0), ("2", 0.5)].map(|(peer, value)| (peer.to_owned(), value));
+        PEER_LINKED.write(&mut text, samples.into_iter());
+        let expected = "# HELP quire_peer_linked 1 while there is a link to a peer, 0 while there is none\n\
+            # TYPE quire_peer_linked gauge\nquire_peer_linked{peer=\"2\"} 0.5\n\
+            quire_peer_linked{peer=\"ws://a\\\"b\\\\\"} 0\n";
+        assert_eq!(text, expected);
+    }
 }

@@ -68,6 +68,8 @@ struct State {
     next_link: u64,
     /// The peers that had a link since the start.
     known: BTreeSet<ReplicaId>,
+    /// Those of them that have removed this region from the cluster, as they say.
+    expelled: BTreeSet<ReplicaId>,
     /// How it goes with each URL that is dialled.
     dialling: BTreeMap<String, Dialling>,
 }
@@ -261,6 +263,9 @@ impl Peers {
         let bye = driver::run(self, &place, socket, hello, mail).await;
         tracing::info!(peer = place.peer.0, reason = bye.reason.name(), detail = bye.detail, "link ended");
         metrics::counter!(crate::metrics::LINKS_ENDED, "reason" => bye.reason.name()).increment(1);
+        if bye.reason == ByeReason::Removed && !self.log.members().is_removed(place.peer) {
+            self.state().expelled.insert(place.peer);
+        }
         Ok(bye)
     }
 
@@ -279,14 +284,12 @@ impl Peers {
         });
     }
 
-    /// Ends the links to some regions, for this reason.
-    pub(super) fn end_links(&self, ends: impl Fn(ReplicaId) -> bool, bye: &Bye) {
-        let mut state = self.state();
-        for (_, active) in state.links.iter_mut().filter(|(replica, _)| ends(**replica)) {
-            if let Some(stop) = active.stop.take() {
-                // One that ends by itself at this moment needs not be told.
-                let _ended = stop.send(bye.clone());
-            }
+    /// Ends the link to a region, if there is one, for this reason.
+    pub(super) fn end_link(&self, replica: ReplicaId, bye: Bye) {
+        let stop = self.state().links.get_mut(&replica).and_then(|active| active.stop.take());
+        if let Some(stop) = stop {
+            // One that ends by itself at this moment needs not be told.
+            let _ended = stop.send(bye);
         }
     }
 
@@ -323,35 +326,15 @@ impl Peers {
         }
     }
 
-    /// Sets the gauges of every peer.
-    pub(crate) fn export(&self) {
-        for peer in self.status() {
-            let Some(replica) = peer.replica else { continue };
-            let label = replica.to_string();
-            let gauge =
-                |name: &'static str, value: f64| metrics::gauge!(name, "peer" => label.clone()).set(value);
-            gauge(crate::metrics::PEER_LINKED, f64::from(u8::from(peer.linked)));
-            if let Some(offset) = peer.clock_offset_ms {
-                let sign = if offset < 0 { -1.0 } else { 1.0 };
-                gauge(crate::metrics::CLOCK_OFFSET, seconds(offset.unsigned_abs()) * sign);
-            }
-            if let Some(rtt) = peer.rtt_ms {
-                gauge(crate::metrics::PEER_RTT, seconds(rtt));
-            }
-            #[expect(clippy::cast_precision_loss, reason = "a gauge needs no more than 53 bits")]
-            let count = |value: u64| value as f64;
-            if let Some(entries) = peer.queue_entries {
-                gauge(crate::metrics::QUEUE_ENTRIES, count(entries));
-            }
-            // Where there is no link, nothing waits for one.
-            gauge(crate::metrics::QUEUE_BYTES, count(peer.queue_bytes.unwrap_or_default()));
-        }
+    /// Per region, how far this one is behind it, in milliseconds.
+    pub(super) fn lags(&self) -> BTreeMap<ReplicaId, u64> {
         let offsets = self.offsets();
-        let lags = self.lags.now(crate::run::unix_ms(), |replica| offsets.get(&replica).copied());
-        for (replica, lag) in lags {
-            let origin = replica.0.to_string();
-            metrics::gauge!(crate::metrics::REPLICATION_LAG, "origin" => origin).set(seconds(lag));
-        }
+        self.lags.now(crate::run::unix_ms(), |replica| offsets.get(&replica).copied())
+    }
+
+    /// Whether a peer has said that this region was removed from the cluster.
+    pub(super) fn is_expelled(&self) -> bool {
+        !self.state().expelled.is_empty()
     }
 
     /// How far each linked peer's clock is ahead, in milliseconds.
@@ -374,7 +357,8 @@ impl Peers {
         // One that was removed is missed by nobody.
         let members = self.log.members();
         for replica in state.known.iter().filter(|replica| !members.is_removed(**replica)) {
-            all.entry(*replica).or_insert_with(|| PeerStatus::away(*replica));
+            let expelled = state.expelled.contains(replica);
+            all.entry(*replica).or_insert_with(|| PeerStatus::away(*replica, expelled));
         }
         for url in &self.urls {
             let dialling = state.dialling.get(url).cloned().unwrap_or_default();
@@ -384,8 +368,7 @@ impl Peers {
             }
         }
         drop(state);
-        let offsets = self.offsets();
-        let lags = self.lags.now(crate::run::unix_ms(), |replica| offsets.get(&replica).copied());
+        let lags = self.lags();
         for (replica, peer) in &mut all {
             peer.lag_ms = lags.get(replica).copied();
         }
@@ -459,6 +442,7 @@ impl Place {
             // The answer to a ping comes behind the frontier with which the peer began.
             if active.met.is_none() && active.status.figures.rtt_ms.is_some() {
                 active.met = Some(active.held.clone());
+                state.expelled.remove(&self.peer);
             }
         }
         drop(state);
@@ -475,12 +459,6 @@ impl Drop for Place {
             self.peers.tell_hears();
         }
     }
-}
-
-/// Milliseconds as metrics have them.
-#[expect(clippy::cast_precision_loss, reason = "a gauge needs no more than 53 bits")]
-fn seconds(ms: u64) -> f64 {
-    ms as f64 / 1000.0
 }
 
 /// A cluster's identity: a function of its name.

@@ -126,8 +126,9 @@ impl Peers {
 
     /// Ends links to regions that have been removed.
     pub(crate) fn members_changed(&self) {
-        let members = self.log.members();
-        self.end_links(|replica| members.is_removed(replica), &removed());
+        for replica in self.log.members().removed() {
+            self.end_link(replica, removed(replica));
+        }
     }
 
     /// Whether a region may have a link.
@@ -135,7 +136,7 @@ impl Peers {
     /// # Errors
     /// What it is told when it may not.
     pub(super) fn check_member(&self, replica: ReplicaId) -> Result<(), Bye> {
-        if self.log.members().is_removed(replica) { Err(removed()) } else { Ok(()) }
+        if self.log.members().is_removed(replica) { Err(removed(replica)) } else { Ok(()) }
     }
 
     /// The regions that were removed, for operators.
@@ -144,7 +145,7 @@ impl Peers {
     }
 }
 
-fn removed() -> Bye {
-    let detail = "the region was removed from the cluster".to_owned();
+fn removed(replica: ReplicaId) -> Bye {
+    let detail = format!("region {} was removed from the cluster", replica.0);
     Bye { reason: ByeReason::Removed, detail }
 }

@@ -2,13 +2,14 @@
 //!
 //! `secret` and `handshake` let a peer in, `dial` and `accept` get connections, `links` keeps one for each
 //! peer, `driver` carries out what a link's machine orders, `wire` moves frames. `presence` tells peers who is
-//! here, `lag`, `refused` and `status` tell operators how it goes,
+//! here, `lag`, `refused`, `status` and `gauges` tell operators how it goes,
 //! `joining` whether people may be sent here. Which batch goes where is
 //! decided in `quire_protocol::link`.
 
 mod accept;
 mod dial;
 mod driver;
+mod gauges;
 mod handshake;
 mod joining;
 mod lag;

@@ -151,12 +151,14 @@ impl PeerStatus {
         }
     }
 
-    pub(super) fn away(replica: ReplicaId) -> Self {
-        let problem = PeerProblem {
-            kind: "unlinked",
-            cause: "it has no link to this region".to_owned(),
-            remedy: "see whether it runs and can reach this region",
+    /// A peer that had a link; `expelled` says whether it has told that this region was removed.
+    pub(super) fn away(replica: ReplicaId, expelled: bool) -> Self {
+        let (kind, cause) = if expelled {
+            ("removed", "it says that this region was removed from the cluster")
+        } else {
+            ("unlinked", "it has no link to this region")
         };
+        let problem = PeerProblem { kind, cause: cause.to_owned(), remedy: remedy(kind) };
         Self { replica: Some(replica.0), problem: Some(problem), ..Self::NOTHING }
     }
 
@@ -168,10 +170,13 @@ impl PeerStatus {
 
     /// The peer's name for operators.
     pub(crate) fn who(&self) -> String {
-        match (self.replica, &self.url) {
-            (Some(replica), _) => format!("region {replica}"),
-            (None, url) => url.clone().unwrap_or_default(),
-        }
+        self.replica.map_or_else(|| self.label(), |replica| format!("region {replica}"))
+    }
+
+    /// The peer's name for metrics: its number, and its URL while nobody has answered there.
+    pub(super) fn label(&self) -> String {
+        let number = self.replica.map(|replica| replica.to_string());
+        number.or_else(|| self.url.clone()).unwrap_or_default()
     }
 
     /// Adds what is known from dialling it.
@@ -229,7 +234,8 @@ pub(super) fn remedy(kind: &str) -> &'static str {
         "clock" => "set both clocks by NTP",
         "snapshot" => "wait: it is sent a snapshot of all documents, and then what came since",
         "disk" => "see the disk of the region that says so",
-        "removed" => "it has been removed from the cluster: take it out of the configuration",
+        "unlinked" => "see whether it runs and can reach this region",
+        "removed" => "take the removed region out of the peer lists, or let it in again: quire region add",
         _ => "see the log of both regions",
     }
 }

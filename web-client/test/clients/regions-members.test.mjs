@@ -10,6 +10,8 @@ import { startGuarded, token } from "../harness/token.mjs";
 import { until } from "../harness/until.mjs";
 
 const region = (at, ...words) => runQuire("region", "--url", at.http, ...words);
+/** The metrics of replication that a region has, each with its label. */
+const gauges = async (at) => (await (await fetch(`${at.http}/metrics`)).text()).match(/^quire_\w+\{(?:peer|origin)=.*?\}/gm) ?? [];
 const text = async (at, name) => (await storedDoc(at, name))?.getText("content").toString();
 
 async function write(t, at, name, what) {
@@ -42,6 +44,11 @@ test("a region that is removed in order leaves nothing behind, is let in no more
     const health = await (await fetch(`${third.http}/healthz/peers`)).text();
     return (health.match(/removed: /g) ?? []).length === 2;
   });
+  assert.match((await runQuire("status", "--url", third.http)).stdout, /^region 3 and region 1: removed$/m);
+  // Nobody is called because of a region that was removed on purpose.
+  assert.deepEqual(await gauges(third), []);
+  for (const one of [first, second]) assert.deepEqual((await gauges(one)).filter((name) => name.includes('"3"')), []);
+  assert.ok((await gauges(first)).includes('quire_peer_linked{peer="2"}'));
   await write(t, third, "notes", "alone ");
   await write(t, first, "notes", "without it ");
   await until("those who stay share it", async () => (await text(second, "notes")) === "without it from the third ");
@@ -53,6 +60,7 @@ test("a region that is removed in order leaves nothing behind, is let in no more
   await cluster.settled();
   assertEqual(await Promise.all(cluster.regions.map((one) => storedDoc(one, "notes"))));
   assert.deepEqual((await cluster.status(0)).removed, []);
+  for (const [one, peer] of [[first, 3], [third, 1]]) assert.ok((await gauges(one)).includes(`quire_peer_linked{peer="${peer}"}`));
 });
 
 test("what only some hold of a lost region is with all before it is removed", async (t) => {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { SHAPES, startCluster } from "../harness/cluster.mjs";
@@ -32,6 +32,49 @@ test("every metric of replication is there in a cluster of two", async (t) => {
   await until("all are there", async () => {
     const lines = (await metricsOf(cluster.regions[0])).split("\n");
     return names.every((name) => lines.some((line) => line.startsWith(`${name} `)));
+  });
+});
+
+test("what is told of a link ends with it, and a peer that never came is told of by its URL", async (t) => {
+  const cluster = await startCluster(t, 3, [[0, 1], [0, 2]], { cut: [[0, 2]] });
+  await cluster.linked();
+  const [region] = cluster.regions;
+  const wire = cluster.wireBetween(0, 1);
+  const nobody = `quire_peer_linked{peer="ws://127.0.0.1:${cluster.wireBetween(0, 2).port}"} 0`;
+  const told = async () => (await metricsOf(region)).match(/^quire_\w+\{(?:peer|origin)=.*$/gm);
+  const ofLink = ["clock_offset_seconds", "peer_rtt_seconds", "replication_queue_bytes", "replication_queue_entries"];
+  const names = (lines) => lines.filter((line) => line.includes('{peer="2"}')).map((line) => line.split(/[{ ]/)[0].slice(6)).sort();
+  await until("the lag is known", async () => (await told()).some((line) => line.startsWith('quire_replication_lag_seconds{origin="2"}')));
+  let lines = await told();
+  assert.deepEqual(names(lines), [...ofLink, "peer_linked"].sort());
+  assert.ok(lines.includes('quire_peer_linked{peer="2"} 1') && lines.includes(nobody));
+
+  wire.cut();
+  await until("it has no link", async () => (lines = await told()).includes('quire_peer_linked{peer="2"} 0'));
+  assert.deepEqual(names(lines), ["peer_linked"]);
+  assert.ok(lines.includes(nobody));
+  // The lag goes on: what the peer writes does not come.
+  const lag = async () => Number((await told()).find((line) => line.startsWith('quire_replication_lag_seconds{origin="2"}')).split(" ")[1]);
+  const before = await lag();
+  await until("the lag grows", async () => (await lag()) > before + 1);
+  wire.heal();
+  await cluster.linked();
+  assert.deepEqual(names(await told()), [...ofLink, "peer_linked"].sort());
+});
+
+test("every metric that the alerts and the dashboard ask for is there in a region with a peer", async (t) => {
+  const operating = new URL("../../../docs/operating/", import.meta.url);
+  const texts = await Promise.all(["alerts.yml", "grafana.json"].map((name) => readFile(new URL(name, operating), "utf8")));
+  const asked = new Set(texts.flatMap((text) => text.match(/\b(?:quire|process)_\w+/g)));
+  assert.ok(asked.size > 15, [...asked].join(" "));
+  const cluster = await startCluster(t, 2, SHAPES.mesh(2));
+  await cluster.linked();
+  // Why links ended is counted from the first one on.
+  cluster.wireBetween(0, 1).reset();
+  await until(() => `there are: ${[...asked].join(" ")}`, async () => {
+    const lines = (await metricsOf(cluster.regions[0])).split("\n");
+    for (const line of lines) asked.delete(line.split(/[{ ]/)[0]);
+    return asked.size === 0;
   });
 });
 
