@@ -209,8 +209,9 @@ impl Peers {
     /// Why the connection is not kept.
     pub(super) fn take_place(self: &Arc<Self>, hello: &Hello, side: Side) -> Result<(Place, Mail), Bye> {
         let (me, peer) = (self.stream.borrow().replica, hello.stream.replica);
-        self.check_member(peer)?;
         let mut state = self.state();
+        // Under the lock: whoever is removed from now on is found among the links and its link ended.
+        self.check_member(peer)?;
         let replaced = |detail: &str| Bye { reason: ByeReason::Replaced, detail: detail.to_owned() };
         if let Some(active) = state.links.get_mut(&peer) {
             if !replaces(me, peer, active.side, side) {
@@ -230,15 +231,16 @@ impl Peers {
         let (stop, held, met) = (Some(stop), Frontier::new(), None);
         let active = Active { number, side, stop, status, presence, heard_there, held, met };
         state.links.insert(peer, active);
-        drop(state);
-        self.tell_hears();
+        self.tell_hears(state);
         let mail = Mail { stop: stopped, presence: told };
         Ok((Place { peers: self.clone(), peer, number }, mail))
     }
 
-    fn tell_hears(&self) {
-        let hears = self.state().links.keys().copied().collect();
-        self.hears.send_replace(hears);
+    /// Tells who has a link. The lock is held for it: of two links that begin or end at once, what is told
+    /// last has both, or a region that is gone would be taken for linked and never dialled again.
+    fn tell_hears(&self, state: MutexGuard<'_, State>) {
+        self.hears.send_replace(state.links.keys().copied().collect());
+        drop(state);
     }
 
     /// Serves a peer over its connection until that ends, and returns why it ended.
@@ -455,8 +457,7 @@ impl Drop for Place {
         let mut state = self.peers.state();
         if state.links.get(&self.peer).is_some_and(|active| active.number == self.number) {
             state.links.remove(&self.peer);
-            drop(state);
-            self.peers.tell_hears();
+            self.peers.tell_hears(state);
         }
     }
 }
@@ -472,9 +473,53 @@ pub(crate) fn cluster_id(name: &str) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documents;
+    use quire_protocol::ids::Incarnation;
+    use quire_storage::{Committer, CommitterLimits, MemoryLog, Unobserved};
+    use std::sync::Barrier;
 
     #[test]
     fn clusters_are_told_apart_by_name() {
         assert_ne!(cluster_id("a"), cluster_id("b"));
+    }
+
+    fn stream(replica: u16) -> StreamId {
+        StreamId { replica: ReplicaId(replica), incarnation: Incarnation(1) }
+    }
+
+    fn hello(replica: u16) -> Hello {
+        let (stream, role) = (stream(replica), Role::Leader);
+        Hello { versions: (1, 1), cluster: 1, stream, role, schema: [0; 16], challenge: [0; 32] }
+    }
+
+    #[test]
+    fn links_that_begin_and_end_at_once_leave_told_who_is_linked() {
+        let log = Arc::new(MemoryLog::new(stream(1)));
+        let limits = CommitterLimits::default();
+        let committer = Committer::start(log.clone(), || 0, limits, Unobserved).expect("a thread");
+        let documents = Documents::new(log.clone(), committer.appender(), documents::Options::default());
+        let (settings, closing) = (Settings::default(), CancellationToken::new());
+        let peers =
+            Peers::new(&settings, None, log, committer.appender(), documents, closing).expect("peers");
+        let (threads, rounds) = (4, 2_000);
+        let barrier = Barrier::new(threads);
+        let (peers, barrier) = (&peers, &barrier);
+        std::thread::scope(|scope| {
+            for replica in (2..).take(threads) {
+                scope.spawn(move || {
+                    let mut place = None;
+                    for _ in 0..rounds {
+                        place = match place {
+                            None => Some(peers.take_place(&hello(replica), Side::Dialler).expect("a place")),
+                            Some(_) => None,
+                        };
+                        barrier.wait();
+                        let linked: BTreeSet<_> = peers.state().links.keys().copied().collect();
+                        assert_eq!(*peers.hears.borrow(), linked);
+                        barrier.wait();
+                    }
+                });
+            }
+        });
     }
 }
