@@ -24,6 +24,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 64;
 /// A body may arrive slowly and a read may wait for its frontier, but not for ever.
 const REQUEST_MAX: Duration = Duration::from_secs(60);
+/// What those who watch a region ask it, for which 503 is an answer like another.
+const PROBES: [&str; 2] = ["/readyz", "/healthz/peers"];
 /// Whatever is not the page itself needs nothing from anywhere.
 const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
@@ -51,7 +53,9 @@ pub(super) async fn wrap(State(region): State<Arc<Region>>, request: Request, ne
     let peer = peer.map(tracing::field::display);
     let status = status.as_u16();
     span.in_scope(|| {
-        if status >= 500 {
+        // A probe that is told no was answered well, and asks again in a few seconds.
+        let is_probe = PROBES.contains(&route.as_str());
+        if status >= 500 && !is_probe {
             tracing::warn!(%method, route, status, ms, peer, "request failed");
         } else {
             tracing::debug!(%method, route, status, ms, peer, "request");

@@ -71,7 +71,11 @@ impl Joining {
             File::create(&marker)?.sync_all()?;
             File::open(&settings.data)?.sync_all()?;
         }
-        Ok(Self { under_way: AtomicBool::new(marker.try_exists()?), marker: Some(marker) })
+        let under_way = marker.try_exists()?;
+        if under_way {
+            tracing::info!("joining: not ready until this region has what its peers have");
+        }
+        Ok(Self { under_way: AtomicBool::new(under_way), marker: Some(marker) })
     }
 
     fn ended(&self) {

@@ -55,6 +55,8 @@ test("an empty region that reaches none of its peers is not ready, serves who co
   const { words } = await withSecret(t);
   const region = await startServer(t, ...words, "--peer", NOBODY);
   await untilUnready(region, /^joining: this region began empty and has met none of its peers; \/healthz\/peers says why/);
+  await until("the log says so", () => /INFO joining: not ready until/.test(region.log));
+  assert.doesNotMatch(region.log, /request failed/, "a probe was answered, and nothing failed");
   assert.match((await runQuire("status", "--url", region.http)).stdout, /^not ready: joining: /m);
   await write(t, region, "notes", "early");
   await region.kill("SIGKILL");
