@@ -99,6 +99,16 @@ impl Gate {
         }
     }
 
+    /// Takes note that a stream of this replica's own ends with this entry. What was applied after it stays
+    /// applied: it goes by other names.
+    pub fn set_back(&mut self, last: Dot) {
+        self.heads.remove(&last.stream);
+        for frontier in [&mut self.received, &mut self.applied] {
+            *frontier = frontier.without(last.stream);
+            frontier.raise(last);
+        }
+    }
+
     /// Takes note of a batch that is received, when it is the next of its stream.
     pub fn receive(&mut self, batch: &Batch) -> Arrival {
         let last = batch.last_dot();

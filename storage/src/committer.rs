@@ -14,11 +14,11 @@
 //! receipt or the reason why there is none; then the observer is told what else the commit applied.
 
 use crate::error::AppendError;
-use crate::log::{Applied, Committed, Imported, Log, NewEntry, Receipt};
+use crate::log::{Applied, Committed, Imported, Log, NewEntry, Receipt, Renewal};
 use crate::sequencer::check_group;
 use quire_protocol::batch::EncodedBatch;
 use quire_protocol::gate::Arrival;
-use quire_protocol::ids::StreamId;
+use quire_protocol::ids::{Dot, Incarnation};
 use quire_protocol::snapshot::SnapshotHead;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -104,11 +104,18 @@ struct Delivery {
     done: Done<Vec<Arrival>>,
 }
 
+/// A stream that is to be ended, and the greatest incarnation that is known of its replica.
+struct Parting {
+    last: Dot,
+    known: Incarnation,
+    done: Done<Renewal>,
+}
+
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
     deliveries: VecDeque<Delivery>,
-    renewals: Vec<(StreamId, Done<StreamId>)>,
+    partings: Vec<Parting>,
     imports: Vec<(SnapshotHead, Done<()>)>,
     /// The committer sleeps: whoever puts something in wakes it. Spares a wake per append under load.
     asleep: bool,
@@ -140,7 +147,7 @@ impl Queue {
     fn is_empty(&self) -> bool {
         self.waiting.is_empty()
             && self.deliveries.is_empty()
-            && self.renewals.is_empty()
+            && self.partings.is_empty()
             && self.imports.is_empty()
     }
 }
@@ -195,19 +202,21 @@ impl Appender {
         self.shared.wake(queue);
     }
 
-    /// Has the log's stream renewed before the next commit, and calls `done` with the one it then has. Does
-    /// nothing where the stream is no longer `old`: several peers may find at once that it is to be renewed.
-    pub fn renew_stream(
+    /// Has the log's stream ended after an entry and the next one begun, before the next commit, and calls
+    /// `done` with what became of it. Does nothing where the stream is no longer the log's: several peers may
+    /// find at once that it is to be renewed.
+    pub fn part_stream(
         &self,
-        old: StreamId,
-        done: impl FnOnce(Result<StreamId, AppendError>) + Send + 'static,
+        last: Dot,
+        known: Incarnation,
+        done: impl FnOnce(Result<Renewal, AppendError>) + Send + 'static,
     ) {
         let mut queue = self.shared.queue();
         if queue.closed {
             drop(queue);
             return done(Err(AppendError::Closed));
         }
-        queue.renewals.push((old, Box::new(done)));
+        queue.partings.push(Parting { last, known, done: Box::new(done) });
         self.shared.wake(queue);
     }
 
@@ -250,7 +259,7 @@ impl Committer {
             answers: Vec::new(),
             batches: Vec::new(),
             deliveries: Vec::new(),
-            renewals: Vec::new(),
+            partings: Vec::new(),
             imports: Vec::new(),
         };
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
@@ -303,7 +312,7 @@ impl Drop for CloseAtEnd {
         drop(queue);
         rest.waiting.into_iter().for_each(|waiting| (waiting.done)(Err(AppendError::Closed)));
         rest.deliveries.into_iter().for_each(|delivery| (delivery.done)(Err(AppendError::Closed)));
-        rest.renewals.into_iter().for_each(|(_, done)| done(Err(AppendError::Closed)));
+        rest.partings.into_iter().for_each(|parting| (parting.done)(Err(AppendError::Closed)));
         rest.imports.into_iter().for_each(|(_, done)| done(Err(AppendError::Closed)));
     }
 }
@@ -320,7 +329,7 @@ struct Work<C, O> {
     /// All deliveries' batches, and for each how many of them are its own.
     batches: Vec<Arc<EncodedBatch>>,
     deliveries: Vec<(usize, Done<Vec<Arrival>>)>,
-    renewals: Vec<(StreamId, Done<StreamId>)>,
+    partings: Vec<Parting>,
     imports: Vec<(SnapshotHead, Done<()>)>,
 }
 
@@ -328,7 +337,7 @@ impl<C, O> Drop for Work<C, O> {
     /// Only a panic leaves answers behind: the log's, or one of theirs.
     fn drop(&mut self) {
         self.refuse(&AppendError::Closed);
-        self.renewals.drain(..).for_each(|(_, done)| done(Err(AppendError::Closed)));
+        self.partings.drain(..).for_each(|parting| (parting.done)(Err(AppendError::Closed)));
         self.imports.drain(..).for_each(|(_, done)| done(Err(AppendError::Closed)));
     }
 }
@@ -374,16 +383,13 @@ impl<C: Fn() -> u64, O: CommitObserver> Work<C, O> {
             self.deliveries.push((batches.len(), done));
             self.batches.extend(batches);
         }
-        self.renewals.append(&mut queue.renewals);
+        self.partings.append(&mut queue.partings);
         self.imports.append(&mut queue.imports);
         true
     }
 
     fn commit(&mut self) {
-        for (old, done) in self.renewals.drain(..) {
-            let stream = self.log.stream();
-            done(if stream == old { self.log.renew_stream(old.incarnation) } else { Ok(stream) });
-        }
+        self.part();
         for (snapshot, done) in std::mem::take(&mut self.imports) {
             match self.log.import(&snapshot) {
                 Ok(imported) => {
@@ -421,6 +427,22 @@ impl<C: Fn() -> u64, O: CommitObserver> Work<C, O> {
         }
         self.groups.clear();
         self.batches.clear();
+    }
+
+    fn part(&mut self) {
+        for Parting { last, known, done } in std::mem::take(&mut self.partings) {
+            let stream = self.log.stream();
+            let parted = if last.stream == stream {
+                self.log.part_stream(last.seq, known)
+            } else {
+                Ok(Renewal { stream, moved: 0 })
+            };
+            if let Err(error @ AppendError::Failed(_)) = &parted {
+                self.observer.failed(error);
+            }
+            self.observer.told();
+            done(parted);
+        }
     }
 
     fn answer(&mut self, committed: Committed) {
@@ -535,8 +557,10 @@ mod tests {
         // Two peers find at once that the disk went back: the stream is renewed once.
         for _ in 0..2 {
             let told = tx.clone();
-            appender.renew_stream(StreamId::from_u32(1), move |stream| {
-                told.send(format!("{}", stream.expect("renewed").incarnation.0)).expect("the test listens");
+            let last = Dot { stream: StreamId::from_u32(1), seq: Seq(9) };
+            appender.part_stream(last, Incarnation(1), move |renewal| {
+                let stream = renewal.expect("renewed").stream;
+                told.send(format!("{}", stream.incarnation.0)).expect("the test listens");
             });
         }
         appender.append(vec![entry(1)], move |receipt| {

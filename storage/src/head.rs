@@ -199,6 +199,17 @@ impl Head {
         entry
     }
 
+    /// Takes note that a stream of this replica's own ends with an entry whose batch has this hash: what it
+    /// wrote there after that goes by other names.
+    pub(crate) fn set_back(&mut self, last: Dot, hash: ChainHash) {
+        self.gate.set_back(last);
+        if last.seq > Seq(0) {
+            self.hashes.insert(last.stream, hash);
+        } else {
+            self.hashes.remove(&last.stream);
+        }
+    }
+
     /// Applies whatever waits and can be.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ pub use error::{
 };
 pub use log::{
     Applied, Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Receipt,
-    Retention,
+    Renewal, Retention,
 };
 pub use members::Members;
 pub use memory::{AppendFault, MemoryLog};

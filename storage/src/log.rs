@@ -84,6 +84,16 @@ pub struct Imported {
     pub applied: Vec<Applied>,
 }
 
+/// What became of this replica's stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// The one that it appends to from now on.
+    pub stream: StreamId,
+    /// Entries that the one before no longer holds: they are part of the new one, or said only when they were
+    /// written.
+    pub moved: u64,
+}
+
 /// A cut of all documents, read piece by piece. Holds what it reads in the store for as long as it lives.
 pub trait Export: Send {
     /// The next bytes of the snapshot, at most so many; none at its end.
@@ -291,5 +301,16 @@ pub trait Log: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Failed` latches, as in `append`. `Invalid` when no incarnation is left.
-    fn renew_stream(&self, known: Incarnation) -> Result<StreamId, AppendError>;
+    fn renew_stream(&self, known: Incarnation) -> Result<StreamId, AppendError> {
+        Ok(self.part_stream(Seq(u64::MAX), known)?.stream)
+    }
+
+    /// Renews the stream as [`Log::renew_stream`] does, when others hold another history of it that is the
+    /// same up to `last`. What was written here after that is written again at the beginning of the new stream,
+    /// and the old one ends with the last batch up to there, or where this log begins to have it: all of it at
+    /// once, or nothing. Called by the committer only.
+    ///
+    /// # Errors
+    /// As [`Log::renew_stream`].
+    fn part_stream(&self, last: Seq, known: Incarnation) -> Result<Renewal, AppendError>;
 }

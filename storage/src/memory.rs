@@ -9,10 +9,10 @@ use crate::error::{AppendError, CheckpointError, Failure, LoadError, ReadBatches
 use crate::head::{AppliedBatch, Head, Ordinal};
 use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::log::{
-    Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Retention,
+    Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Renewal, Retention,
 };
 use crate::members::Members;
-use crate::sequencer::{Plan, plan, renewed};
+use crate::sequencer::{Plan, plan, renewed, write_again};
 use bytes::Bytes;
 use quire_protocol::batch::{EncodedBatch, EntryKind, NO_DOC};
 use quire_protocol::frontier::Frontier;
@@ -195,6 +195,27 @@ impl State {
         imported.applied = applied.iter().map(AppliedBatch::shown).collect();
         self.head = head;
         Ok(imported)
+    }
+
+    fn part(&mut self, last: Seq, stream: StreamId) -> Renewal {
+        let old = std::mem::replace(&mut self.stream, stream);
+        let of_old = self.batches.range((old, Seq(0))..=(old, Seq(u64::MAX)));
+        let parted = of_old.filter(|(_, (_, encoded))| encoded.batch.last_dot().seq > last);
+        let parted: Vec<_> = parted.map(|(key, (_, encoded))| (*key, encoded.as_ref().clone())).collect();
+        let Some((_, first)) = parted.first() else { return Renewal { stream, moved: 0 } };
+        let end = Dot { stream: old, seq: Seq(first.batch.first_seq.0 - 1) };
+        let moved = self.head.gate.received().get(old).0 - end.seq.0;
+        self.head.set_back(end, first.batch.prev_hash);
+        let mut ordinal = self.head.ordinal;
+        let (keys, parted): (Vec<_>, Vec<_>) = parted.into_iter().unzip();
+        keys.iter().for_each(|key| drop(self.batches.remove(key)));
+        for applied in write_again(&mut self.head, stream, &parted) {
+            applied.entries().for_each(|(id, entry)| self.show(id, &entry));
+            let batch = &applied.encoded.batch;
+            ordinal.0 += batch.entries.len() as u64;
+            self.batches.insert((stream, batch.first_seq), (ordinal, applied.encoded));
+        }
+        Renewal { stream, moved }
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -424,10 +445,10 @@ impl Log for MemoryLog {
         self.state().stream
     }
 
-    fn renew_stream(&self, known: Incarnation) -> Result<StreamId, AppendError> {
+    fn part_stream(&self, last: Seq, known: Incarnation) -> Result<Renewal, AppendError> {
         let mut state = self.state();
         state.check()?;
-        state.stream = renewed(state.stream, known)?;
-        Ok(state.stream)
+        let stream = renewed(state.stream, known)?;
+        Ok(state.part(last, stream))
     }
 }

@@ -179,6 +179,24 @@ pub(crate) fn renewed(stream: StreamId, known: Incarnation) -> Result<StreamId, 
     }
 }
 
+/// Has what batches of an ended stream hold happen again as entries of this replica's stream, with the stamps
+/// that it had. Returns what is applied by that. What only says when it was written is left out.
+///
+/// Updates and changes of a document's life may be applied twice: the documents hold them already, and do not
+/// change.
+pub(crate) fn write_again(head: &mut Head, stream: StreamId, old: &[EncodedBatch]) -> Vec<AppliedBatch> {
+    let mut filler = Filler::new(head, stream);
+    let entries = old.iter().flat_map(|encoded| &encoded.batch.entries);
+    for entry in entries.filter(|entry| entry.kind != EntryKind::Canary) {
+        filler.push(entry.clone());
+    }
+    let mut applied = Vec::new();
+    for (encoded, hash) in filler.finish() {
+        head.commit(&Arc::new(encoded), hash, &mut applied);
+    }
+    applied
+}
+
 /// Checks what a caller asks to append.
 ///
 /// # Errors

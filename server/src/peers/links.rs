@@ -280,8 +280,8 @@ impl Peers {
              the region goes on under a new incarnation and takes back what peers hold"
         );
         let peers = self.clone();
-        self.appender.renew_stream(held.stream, move |renewed| match renewed {
-            Ok(stream) => drop(peers.stream.send_replace(stream)),
+        self.appender.part_stream(held, held.stream.incarnation, move |renewed| match renewed {
+            Ok(renewal) => drop(peers.stream.send_replace(renewal.stream)),
             Err(error) => tracing::error!(%error, "the stream cannot be renewed"),
         });
     }

@@ -8,11 +8,11 @@ use super::fault::{Fault, caught};
 use super::recent::{Epoch, Recent};
 use super::rows::encode_head;
 use super::store::{DocTables, Store};
-use super::{import, kept, meta};
+use super::{import, kept, meta, part};
 use crate::error::{AppendError, Failure};
 use crate::head::{Head, Ordinal};
 use crate::limits::{JOURNAL_BYTES_MAX, PENDING_SNAPSHOT_BYTES_MAX};
-use crate::log::{Imported, LogStats, Position, Retention};
+use crate::log::{Imported, LogStats, Position, Renewal, Retention};
 use crate::sequencer::Plan;
 use quire_protocol::ids::DocId;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -57,6 +57,9 @@ pub(super) struct State {
     /// A snapshot that the next checkpoint is to import, and what came of it.
     import: Option<import::Request>,
     imported: Option<Result<Imported, AppendError>>,
+    /// A stream that the next checkpoint is to end, and what came of it.
+    part: Option<part::Request>,
+    parted: Option<Renewal>,
     closing: bool,
     /// When the oldest entry of the active epoch came.
     active_since: Option<Instant>,
@@ -81,6 +84,8 @@ impl Shared {
             met: 0,
             import: None,
             imported: None,
+            part: None,
+            parted: None,
             closing: false,
             active_since,
         };
@@ -184,6 +189,20 @@ impl Shared {
         }
     }
 
+    /// Has a stream ended and the next begun, and waits for it. Whoever calls keeps commits away meanwhile.
+    pub(super) fn part(&self, request: part::Request) -> Result<Renewal, Failure> {
+        let mut state = self.state();
+        state.part = Some(request);
+        self.work.notify_one();
+        loop {
+            self.check()?;
+            if let Some(renewal) = state.parted.take() {
+                return Ok(renewal);
+            }
+            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Whether the store holds all of the log, for good: the checkpointer has ended, and well.
     pub(super) fn is_settled(&self) -> bool {
         let state = self.state();
@@ -234,6 +253,9 @@ impl Shared {
             if due.import.is_some() {
                 state.imported = written.imported;
             }
+            if due.part.is_some() {
+                state.parted = written.parted;
+            }
             drop(state);
             self.done.notify_all();
         }
@@ -247,7 +269,7 @@ impl Shared {
                 return None;
             }
             let empty = state.recent.active().is_empty();
-            let asked = state.requested > state.met || state.import.is_some();
+            let asked = state.requested > state.met || state.import.is_some() || state.part.is_some();
             if state.closing && empty {
                 return None;
             }
@@ -260,6 +282,7 @@ impl Shared {
                     request: state.requested,
                     kept_bytes: state.stats.kept_bytes,
                     import: state.import.take(),
+                    part: state.part.take(),
                 });
             }
             state = match rest {
@@ -298,6 +321,8 @@ struct Due {
     kept_bytes: u64,
     /// A snapshot that is to become part of the documents after the epoch.
     import: Option<import::Request>,
+    /// A stream that is to be ended after both.
+    part: Option<part::Request>,
 }
 
 /// What a checkpoint has made of the store.
@@ -305,9 +330,10 @@ struct Due {
 struct Written {
     documents: u64,
     kept_bytes: u64,
-    /// The log's end after an import.
+    /// The log's end, where it is not that of the epoch.
     head: Option<Head>,
     imported: Option<Result<Imported, AppendError>>,
+    parted: Option<Renewal>,
 }
 
 /// Writes what is due in one transaction; without the import where that is refused.
@@ -320,7 +346,7 @@ fn write(store: &Store, due: &Due) -> Result<Written, Fault> {
     Ok(Written { imported: Some(Err(refused)), ..written })
 }
 
-/// Writes an epoch, then a snapshot. A refused snapshot leaves the store as it was.
+/// Writes an epoch, then a snapshot, then ends a stream. A refused snapshot leaves the store as it was.
 fn write_with(
     store: &Store,
     due: &Due,
@@ -346,8 +372,16 @@ fn write_with(
             Err(refused) => return Ok(Err(refused)),
         };
         written.kept_bytes = merged.kept_bytes;
-        meta::write(&txn, meta::KEPT_BYTES_KEY, &merged.kept_bytes.to_le_bytes())?;
         (written.head, written.imported) = (Some(merged.head), Some(Ok(merged.imported)));
+    }
+    if let Some(request) = due.part {
+        let head = written.head.as_ref().unwrap_or(&epoch.head);
+        let parted = part::part(&txn, head, request, written.kept_bytes)?;
+        written.kept_bytes = parted.kept_bytes;
+        (written.head, written.parted) = (Some(parted.head), Some(parted.renewal));
+    }
+    if written.kept_bytes != kept_bytes {
+        meta::write(&txn, meta::KEPT_BYTES_KEY, &written.kept_bytes.to_le_bytes())?;
     }
     written.documents = DocTables::open(&txn)?.documents()?;
     meta::write(&txn, meta::HEAD_KEY, &encode_head(written.head.as_ref().unwrap_or(&epoch.head)))?;

@@ -91,12 +91,12 @@ pub(super) fn waiting(txn: &WriteTransaction, first: Dot) -> Result<EncodedBatch
 }
 
 fn find(table: &impl ReadableTable<(u32, u64), &'static [u8]>, first: Dot) -> Result<EncodedBatch, Fault> {
-    let row = table.get((first.stream.to_u32(), first.seq.0))?;
+    let found = table.get((first.stream.to_u32(), first.seq.0))?;
     let missing = || {
         let Dot { stream, seq } = first;
         Fault::corrupt(format!("the batch of stream {stream} at seq {} waits and is missing", seq.0))
     };
-    Ok(read(row.ok_or_else(missing)?.value())?.encoded)
+    Ok(read(found.ok_or_else(missing)?.value())?.encoded)
 }
 
 /// A batch that is kept.
@@ -114,8 +114,7 @@ struct Keeper<'txn> {
 impl Keeper<'_> {
     fn add(&mut self, epoch: &Epoch) -> Result<(), Fault> {
         for (&(stream, first), received) in &epoch.batches {
-            let mut value = received.ordinal.0.to_le_bytes().to_vec();
-            value.extend_from_slice(&received.bytes);
+            let value = row(received.ordinal, &received.bytes);
             self.table.insert((stream.to_u32(), first.0), &value[..])?;
             self.kept_bytes += received.bytes.len() as u64;
         }
@@ -154,6 +153,23 @@ impl Keeper<'_> {
         }
         Ok(fronts)
     }
+}
+
+fn row(ordinal: Ordinal, batch: &[u8]) -> Vec<u8> {
+    let mut value = ordinal.0.to_le_bytes().to_vec();
+    value.extend_from_slice(batch);
+    value
+}
+
+/// Keeps a batch, whose first entry has this ordinal.
+pub(super) fn insert(
+    table: &mut Table<'_, (u32, u64), &'static [u8]>,
+    ordinal: Ordinal,
+    encoded: &EncodedBatch,
+) -> Result<(), Fault> {
+    let key = (encoded.batch.stream.to_u32(), encoded.batch.first_seq.0);
+    table.insert(key, &row(ordinal, &encoded.bytes)[..])?;
+    Ok(())
 }
 
 /// Reads a row.

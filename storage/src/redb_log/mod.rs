@@ -17,6 +17,7 @@ mod kept;
 mod meta;
 mod open;
 mod overlay;
+mod part;
 mod recent;
 mod rows;
 mod store;
@@ -30,7 +31,7 @@ use crate::error::{AppendError, CheckpointError, LoadError, ReadBatchesError, Sn
 use crate::head::AppliedBatch;
 use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
 use crate::log::{
-    Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Retention,
+    Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Renewal, Retention,
 };
 use crate::members::Members;
 use crate::sequencer::{plan, renewed};
@@ -375,15 +376,13 @@ impl Log for RedbLog {
         StreamId::from_u32(self.stream.load(Ordering::Relaxed))
     }
 
-    fn renew_stream(&self, known: Incarnation) -> Result<StreamId, AppendError> {
+    fn part_stream(&self, last: Seq, known: Incarnation) -> Result<Renewal, AppendError> {
         let _journal = self.writer()?;
-        let stream = renewed(self.stream(), known)?;
-        // A commit that is replayed from the journal is told to be this replica's own by its stream.
-        self.shared.checkpoint()?;
-        let renewed = self.shared.store.set_incarnation(stream.incarnation);
-        renewed.map_err(|fault| self.shared.fail(fault.into()))?;
+        let old = self.stream();
+        let stream = renewed(old, known)?;
+        let renewal = self.shared.part(part::Request { old, last, stream })?;
         self.stream.store(stream.to_u32(), Ordering::Relaxed);
-        Ok(stream)
+        Ok(renewal)
     }
 }
 

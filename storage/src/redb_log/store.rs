@@ -75,14 +75,6 @@ impl Store {
         })
     }
 
-    pub(super) fn set_incarnation(&self, incarnation: Incarnation) -> Result<(), Fault> {
-        caught("store.redb", || {
-            let txn = self.begin_write()?;
-            meta::write(&txn, meta::INCARNATION_KEY, &encode_incarnation(incarnation))?;
-            Ok(txn.commit()?)
-        })
-    }
-
     /// Whether the journal beside it has been set up too.
     pub(super) fn is_ready(&self) -> Result<bool, Fault> {
         caught("store.redb", || Ok(meta::read(&self.db, meta::READY_KEY)?.is_some()))
