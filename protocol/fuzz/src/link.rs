@@ -36,19 +36,25 @@ pub(crate) fn run(data: &[u8]) {
         records.iter().for_each(|record| record.encode(&mut bytes));
         assert!(frame.starts_with(&bytes), "a snapshot has one spelling");
     }
-    hear(frame);
+    hear(&frame, false);
+    hear(&frame, true);
 }
 
-/// Has a link hear the bytes, as one frame and in pieces of the length that the first byte gives.
-fn hear(frame: Bytes) {
+/// Has a link hear the bytes, as one frame and in pieces of the length that the first byte gives: before it knows
+/// whether the peer remembers another history, or once it does.
+fn hear(frame: &Bytes, is_met: bool) {
     let own = StreamId::from_u32(1 << 16 | 1);
     let received: Frontier = [Dot { stream: own, seq: Seq(9) }].into_iter().collect();
     let ends = Ends { own, peer: ReplicaId(2), role: Role::Leader };
     let mut out = Vec::new();
     let mut link = Link::new(Time(0), ends, received, BTreeSet::new(), 0, &mut out);
+    if is_met {
+        let nothing = Message::Frontier { received: Frontier::new(), hears: BTreeSet::new() };
+        link.handle(Time(0), Input::Frame { frame: nothing.encode(), wall_ms: 0 }, &mut out);
+    }
     let piece = usize::from(frame.first().copied().unwrap_or_default()).max(1);
     let pieces: Vec<Bytes> = frame.chunks(piece).take(64).map(|piece| frame.slice_ref(piece)).collect();
-    for frame in pieces.into_iter().chain([frame]) {
+    for frame in pieces.into_iter().chain([frame.clone()]) {
         link.handle(Time(1), Input::Frame { frame, wall_ms: 1 }, &mut out);
         let asked: Vec<Output> = std::mem::take(&mut out);
         let stores = asked.iter().filter(|output| matches!(output, Output::Store(_))).count();

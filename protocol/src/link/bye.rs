@@ -41,13 +41,15 @@ pub enum ByeReason {
     Removed,
     /// The region's disk takes nothing.
     Disk,
+    /// The region has given up a part of its stream: what it said it has no longer holds.
+    Renewed,
     /// A reason that a newer release has.
     Unknown(u8),
 }
 
 impl ByeReason {
     /// Every reason that this release gives, with its number and its name.
-    const TABLE: [(Self, u8, &'static str); 13] = [
+    const TABLE: [(Self, u8, &'static str); 14] = [
         (Self::Version, 1, "version"),
         (Self::Cluster, 2, "cluster"),
         (Self::Schema, 3, "schema"),
@@ -61,6 +63,7 @@ impl ByeReason {
         (Self::Stopping, 11, "stopping"),
         (Self::Removed, 12, "removed"),
         (Self::Disk, 13, "disk"),
+        (Self::Renewed, 14, "renewed"),
     ];
 
     /// The reason's number.

@@ -119,10 +119,11 @@ pub enum Output {
         /// The first entry that the log has.
         first_kept: Seq,
     },
-    /// The peer holds more of this replica's own stream than this replica does: its disk went back in
-    /// time. The stream is to be renewed above every incarnation that the peer knows.
+    /// The peer holds another history of this replica's own stream, or more of it than this replica does: its
+    /// disk went back in time. The stream is to be renewed above every incarnation that is known, and what was
+    /// written in it after this entry is to be written again there.
     WentBack {
-        /// The last entry of it that the peer holds.
+        /// The last entry of it up to which both hold the same.
         held: Dot,
     },
     /// Come back at this time; an earlier time replaces a later one.

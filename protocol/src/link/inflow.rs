@@ -51,23 +51,26 @@ impl Inflow {
         self.came
     }
 
-    /// Takes note of a batch that came. False when it begins beyond what the peer was allowed.
-    pub(super) fn take(&mut self, last: Dot, bytes: u64) -> bool {
+    /// Lets one batch come, whatever its length. Nothing was allowed before that.
+    pub(super) fn allow_one(&mut self) -> Message {
+        self.granted = self.granted.max(self.came + 1);
+        Message::Credit(self.granted)
+    }
+
+    /// Takes note of what came. False when it begins beyond what the peer was allowed.
+    pub(super) fn take(&mut self, bytes: u64) -> bool {
         let allowed = self.came < self.granted;
         self.came += bytes;
+        allowed
+    }
+
+    /// Takes note of a batch that goes to the log, by its last entry.
+    pub(super) fn store(&mut self, last: Dot, bytes: u64) {
         self.batches += 1;
         self.on_the_way.push_back(OnTheWay { stream: last.stream, last: last.seq, bytes });
-        allowed
     }
 
-    /// Takes note of a piece of a snapshot that came. False when it begins beyond what was allowed.
-    pub(super) fn take_piece(&mut self, bytes: u64) -> bool {
-        let allowed = self.came < self.granted;
-        self.came += bytes;
-        allowed
-    }
-
-    /// Takes note of so many bytes of a snapshot that are held for the peer no longer.
+    /// Takes note of so many bytes that are held for the peer no longer, and are on their way to no log.
     pub(super) fn answered(&mut self, bytes: u64) {
         self.answered += bytes;
     }
@@ -123,7 +126,8 @@ impl Inflow {
 
     /// What is to be said now: what this replica has, what it lacks, and how much may be sent.
     pub(super) fn say(&mut self, now: Time, received: &Frontier, own: StreamId, out: &mut Vec<Message>) {
-        if self.answered + CREDIT_WINDOW_BYTES >= self.granted + CREDIT_WINDOW_BYTES / 4 {
+        let is_open = self.granted >= CREDIT_WINDOW_BYTES;
+        if is_open && self.answered + CREDIT_WINDOW_BYTES >= self.granted + CREDIT_WINDOW_BYTES / 4 {
             out.push(self.allow());
         }
         if self.unacked < ACK_AFTER_BYTES && self.ack_due.is_none_or(|due| due > now) {

@@ -1,13 +1,15 @@
 //! One live link to one peer: what is sent and acknowledged, in both directions.
 //!
 //! Begins when both sides have proved who they are, and ends with the connection; what a link knew is told
-//! anew by the next one. `outflow` chooses what the peer is sent, `inflow` keeps account of what it sends,
-//! `pulse` watches over the connection; here they meet the messages.
+//! anew by the next one. `history` sees to it that both mean the same by this replica's stream, `outflow`
+//! chooses what the peer is sent, `inflow` keeps account of what it sends, `pulse` watches over the connection;
+//! here they meet the messages.
 //!
 //! Invariant: after `Close` nothing comes out.
 
 use super::check::check_batch;
 use super::event::{Found, Input, Output};
+use super::history::{History, Step};
 use super::inflow::Inflow;
 use super::limits::READ_BYTES_MAX;
 use super::message::Message;
@@ -62,6 +64,15 @@ pub struct Figures {
     pub out_of_reach: bool,
 }
 
+/// What is being read from the log.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    /// What the peer is to be sent, from this entry on.
+    ForPeer(Dot),
+    /// What is here of this replica's stream, to compare.
+    Own,
+}
+
 /// A link to a peer.
 #[derive(Debug)]
 pub struct Link {
@@ -74,18 +85,19 @@ pub struct Link {
     pace: Pace,
     giving: Giving,
     taking: Taking,
-    /// What is being read from the log.
-    reading: Option<Dot>,
+    history: History,
+    reading: Option<Reading>,
     batches_sent: u64,
     bytes_sent: u64,
-    /// The own stream that the peer was found to hold more of.
-    went_back: Option<StreamId>,
+    /// The peer has been told what this replica has.
+    told: bool,
     wake: Option<Time>,
     closed: bool,
 }
 
 impl Link {
-    /// Begins a link: says what this replica has, whom it hears first-hand, and how much may be sent.
+    /// Begins a link: asks for what the peer has of this replica's stream, or says what this replica has, whom
+    /// it hears first-hand, and how much may be sent.
     #[must_use]
     pub fn new(
         now: Time,
@@ -95,10 +107,12 @@ impl Link {
         wall_ms: u64,
         out: &mut Vec<Output>,
     ) -> Self {
+        let (history, asks) = History::new(ends.own, received.get(ends.own));
         let mut link = Self {
             ends,
             received,
             hears,
+            history,
             outflow: Outflow::default(),
             inflow: Inflow::default(),
             pulse: Pulse::default(),
@@ -108,12 +122,17 @@ impl Link {
             reading: None,
             batches_sent: 0,
             bytes_sent: 0,
-            went_back: None,
+            told: false,
             wake: None,
             closed: false,
         };
-        link.tell_frontier(out);
-        send(&link.inflow.allow(), out);
+        if asks.is_some() {
+            link.outflow.withhold(true);
+            link.follow(asks, out);
+        } else {
+            link.tell_frontier(out);
+            link.allow(out);
+        }
         link.pulse(now, wall_ms, out);
         link
     }
@@ -128,9 +147,11 @@ impl Link {
             Input::Received(received) => self.now_durable(now, received),
             Input::Hears(hears) => {
                 self.hears = hears;
-                self.tell_frontier(out);
+                if self.told {
+                    self.tell_frontier(out);
+                }
             }
-            Input::Renewed(own) => self.ends.own = own,
+            Input::Renewed(own) => self.renewed(own, out),
             Input::Read(found) => self.read(now, found, out),
             Input::Stored(arrivals) => self.stored(now, &arrivals, out),
             Input::StoreFailed => {
@@ -183,17 +204,33 @@ impl Link {
             send(&piece, out);
         }
         let later = self.pace.due(now);
-        if later.is_none()
-            && self.reading.is_none()
-            && let Some(from) = self.outflow.next(self.ends.own.replica, &self.received)
-        {
-            self.reading = Some(from);
-            out.push(Output::Read { from, bytes_max: READ_BYTES_MAX });
+        if self.reading.is_none() {
+            self.read_on(later.is_none(), out);
         }
+        self.meet(out);
         let due = [self.inflow.due(), later].into_iter().flatten().fold(self.pulse.due(), Time::min);
         if self.wake.is_none_or(|wake| due < wake) {
             self.wake = Some(due);
             out.push(Output::WakeAt(due));
+        }
+    }
+
+    /// Tells the peer what this replica has, once it has been shown what it asked to be shown: so that it knows
+    /// whether its own disk went back when it learns that there is more of its stream.
+    fn meet(&mut self, out: &mut Vec<Output>) {
+        if !self.told && self.pulse.has_heard() && !self.outflow.is_to_show() {
+            self.tell_frontier(out);
+        }
+    }
+
+    /// Reads what is to be compared or sent next; `in_pace` says whether the peer may get what it has missed.
+    fn read_on(&mut self, in_pace: bool, out: &mut Vec<Output>) {
+        if let Some(from) = self.history.reads() {
+            self.reading = Some(Reading::Own);
+            out.push(Output::Read { from, bytes_max: 1 });
+        } else if in_pace && let Some(from) = self.outflow.next(self.ends.own.replica, &self.received) {
+            self.reading = Some(Reading::ForPeer(from));
+            out.push(Output::Read { from, bytes_max: READ_BYTES_MAX });
         }
     }
 
@@ -207,14 +244,17 @@ impl Link {
             Message::Bye(bye) => self.close(bye.reason, bye.detail, out),
             Message::Frontier { received, hears } => {
                 self.outflow.hear_frontier(&received, hears);
-                self.look_back(&received, out);
+                self.look_back(out);
             }
             Message::Ack(received) => {
                 self.outflow.hear_ack(&received);
-                self.look_back(&received, out);
+                self.look_back(out);
             }
             Message::Batch(bytes) => self.take(bytes, out),
             Message::Credit(bytes) => self.outflow.hear_credit(bytes),
+            Message::Need { stream, from, to } if stream.replica == self.ends.peer && from == to => {
+                self.outflow.hear_show(Dot { stream, seq: from.min(self.received.get(stream)) });
+            }
             Message::Need { stream, from, to } => self.outflow.hear_need(stream, from, to),
             Message::Ping { nonce, digest: theirs, .. } => {
                 let ours = digest(&self.received);
@@ -227,8 +267,10 @@ impl Link {
                 Err(error) => self.close(ByeReason::Malformed, error.to_string(), out),
             },
             Message::SnapshotOffer { snapshot, needed } => {
+                let step = self.history.truncated(needed.get(self.ends.own));
                 self.taking.offered(snapshot, needed);
-                self.taking.look(&self.received, out);
+                self.follow(step, out);
+                self.look_for_snapshot(out);
             }
             Message::SnapshotWant { snapshot } => self.giving.wanted(snapshot),
             Message::SnapshotChunk { snapshot, offset, bytes } => {
@@ -244,12 +286,51 @@ impl Link {
 
     /// A peer that holds more of this replica's stream than this replica does remembers what its disk
     /// has forgotten.
-    fn look_back(&mut self, held: &Frontier, out: &mut Vec<Output>) {
+    fn look_back(&mut self, out: &mut Vec<Output>) {
         let own = self.ends.own;
-        let held = Dot { stream: own, seq: held.get(own) };
-        if !self.received.covers(held) && self.went_back != Some(own) {
-            self.went_back = Some(own);
-            out.push(Output::WentBack { held });
+        let step = self.history.heard(self.outflow.held().get(own), self.received.get(own));
+        self.follow(step, out);
+    }
+
+    /// Does what is next to find out whether the peer holds the same of this replica's stream.
+    fn follow(&mut self, step: Option<Step>, out: &mut Vec<Output>) {
+        match step {
+            None => {}
+            Some(Step::Ask(Dot { stream, seq })) => {
+                send(&Message::Need { stream, from: seq, to: seq }, out);
+                send(&self.inflow.allow_one(), out);
+            }
+            Some(Step::Agree) => {
+                self.outflow.withhold(false);
+                self.allow(out);
+                self.look_for_snapshot(out);
+            }
+            Some(Step::Part(held)) => out.push(Output::WentBack { held }),
+            Some(Step::Refuse(bye)) => self.close(bye.reason, bye.detail, out),
+        }
+    }
+
+    fn renewed(&mut self, own: StreamId, out: &mut Vec<Output>) {
+        self.ends.own = own;
+        if let Some(encoded) = self.history.renewed(own) {
+            self.inflow.store(encoded.batch.last_dot(), 0);
+            out.push(Output::Store(encoded));
+        }
+        self.follow(Some(Step::Agree), out);
+        self.look_back(out);
+    }
+
+    /// Tells the peer how much it may send: nothing before both mean the same by this replica's stream, since
+    /// what else it has may rest on what it alone has of that.
+    fn allow(&mut self, out: &mut Vec<Output>) {
+        if self.history.is_agreed() {
+            send(&self.inflow.allow(), out);
+        }
+    }
+
+    fn look_for_snapshot(&mut self, out: &mut Vec<Output>) {
+        if self.history.is_agreed() {
+            self.taking.look(&self.received, out);
         }
     }
 
@@ -263,17 +344,23 @@ impl Link {
         if self.ends.role == Role::Follower && last.stream.replica == self.ends.peer {
             return self.close(ByeReason::Malformed, "a follower originates nothing".to_owned(), out);
         }
-        if !self.inflow.take(last, len) {
+        if !self.inflow.take(len) {
             let detail = format!("{} bytes were sent, more than was allowed", self.inflow.bytes());
             return self.close(ByeReason::Credit, detail, out);
         }
         self.outflow.hear_batch(last);
-        out.push(Output::Store(Arc::new(encoded)));
+        let encoded = Arc::new(encoded);
+        if self.history.take(&encoded, self.received.get(self.ends.own)) {
+            self.inflow.answered(len);
+        } else {
+            self.inflow.store(last, len);
+            out.push(Output::Store(encoded));
+        }
     }
 
     fn take_piece(&mut self, snapshot: u64, offset: u64, bytes: &Bytes, out: &mut Vec<Output>) {
         self.pulse.moved();
-        if !self.inflow.take_piece(bytes.len() as u64) {
+        if !self.inflow.take(bytes.len() as u64) {
             let detail = "more of a snapshot was sent than was allowed".to_owned();
             return self.close(ByeReason::Credit, detail, out);
         }
@@ -301,9 +388,19 @@ impl Link {
     }
 
     fn read(&mut self, now: Time, found: Found, out: &mut Vec<Output>) {
-        let Some(from) = self.reading.take() else { return };
+        let from = match self.reading.take() {
+            None => return,
+            Some(Reading::ForPeer(from)) => from,
+            Some(Reading::Own) => {
+                let step = self.history.found(found);
+                return self.follow(step, out);
+            }
+        };
         match found {
             Found::Batches(batches) => {
+                if batches.is_empty() {
+                    self.ends_before(from);
+                }
                 let (mut end, mut bytes_sent) = (Seq(from.seq.0 - 1), 0);
                 for bytes in batches {
                     let Some((first, last)) = batch_range(&bytes) else {
@@ -323,7 +420,12 @@ impl Link {
             }
             Found::Truncated { first_kept } => {
                 let stream = from.stream;
-                if self.outflow.truncated(stream, first_kept) {
+                self.outflow.cannot_show(stream);
+                let last = Dot { stream, seq: Seq(first_kept.0.saturating_sub(1)) };
+                if self.outflow.held().covers(last) {
+                    // The peer has that, and only wants to compare: it is told that this cannot be.
+                    self.giving.offer([last].into_iter().collect()).iter().for_each(|offer| send(offer, out));
+                } else if self.outflow.truncated(stream, first_kept) {
                     out.push(Output::Truncated { stream, first_kept });
                     self.offer(out);
                 }
@@ -332,6 +434,13 @@ impl Link {
                 self.close(ByeReason::Disk, format!("this region's log cannot be read: {reason}"), out);
             }
         }
+    }
+
+    /// The log has less of a stream than it had: it has parted with some of it, and will say so.
+    fn ends_before(&mut self, from: Dot) {
+        self.outflow.cannot_show(from.stream);
+        self.received = self.received.without(from.stream);
+        self.received.raise(Dot { seq: Seq(from.seq.0 - 1), ..from });
     }
 
     fn send_batch(&mut self, first: Dot, last: Seq, bytes: Bytes, out: &mut Vec<Output>) {
@@ -355,7 +464,12 @@ impl Link {
             Some(Some(nonce)) => {
                 self.inflow.ask_again(now);
                 self.offer(out);
-                self.taking.look(&self.received, out);
+                let step = if self.pulse.has_heard() { self.history.pulse() } else { None };
+                self.follow(step, out);
+                if self.closed {
+                    return;
+                }
+                self.look_for_snapshot(out);
                 if let Err(bye) = self.taking.pulse() {
                     return self.close(bye.reason, bye.detail, out);
                 }
@@ -375,11 +489,12 @@ impl Link {
         if self.pulse.compare(ours, theirs) {
             self.outflow.rewind();
             self.tell_frontier(out);
-            send(&self.inflow.allow(), out);
+            self.allow(out);
         }
     }
 
     fn tell_frontier(&mut self, out: &mut Vec<Output>) {
+        self.told = true;
         self.inflow.told(&self.received);
         send(&Message::Frontier { received: self.received.clone(), hears: self.hears.clone() }, out);
     }

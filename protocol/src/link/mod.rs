@@ -2,14 +2,16 @@
 //!
 //! `hello` is what is said before there is trust, `meeting` whether it leads to a link, `message` what is
 //! said after, `bye` why a link ends, `limits` how much may be said at once. `machine` is one live link:
-//! `outflow` decides which batch the peer is sent next, `pace` how fast it gets what it has missed, `inflow`
-//! what it is told and allowed, `check` what of it is taken, `snapshot` what a peer gets that the log cannot
-//! serve, `pulse` whether it is there. The decoders take bytes from outside.
+//! `history` finds out whether both mean the same by this replica's stream, `outflow` decides which batch the
+//! peer is sent next, `pace` how fast it gets what it has missed, `inflow` what it is told and allowed, `check`
+//! what of it is taken, `snapshot` what a peer gets that the log cannot serve, `pulse` whether it is there. The
+//! decoders take bytes from outside.
 
 mod bye;
 mod check;
 mod event;
 pub mod hello;
+mod history;
 mod inflow;
 pub mod limits;
 mod machine;

@@ -27,6 +27,10 @@ pub struct Outflow {
     hears: Option<BTreeSet<ReplicaId>>,
     /// What the peer has asked for: the next entry, and the last.
     needs: BTreeMap<StreamId, (Seq, Seq)>,
+    /// Entries of its own that the peer wants to be shown, to compare them with what it holds.
+    shown: BTreeMap<StreamId, Seq>,
+    /// Whether what this replica originated is kept back.
+    withheld: bool,
     /// Bytes that may have been sent, and that were.
     credit: u64,
     spent: u64,
@@ -61,6 +65,24 @@ impl Outflow {
         self.sent.raise(last);
     }
 
+    /// Keeps what this replica originated back, or lets it go.
+    pub fn withhold(&mut self, withheld: bool) {
+        self.withheld = withheld;
+    }
+
+    /// Takes note of an entry of its own that the peer wants to be shown, whether it holds it or not.
+    pub fn hear_show(&mut self, dot: Dot) {
+        if dot.seq > Seq(0) {
+            self.shown.insert(dot.stream, dot.seq);
+        }
+    }
+
+    /// Whether something is still to be shown.
+    #[must_use]
+    pub fn is_to_show(&self) -> bool {
+        !self.shown.is_empty()
+    }
+
     /// Takes note of entries that the peer lacks. A second range of a stream is joined with the first.
     pub fn hear_need(&mut self, stream: StreamId, from: Seq, to: Seq) {
         let need = self.needs.entry(stream).or_insert((from, to));
@@ -70,6 +92,11 @@ impl Outflow {
     /// Takes note of how many bytes the peer allows in all. It never takes back what it allowed.
     pub fn hear_credit(&mut self, bytes: u64) {
         self.credit = self.credit.max(bytes);
+    }
+
+    /// Takes note that the log does not have what was to be shown of a stream.
+    pub fn cannot_show(&mut self, stream: StreamId) {
+        self.shown.remove(&stream);
     }
 
     /// Takes note that the log begins at an entry behind what the peer has of a stream: of that nothing is
@@ -97,7 +124,10 @@ impl Outflow {
     #[must_use]
     pub fn lacks(&self, first: Dot, last: Dot) -> bool {
         let asked = self.needs.get(&first.stream);
-        !self.sent.covers(last) || asked.is_some_and(|(from, to)| first.seq <= *to && last.seq >= *from)
+        let shown = self.shown.get(&first.stream).is_some_and(|seq| first.seq <= *seq && last.seq >= *seq);
+        shown
+            || !self.sent.covers(last)
+            || asked.is_some_and(|(from, to)| first.seq <= *to && last.seq >= *from)
     }
 
     /// Has all that the peer is not known to have sent again.
@@ -129,7 +159,13 @@ impl Outflow {
     /// that the peer is to be sent, or it allows no more.
     #[must_use]
     pub fn next(&self, me: ReplicaId, received: &Frontier) -> Option<Dot> {
-        let hears = self.hears.as_ref().filter(|_| self.has_credit())?;
+        if !self.has_credit() {
+            return None;
+        }
+        if let Some((&stream, &seq)) = self.shown.first_key_value() {
+            return Some(Dot { stream, seq });
+        }
+        let hears = self.hears.as_ref()?;
         let asked = self.needs.iter().map(|(&stream, &(from, _))| Dot { stream, seq: from });
         if let Some(dot) = asked.into_iter().find(|dot| received.covers(*dot)) {
             return Some(dot);
@@ -137,7 +173,7 @@ impl Outflow {
         let due = |dot: &Dot| {
             let origin = dot.stream.replica;
             let known = self.sent.get(dot.stream) >= dot.seq || self.truncated.contains_key(&dot.stream);
-            (origin == me || !hears.contains(&origin)) && !known
+            (if origin == me { !self.withheld } else { !hears.contains(&origin) }) && !known
         };
         let mut streams = received.iter().filter(due).map(|dot| dot.stream);
         let first = streams.next()?;
@@ -155,6 +191,7 @@ impl Outflow {
         if first.seq.0 <= self.sent.get(stream).0.saturating_add(1) {
             self.sent.raise(Dot { stream, seq: last });
         }
+        self.shown.retain(|of, seq| *of != stream || *seq < first.seq || *seq > last);
         if let Some((from, to)) = self.needs.get_mut(&stream) {
             if first.seq <= *from {
                 from.0 = from.0.max(last.0.saturating_add(1));

@@ -38,6 +38,7 @@ pub(super) struct Pulse {
     smoothed_ms: Option<u64>,
     different: u32,
     busy: bool,
+    heard: bool,
 }
 
 impl Pulse {
@@ -48,6 +49,12 @@ impl Pulse {
     /// Takes note that the peer has said something, whatever it was.
     pub(super) fn heard(&mut self) {
         self.missed = 0;
+        self.heard = true;
+    }
+
+    /// Whether the peer has said anything at all.
+    pub(super) const fn has_heard(&self) -> bool {
+        self.heard
     }
 
     /// Takes note that something was sent or stored.

@@ -1,6 +1,7 @@
 //! Links between regions: stories of one link, and random histories of whole clusters.
 
 mod clusters;
+mod histories;
 mod snapshots;
 mod stories;
 mod world;

@@ -50,7 +50,7 @@ fn wanting() -> Table {
 #[test]
 fn l13_a_peer_that_is_out_of_reach_is_offered_a_snapshot_and_sent_it_within_its_credit() {
     let mut table = Table::with(upto(&[dot(1, 9)]), Role::Leader);
-    table.hear(&frontier(&[dot(1, 2)], &[1]));
+    table.hear(&frontier(&[], &[1]));
     table.hear(&Message::Credit(2 * CHUNK_BYTES_MAX as u64));
     table.said();
     table.handle(Input::Read(Found::Truncated { first_kept: Seq(8) }));

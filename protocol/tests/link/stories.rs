@@ -58,7 +58,7 @@ impl Table {
         sent.filter(|message| !matches!(message, Message::Ping { .. } | Message::Pong { .. })).collect()
     }
 
-    fn closed(&self) -> Option<&Bye> {
+    pub(super) fn closed(&self) -> Option<&Bye> {
         self.out.iter().find_map(|output| match output {
             Output::Close(bye) => Some(bye),
             _ => None,
@@ -77,7 +77,7 @@ impl Table {
         self.out.iter().filter_map(read).collect()
     }
 
-    fn stores(&self) -> usize {
+    pub(super) fn stores(&self) -> usize {
         self.out.iter().filter(|output| matches!(output, Output::Store(_))).count()
     }
 }
@@ -279,29 +279,6 @@ fn l11_two_histories_of_one_stream_end_the_link() {
     let bye = table.closed().expect("it ends");
     assert_eq!(bye.reason, ByeReason::Fork);
     assert_eq!(bye.detail, format!("stream {} differs up to seq 4: two histories have one name", stream(3)));
-}
-
-#[test]
-fn l11_a_peer_that_remembers_more_of_this_stream_is_told_of_once() {
-    let mut table = Table::with(upto(&[dot(1, 5)]), Role::Leader);
-    table.hear(&frontier(&[dot(1, 5)], &[]));
-    let went_back = |table: &Table| {
-        table
-            .out
-            .iter()
-            .filter(|output| matches!(output, Output::WentBack { .. }))
-            .cloned()
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(went_back(&table), []);
-    table.hear(&frontier(&[dot(1, 9)], &[]));
-    table.hear(&Message::Ack(upto(&[dot(1, 10)])));
-    assert_eq!(went_back(&table), [Output::WentBack { held: dot(1, 9) }]);
-    // Once it has a new stream, the old one is like those of others.
-    let renewed = StreamId { incarnation: quire_protocol::ids::Incarnation(2), ..stream(1) };
-    table.handle(Input::Renewed(renewed));
-    table.hear(&Message::Batch(batch_of(stream(1), 6, vec![opaque(1)]).bytes));
-    assert_eq!((table.stores(), table.reason()), (1, None));
 }
 
 #[test]

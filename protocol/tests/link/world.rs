@@ -9,7 +9,7 @@ use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::{Arrival, Gate, Step};
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, Dot, Incarnation, ReplicaId, Seq, StreamId};
-use quire_protocol::link::{Bye, Ends, Found, Input, Link, Output, Piece, Role};
+use quire_protocol::link::{Bye, ByeReason, Ends, Found, Input, Link, Output, Piece, Role};
 use quire_protocol::snapshot::{Record, SnapshotEntry, SnapshotHead};
 use quire_protocol::time::Time;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,8 +37,10 @@ pub(crate) struct End {
     pub(crate) closed: Option<Bye>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Replica {
+    /// How often it began a new stream.
+    renewals: u16,
     pub(crate) gate: Gate,
     pub(crate) log: BTreeMap<StreamId, Vec<Arc<EncodedBatch>>>,
     /// Where the log of a stream begins: the last entry before it, and the hash of its batch.
@@ -54,6 +56,34 @@ impl Replica {
         let last = self.log.get(&stream).and_then(|batches| batches.last());
         let begins = self.begins.get(&stream).copied().unwrap_or((Seq(0), ChainHash::START));
         last.map_or(begins, |last| (last.batch.last_dot().seq, last.hash()))
+    }
+
+    /// The stream that it appends to.
+    pub(crate) fn own(&self, at: usize) -> StreamId {
+        let Incarnation(first) = stream(at).incarnation;
+        StreamId { incarnation: Incarnation(first + self.renewals), ..stream(at) }
+    }
+
+    /// What is in its log, in no order.
+    pub(crate) fn payloads(&self) -> BTreeSet<Bytes> {
+        let entries = self.log.values().flatten().flat_map(|encoded| &encoded.batch.entries);
+        entries.map(|entry| entry.payload.clone()).collect()
+    }
+
+    /// Ends its stream after an entry, and writes what came then again in the next. True where there was any.
+    fn part(&mut self, at: usize, last: Dot) -> bool {
+        self.renewals += 1;
+        let old = self.log.entry(last.stream).or_default();
+        let kept = old.partition_point(|encoded| encoded.batch.last_dot().seq <= last.seq);
+        let parted = old.split_off(kept);
+        let Some(first) = parted.first() else { return false };
+        let end = Dot { stream: last.stream, seq: Seq(first.batch.first_seq.0 - 1) };
+        self.gate.set_back(end);
+        self.shown.retain(|dot| dot.stream != end.stream || dot.seq <= end.seq);
+        for encoded in &parted {
+            self.append(self.own(at), encoded.batch.entries.clone());
+        }
+        true
     }
 
     /// Forgets what is applied, but for the last batches of each stream.
@@ -99,14 +129,11 @@ impl Replica {
         self.drain();
     }
 
-    pub(crate) fn write(&mut self, stream: StreamId, entries: usize) {
+    fn append(&mut self, stream: StreamId, entries: Vec<Entry>) {
         let (last, hash) = self.end_of(stream);
         let deps = self.gate.applied().without(stream);
         let mut builder = BatchBuilder::new(stream, Seq(last.0 + 1), Hlc(0), deps, hash);
-        for _ in 0..entries {
-            let entry = Entry { doc: NO_DOC, kind: EntryKind::Canary, hlc: Hlc(0), payload: Bytes::new() };
-            builder.push(entry).expect("a few small entries fit");
-        }
+        entries.into_iter().for_each(|entry| builder.push(entry).expect("a few small entries fit"));
         let encoded = builder.finish();
         self.gate.commit(encoded.batch.last_dot());
         self.shown.push(Dot { stream, seq: encoded.batch.first_seq });
@@ -119,9 +146,16 @@ impl Replica {
         Arc::clone(found.expect("what was received is kept"))
     }
 
-    fn store(&mut self, encoded: &Arc<EncodedBatch>) -> Arrival {
+    fn store(&mut self, at: usize, encoded: &Arc<EncodedBatch>) -> Arrival {
+        let dot = encoded.batch.last_dot();
+        if dot.stream == self.own(at) && !self.gate.received().covers(dot) {
+            return Arrival::Astray;
+        }
         let (last, hash) = self.end_of(encoded.batch.stream);
-        if encoded.batch.first_seq.0 == last.0 + 1 && encoded.batch.prev_hash != hash {
+        let repeats = encoded.batch.last_dot().seq == last;
+        if encoded.batch.first_seq.0 == last.0 + 1 && encoded.batch.prev_hash != hash
+            || repeats && encoded.hash() != hash
+        {
             return Arrival::Astray;
         }
         let arrival = self.gate.receive(&encoded.batch);
@@ -184,6 +218,12 @@ pub(crate) struct World {
     pub(crate) mute: BTreeSet<(usize, usize)>,
     /// Batches sent over all links.
     pub(crate) sent: usize,
+    /// Entries written, each of which has its number for a payload.
+    written: u64,
+    /// Replicas that had to part with a stream, in order, and where.
+    pub(crate) parted: Vec<(usize, Dot)>,
+    /// Why links ended.
+    pub(crate) ended: Vec<ByeReason>,
     /// Frames that vanish one by one, the next of which come first.
     pub(crate) lose: u32,
 }
@@ -197,12 +237,21 @@ impl World {
             delays: BTreeMap::new(),
             mute: BTreeSet::new(),
             sent: 0,
+            written: 0,
+            parted: Vec::new(),
+            ended: Vec::new(),
             lose: 0,
         }
     }
 
     pub(crate) fn write(&mut self, at: usize, entries: usize) {
-        self.replicas[at].write(stream(at), entries);
+        let entries = (0..entries).map(|_| {
+            self.written += 1;
+            let payload = self.written.to_le_bytes().to_vec().into();
+            Entry { doc: NO_DOC, kind: EntryKind::Unknown(200), hlc: Hlc(0), payload }
+        });
+        let (entries, own) = (entries.collect(), self.replicas[at].own(at));
+        self.replicas[at].append(own, entries);
         self.tell_received(at);
     }
 
@@ -216,7 +265,7 @@ impl World {
         }
         for (at, to) in [(a, b), (b, a)] {
             let mut out = Vec::new();
-            let ends = Ends { own: stream(at), peer: stream(to).replica, role: Role::Leader };
+            let ends = Ends { own: self.replicas[at].own(at), peer: stream(to).replica, role: Role::Leader };
             let received = self.replicas[at].gate.received().clone();
             let mut hears = self.hears(at);
             hears.insert(stream(to).replica);
@@ -276,7 +325,7 @@ impl World {
         let stores = self.now.after(1);
         let busy = self.ends.iter().any(|(other, end)| other.0 == ends.0 && end.imports);
         let replica = &mut self.replicas[ends.0];
-        let mut imported = false;
+        let (mut imported, mut went_back) = (false, None);
         let Some(end) = self.ends.get_mut(&ends) else { return };
         for output in out {
             assert!(end.closed.is_none(), "nothing comes out of a closed link");
@@ -315,12 +364,34 @@ impl World {
                     imported = true;
                 }
                 Output::WakeAt(at) => end.wake = Some(end.wake.map_or(at, |wake| wake.min(at))),
-                Output::Close(bye) => end.closed = Some(bye),
-                Output::Ephemeral { .. } | Output::Truncated { .. } | Output::WentBack { .. } => {}
+                Output::Close(bye) => {
+                    self.ended.push(bye.reason);
+                    end.closed = Some(bye);
+                }
+                Output::WentBack { held } => went_back = Some(held),
+                Output::Ephemeral { .. } | Output::Truncated { .. } => {}
             }
         }
         if imported {
             self.tell_received(ends.0);
+        }
+        if let Some(held) = went_back {
+            self.went_back(ends.0, held);
+        }
+    }
+
+    /// Does what a server does: a new stream, and where something was written again, new links.
+    fn went_back(&mut self, at: usize, held: Dot) {
+        if self.replicas[at].own(at) != held.stream {
+            return;
+        }
+        self.parted.push((at, held));
+        if self.replicas[at].part(at, held) {
+            (0..self.replicas.len()).for_each(|to| self.cut(at, to));
+        }
+        let own = self.replicas[at].own(at);
+        for to in 0..self.replicas.len() {
+            self.handle((at, to), Input::Renewed(own));
         }
     }
 
@@ -375,7 +446,7 @@ impl World {
         let Some(end) = self.ends.get_mut(&ends) else { return };
         if end.storing.front().is_some_and(|(due, _)| *due <= now) {
             let (_, encoded) = end.storing.pop_front().expect("looked at just now");
-            let arrival = self.replicas[at].store(&encoded);
+            let arrival = self.replicas[at].store(at, &encoded);
             self.handle(ends, Input::Stored(vec![arrival]));
             self.tell_received(at);
         }

@@ -105,13 +105,16 @@ async fn attempt(peers: &Arc<Peers>, url: &str) -> Result<(), Attempt> {
         (dialling.failure, dialling.attempts) = (None, 0);
     });
     match peers.serve(socket, &hello, Side::Dialler).await {
-        Ok(bye) if matches!(bye.reason, ByeReason::Replaced | ByeReason::Stopping | ByeReason::Silent) => {
-            Ok(())
-        }
+        Ok(bye) if passes(bye.reason) => Ok(()),
         Ok(bye) => Err(failed(bye.reason.name(), bye.detail)),
         Err(bye) if bye.reason == ByeReason::Replaced => Err(Attempt::Kept),
         Err(bye) => Err(failed(bye.reason.name(), bye.detail)),
     }
+}
+
+/// Whether nothing is wrong when a link ends for this reason: the next one is soon there.
+const fn passes(reason: ByeReason) -> bool {
+    matches!(reason, ByeReason::Replaced | ByeReason::Stopping | ByeReason::Silent | ByeReason::Renewed)
 }
 
 /// Takes note of a failure, and logs it when it is another one than before.

@@ -11,7 +11,7 @@ use futures_util::stream::SplitSink;
 use futures_util::{SinkExt as _, StreamExt as _};
 use quire_protocol::batch::EncodedBatch;
 use quire_protocol::gate::Arrival;
-use quire_protocol::ids::Dot;
+use quire_protocol::ids::{Dot, Incarnation, StreamId};
 use quire_protocol::link::{Bye, ByeReason, Ends, Found, Hello, Input, Link, Message, Output, Piece};
 use quire_protocol::time::Time;
 use quire_storage::{AppendError, Log, ReadBatchesError};
@@ -160,6 +160,8 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
             }
             Ok(()) = own.changed() => {
                 let stream = *own.borrow_and_update();
+                // Of the one before there may be less than there was.
+                driver.handle(Input::Received(peers.log.received()));
                 driver.handle(Input::Renewed(stream));
             }
             Some((doc, payload)) = presence.recv() => driver.handle(Input::Ephemeral { doc, payload }),
@@ -272,7 +274,10 @@ impl Driver<'_> {
                     let (peer, first_kept) = (self.place.peer.0, first_kept.0);
                     tracing::info!(peer, %stream, first_kept, "the log begins later: offering a snapshot");
                 }
-                Output::WentBack { held } => self.peers.went_back(held),
+                Output::WentBack { held } => {
+                    let known = self.known_incarnation(held.stream);
+                    self.peers.went_back(self.place.peer, held, known);
+                }
                 Output::WakeAt(time) => self.set_alarm(time),
                 Output::Close(bye) => {
                     self.send(Message::Bye(bye.clone()).encode());
@@ -281,6 +286,14 @@ impl Driver<'_> {
             }
         }
         found
+    }
+
+    /// The greatest incarnation of this region that it or the peer has entries of.
+    fn known_incarnation(&self, own: StreamId) -> Incarnation {
+        let here = self.peers.log.received();
+        let streams = here.iter().chain(self.link.held().iter()).map(|dot| dot.stream);
+        let of_it = streams.filter(|stream| stream.replica == own.replica).map(|stream| stream.incarnation);
+        of_it.max().unwrap_or(own.incarnation)
     }
 
     /// Does something with the snapshot that comes; the machine orders nothing of it without one.

@@ -1,0 +1,145 @@
+// A region whose disk is set back to an old backup, and which is written to before it reaches any peer: it has another
+// history than they remember, finds that out from them, and nothing of either is lost.
+import assert from "node:assert/strict";
+import { cp, rm } from "node:fs/promises";
+import { test } from "node:test";
+import { SHAPES, startCluster } from "../harness/cluster.mjs";
+import { openEditor, openEditors } from "../harness/editors.mjs";
+import { assertEqual, untilEqual } from "../harness/equal.mjs";
+import { randomFrom, SEED } from "../harness/random.mjs";
+import { runQuire, temporaryDirectory } from "../harness/server.mjs";
+import { storedDoc } from "../harness/stored.mjs";
+import { Typist } from "../harness/typist.mjs";
+import { breathe, until } from "../harness/until.mjs";
+import { Witness } from "../harness/witness.mjs";
+
+const VICTIM = 1;
+const stored = (cluster, name) => Promise.all(cluster.regions.map((region) => storedDoc(region, name)));
+const streamsOf = async (cluster, at) => (await cluster.status(at)).region.streams.filter(({ replica }) => replica === VICTIM + 1);
+
+/** Somebody writes and goes: nobody holds it but the region. */
+async function write(t, region, name, text) {
+  const editor = openEditor(t, region, "y-websocket", name);
+  await editor.synced();
+  editor.text.insert(0, text);
+  await editor.saved();
+  editor.close();
+}
+
+/** A cluster whose second region has a backup, and has since then written more that the others have. */
+async function withBackup(t) {
+  const cluster = await startCluster(t, 3, SHAPES.mesh(3));
+  await cluster.linked();
+  const victim = cluster.regions[VICTIM];
+  await write(t, victim, "kept", "before the backup. ");
+  await cluster.settled();
+  await victim.kill("SIGTERM");
+  const backup = `${await temporaryDirectory(t)}/backup`;
+  await cp(victim.dataDir, backup, { recursive: true });
+  await victim.restart();
+  await cluster.linked();
+  for (let sentence = 0; sentence < 5; sentence++) await write(t, victim, "kept", `after the backup ${sentence}. `);
+  await write(t, victim, "made after the backup", "whole. ");
+  await cluster.settled();
+  return { cluster, victim, backup };
+}
+
+/** Sets the region back, and starts it where no peer can be reached. */
+async function restore({ cluster, victim, backup }) {
+  await victim.kill("SIGKILL");
+  cluster.wiresOf(VICTIM).forEach((wire) => wire.cut());
+  await rm(victim.dataDir, { recursive: true });
+  await cp(backup, victim.dataDir, { recursive: true });
+  await victim.restart();
+}
+
+for (const [what, sentences] of [
+  ["less than was lost", 2],
+  ["more than was lost", 12],
+]) {
+  test(`a restored region that wrote ${what} before it met a peer heals by itself, and nothing is lost`, async (t) => {
+    const world = await withBackup(t);
+    const { cluster, victim } = world;
+    const { incarnation } = (await cluster.status(VICTIM)).region;
+    await restore(world);
+    for (let sentence = 0; sentence < sentences; sentence++) await write(t, victim, "kept", `alone ${sentence}. `);
+    await write(t, victim, "made alone", "here too. ");
+    // The others go on meanwhile, and on what the region has forgotten.
+    await write(t, cluster.regions[0], "kept", "elsewhere. ");
+    // It is killed before it is healed: what it is to do is found again.
+    await victim.kill("SIGKILL");
+    await victim.restart();
+    assert.equal((await cluster.status(VICTIM)).region.incarnation, incarnation, "nobody has told it anything yet");
+
+    cluster.wiresOf(VICTIM).forEach((wire) => wire.heal());
+    await until("it goes on under a new incarnation", async () => (await cluster.status(VICTIM)).region.incarnation === incarnation + 1);
+    await cluster.linked();
+    await cluster.settled();
+    const docs = await stored(cluster, "kept");
+    assertEqual(docs);
+    const text = docs[0].getText("content").toString();
+    const alone = Array.from({ length: sentences }, (_, sentence) => `alone ${sentence}. `);
+    const lost = Array.from({ length: 5 }, (_, sentence) => `after the backup ${sentence}. `);
+    for (const sentence of ["before the backup. ", "elsewhere. ", ...alone, ...lost]) {
+      assert.equal(text.split(sentence).length, 2, `${sentence}is there once: ${text}`);
+    }
+    for (const name of ["made alone", "made after the backup"]) assertEqual(await stored(cluster, name));
+    assert.match(victim.log, /the disk went back in time/);
+
+    // Whatever anyone writes from now on reaches all, and a restart finds the same.
+    for (const [at, region] of cluster.regions.entries()) await write(t, region, "kept", `later ${at}. `);
+    await victim.kill("SIGKILL");
+    await victim.restart();
+    await cluster.linked();
+    await write(t, victim, "kept", "at last. ");
+    await cluster.settled();
+    const last = await stored(cluster, "kept");
+    assertEqual(last);
+    assert.match(last[2].getText("content").toString(), /at last. .*later \d. /s);
+    const streams = await Promise.all(cluster.regions.map((_, at) => streamsOf(cluster, at)));
+    assert.deepEqual(streams[0].map((stream) => stream.incarnation), [incarnation, incarnation + 1]);
+    for (const at of [0, 1, 2]) assert.deepEqual((await cluster.status(at)).peers.filter(({ problem }) => problem), []);
+    await victim.kill("SIGTERM");
+    const { code, stdout, stderr } = await runQuire("check", victim.dataDir);
+    assert.equal(code, 0, stdout + stderr);
+  });
+}
+
+test(`editors that type on while their region finds that its disk went back lose nothing (QUIRE_SEED=${SEED})`, async (t) => {
+  const random = randomFrom(SEED);
+  const world = await withBackup(t);
+  const { cluster, victim } = world;
+  const { incarnation } = (await cluster.status(VICTIM)).region;
+  await restore(world);
+  const editors = cluster.regions.flatMap((region) => openEditors(t, region, "kept", 2));
+  const witnesses = editors.map((editor) => new Witness(editor));
+  await Promise.all(editors.map((editor) => editor.synced()));
+  const typists = editors.map((editor) => new Typist(editor, random));
+  let typing = true;
+  t.after(() => (typing = false));
+  const typed = (async () => {
+    while (typing) {
+      typists.forEach((typist) => random.chance(0.3) && typist.act());
+      await breathe();
+    }
+  })();
+  await until("each region has been typed into", () => witnesses.every(({ updates }) => updates > 20));
+  cluster.wiresOf(VICTIM).forEach((wire) => wire.heal());
+  await until("it goes on under a new incarnation", async () => (await cluster.status(VICTIM)).region.incarnation > incarnation);
+  await cluster.linked();
+  const seen = witnesses.map(({ updates }) => updates);
+  await until("the editors have typed on", () => witnesses.every(({ updates }, at) => updates > seen[at] + 20));
+  typing = false;
+  await typed;
+  await Promise.all(editors.map((editor) => editor.saved()));
+  await untilEqual(editors.map((editor) => editor.doc));
+  await cluster.settled();
+  const docs = await stored(cluster, "kept");
+  assertEqual([editors[0].doc, ...docs]);
+  witnesses.forEach((witness, at) => witness.assertHeldBy(docs[0], `editor ${at}`));
+  assert.deepEqual(editors.map(({ losses }) => losses), editors.map(() => 0), "nobody was sent away");
+  for (const at of [0, 1, 2]) {
+    const metrics = await (await fetch(`${cluster.regions[at].http}/metrics`)).text();
+    assert.doesNotMatch(metrics, /^quire_divergence_total.* [1-9]/m, "nobody was given an effect without its cause");
+  }
+});
