@@ -46,8 +46,8 @@ async function withBackup(t) {
 
 /** Sets the region back, and starts it where no peer can be reached. */
 async function restore({ cluster, victim, backup }) {
-  await victim.kill("SIGKILL");
   cluster.wiresOf(VICTIM).forEach((wire) => wire.cut());
+  await victim.kill("SIGKILL");
   await rm(victim.dataDir, { recursive: true });
   await cp(backup, victim.dataDir, { recursive: true });
   await victim.restart();
