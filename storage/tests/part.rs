@@ -14,7 +14,8 @@ use quire_storage::{
 };
 use std::sync::Arc;
 use support::{
-    NOW_MS, STREAM, Subject, batches, create, dot, elsewhere, lifecycle, load, options, put, update, updates,
+    NOW_MS, OnDisk, STREAM, Subject, batches, create, dot, elsewhere, lifecycle, load, options, put, update,
+    updates,
 };
 
 const NEXT: StreamId = StreamId { incarnation: Incarnation(2), ..STREAM };
@@ -200,6 +201,18 @@ contract! {
         assert_eq!(updates(&load(&us, "a"))[2..], texts);
         assert_eq!(of(subject.log(), NEXT), of(&us, NEXT));
     }
+}
+
+#[test]
+fn what_no_peer_has_is_written_again_before_it_is_let_go_of() {
+    let disk = SimDisk::new();
+    let log = OnDisk::open(&disk);
+    before_the_backup(&log);
+    log.checkpoint().expect("a checkpoint");
+    on_the_restored_disk(&log);
+    log.truncate(Retention { bytes_max: 1, ..everything() });
+    assert_eq!(log.part_stream(Seq(3), Incarnation(1)).expect("parted").moved, 4);
+    assert_eq!(of(&log, NEXT).len(), 1);
 }
 
 #[test]

@@ -291,6 +291,40 @@ fn l11_a_history_that_begins_with_nothing_ends_the_link() {
     assert_eq!((link.table.reason(), link.went_back()), (Some(ByeReason::Fork), vec![]));
 }
 
+#[test]
+fn l11_a_region_that_took_a_history_that_others_have_given_up_is_cut_off_and_the_others_heal() {
+    const REMEMBERS: usize = 0;
+    const RESTORED: usize = 1;
+    const TOOK: usize = 2;
+    let mut world = World::new(3);
+    world.connect(REMEMBERS, RESTORED);
+    world.write(RESTORED, 2);
+    world.pass(3000);
+    let backup = world.replicas[RESTORED].clone();
+    world.write(RESTORED, 2);
+    world.pass(3000);
+    world.cut(REMEMBERS, RESTORED);
+    world.replicas[RESTORED] = backup;
+    world.write(RESTORED, 1);
+    // It meets a new region first, which has no reason to doubt it.
+    world.connect(RESTORED, TOOK);
+    world.pass(3000);
+    assert_eq!((world.received(TOOK).get(stream(RESTORED)), &world.parted[..]), (Seq(3), &[][..]));
+    for _ in 0..3 {
+        world.connect(REMEMBERS, RESTORED);
+        world.connect(RESTORED, TOOK);
+        world.connect(TOOK, REMEMBERS);
+        world.pass(3000);
+    }
+    assert_eq!(world.parted, [(RESTORED, dot(RESTORED, 2))]);
+    assert_eq!(world.received(REMEMBERS), world.received(RESTORED));
+    assert_eq!(world.replicas[REMEMBERS].payloads(), world.replicas[RESTORED].payloads());
+    assert_eq!(world.replicas[RESTORED].payloads().len(), 5, "nothing is lost");
+    let written = world.replicas[TOOK].payloads();
+    assert!(written.is_subset(&world.replicas[REMEMBERS].payloads()), "nor what the third was given");
+    assert!(!world.ended.is_empty() && world.ended.iter().all(|reason| *reason == ByeReason::Fork));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -364,6 +364,9 @@ fn write_with(
         tables.write(doc, entries, epoch.snapshots.get(&doc))?;
     }
     drop(tables);
+    // What is to be written again must not be let go of just before that.
+    let whole = Retention { bytes_max: u64::MAX, age_ms_max: u64::MAX, ..retention.clone() };
+    let retention = if due.part.is_some() { &whole } else { retention };
     let kept_bytes = kept::keep(&txn, epoch, retention, due.kept_bytes)?;
     let mut written = Written { kept_bytes, ..Written::default() };
     if let Some(request) = import {
