@@ -2,17 +2,18 @@
 //!
 //! Nothing is shown or acknowledged before the commit has returned.
 
+use super::documents::{DOCUMENTS, Shown, doc_name};
 use super::ledger::Acknowledged;
 use super::plant::Plant;
-use super::region::{Shown, Write, doc_name};
+use super::region::Write;
 use super::sessions::Down;
 use super::wire::Way;
 use super::world::{Happening, World};
 use bytes::Bytes;
 use quire_protocol::batch::{EncodedBatch, EntryKind, LifecycleChange};
 use quire_protocol::gate::Arrival;
-use quire_protocol::ids::{Dot, Seq};
-use quire_storage::{Committed, NewEntry, Receipt, Retention};
+use quire_protocol::ids::{DocId, DocName, Dot, Seq};
+use quire_storage::{Committed, Log, NewEntry, Receipt, Retention};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -33,18 +34,7 @@ impl World {
         let Some(log) = region.log.clone().filter(|_| region.life == life) else { return };
         region.committing = false;
         let (writes, batches) = (std::mem::take(&mut region.writes), std::mem::take(&mut region.batches));
-        let doc = doc_name().id();
-        let mut is_new = log.info(doc).is_ok_and(|info| info.is_none());
-        let mut groups = Vec::new();
-        for update in writes.iter().filter_map(|write| write.fresh.as_ref()) {
-            let mut group = Vec::new();
-            if std::mem::take(&mut is_new) {
-                let payload = LifecycleChange::Create { name: doc_name() }.encode();
-                group.push(NewEntry { doc, kind: EntryKind::Lifecycle, payload });
-            }
-            group.push(NewEntry { doc, kind: EntryKind::Update, payload: update.encoded().clone() });
-            groups.push(group);
-        }
+        let groups = groups(&*log, &writes);
         let received: Vec<Arc<EncodedBatch>> =
             batches.iter().map(|(_, _, encoded)| encoded.clone()).collect();
         match log.commit(wall_ms, &groups, &received) {
@@ -76,14 +66,7 @@ impl World {
         let now_shown = received.filter(|(_, arrival)| self.is_shown_early(**arrival));
         shown.extend(now_shown.flat_map(|(encoded, _)| entries(encoded)));
         if !self.planted.is(Plant::GateOff) {
-            let applied =
-                committed.applied.into_iter().flat_map(|batch| batch.entries).map(|(_, entry)| entry);
-            shown.extend(applied.map(|it| Shown {
-                dot: it.dot,
-                hlc: it.hlc,
-                kind: it.kind,
-                payload: it.payload,
-            }));
+            shown.extend(committed.applied.into_iter().flat_map(|batch| batch.entries).map(Shown::of));
         }
         self.show(at, &shown);
         self.acknowledge(at, writes, &committed.receipts);
@@ -108,14 +91,22 @@ impl World {
 
     fn show(&mut self, at: usize, shown: &[Shown]) {
         let (region, planted) = (&mut self.regions[at], self.planted);
-        let mut news: Vec<Bytes> = Vec::new();
+        let mut news: Vec<(DocId, Bytes)> = Vec::new();
         for entry in shown {
-            news.extend(region.open.show(at, entry, planted, &mut self.ledger));
+            let update = region.shows.show(at, entry, planted, &mut self.ledger);
+            news.extend(update.map(|update| (entry.doc, update)));
             self.totals.shown += 1;
         }
-        let sessions: Vec<(usize, u64)> = region.sessions.iter().map(|(&editor, &it)| (editor, it)).collect();
+        self.tell_sessions(at, &news);
+    }
+
+    /// Sends a region's sessions what is news in their documents.
+    fn tell_sessions(&mut self, at: usize, news: &[(DocId, Bytes)]) {
+        let sessions: Vec<(usize, u64)> =
+            self.regions[at].sessions.iter().map(|(&it, &of)| (it, of)).collect();
         for (editor, session) in sessions {
-            for update in &news {
+            let of = self.editors[editor].of;
+            for (_, update) in news.iter().filter(|(doc, _)| *doc == of) {
                 self.send_down(editor, session, Down::Update(update.clone()));
             }
         }
@@ -133,7 +124,14 @@ impl World {
 
     /// Tells an editor that its update is saved, and holds the cluster to it from now on.
     pub(super) fn tell_saved(&mut self, at: usize, write: Write, dot: Option<Dot>) {
-        let saved = Acknowledged { region: at, update: write.sent, dot, gone: false, elsewhere: false };
+        let saved = Acknowledged {
+            region: at,
+            doc: write.doc,
+            update: write.sent,
+            dot,
+            gone: false,
+            elsewhere: false,
+        };
         self.ledger.acknowledged.push(saved);
         self.totals.acknowledged += 1;
         self.send_down(write.editor, write.session, Down::Saved);
@@ -159,17 +157,41 @@ impl World {
     }
 }
 
+/// What is new in the writes, a group for each; the first of a document says that there is one.
+fn groups(log: &dyn Log, writes: &[Write]) -> Vec<Vec<NewEntry>> {
+    let names = (0..DOCUMENTS).map(doc_name);
+    let mut new: BTreeMap<DocId, DocName> = names
+        .map(|name| (name.id(), name))
+        .filter(|(doc, _)| log.info(*doc).is_ok_and(|info| info.is_none()))
+        .collect();
+    let mut groups = Vec::new();
+    for write in writes {
+        let (Some(update), doc) = (&write.fresh, write.doc) else { continue };
+        let mut group = Vec::new();
+        if let Some(name) = new.remove(&doc) {
+            let payload = LifecycleChange::Create { name }.encode();
+            group.push(NewEntry { doc, kind: EntryKind::Lifecycle, payload });
+        }
+        group.push(NewEntry { doc, kind: EntryKind::Update, payload: update.encoded().clone() });
+        groups.push(group);
+    }
+    groups
+}
+
 /// An own entry, which comes so many before the last of its group.
 fn own(receipt: &Receipt, before: usize, entry: &NewEntry) -> Shown {
     let Dot { stream, seq } = receipt.last;
     let dot = Dot { stream, seq: Seq(seq.0 - before as u64) };
-    Shown { dot, hlc: receipt.hlc, kind: entry.kind, payload: entry.payload.clone() }
+    Shown { doc: entry.doc, dot, hlc: receipt.hlc, kind: entry.kind, payload: entry.payload.clone() }
 }
 
 fn entries(encoded: &EncodedBatch) -> Vec<Shown> {
     let batch = &encoded.batch;
     let seqs = batch.first_seq.0..;
     let dots = seqs.map(|seq| Dot { stream: batch.stream, seq: Seq(seq) });
-    let shown = dots.zip(&batch.entries);
-    shown.map(|(dot, it)| Shown { dot, hlc: it.hlc, kind: it.kind, payload: it.payload.clone() }).collect()
+    let shown = dots.zip(&batch.entries).map(|(dot, it)| {
+        let (kind, payload) = (it.kind, it.payload.clone());
+        Shown { doc: it.doc, dot, hlc: it.hlc, kind, payload }
+    });
+    shown.collect()
 }

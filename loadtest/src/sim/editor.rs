@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use quire_protocol::document::Live;
+use quire_protocol::ids::DocId;
 use quire_protocol::update::{Limits, Shape, Update};
 use std::sync::Arc;
 use yrs::types::Attrs;
@@ -19,6 +20,8 @@ const REMOTE: &str = "remote";
 
 pub(super) struct Editor {
     pub(super) client: u32,
+    /// The document that it has open, and its copy of it.
+    pub(super) of: DocId,
     doc: Live,
     text: TextRef,
     undo: UndoManager<()>,
@@ -38,7 +41,7 @@ pub(super) struct Editor {
 }
 
 impl Editor {
-    pub(super) fn new(client: u32, region: usize) -> Self {
+    pub(super) fn new(client: u32, region: usize, of: DocId) -> Self {
         let doc = Live::new(u64::from(client));
         let text = doc.get_or_insert_text(ROOT);
         // Every edit is undone by itself: the wall clock must not join any.
@@ -47,6 +50,7 @@ impl Editor {
         undo.expand_scope(&doc, &text);
         Self {
             client,
+            of,
             doc,
             text,
             undo,

@@ -1,10 +1,10 @@
 //! Regions that go and come back: killed, without power, stopped, on a new disk or an old one.
 
-use super::region::{Disk, Open, Region, Shown, doc_name, replica};
+use super::documents::Documents;
+use super::region::{Disk, Region, replica};
 use super::world::{Happening, World};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::Incarnation;
-use quire_protocol::update::Shape;
 use quire_storage::sim_disk::{SimDisk, Unsynced};
 
 use super::plant::Plant;
@@ -148,10 +148,9 @@ impl World {
         let in_doubt = self.ledger.written(&*log);
         let region = &mut self.regions[at];
         region.durable = log.received();
-        region.open = Open::new();
-        region.log = Some(log);
+        region.log = Some(log.clone());
         self.say(format_args!("region {at} starts; {in_doubt} entries were not known to be on its disk"));
-        self.read_document(at);
+        self.regions[at].shows = Documents::read(at, &*log, self.planted, &mut self.ledger);
         self.check_acknowledged(at, Some(at));
     }
 
@@ -198,35 +197,12 @@ impl World {
         }
     }
 
-    /// Reads the document from the log, as it is read when the first editor comes.
-    fn read_document(&mut self, at: usize) {
-        let planted = self.planted;
-        let region = &mut self.regions[at];
-        let Some(log) = region.log.clone() else { return };
-        let stored = match log.load(doc_name().id()) {
-            Ok(stored) => stored,
-            Err(error) => {
-                return self.ledger.violate(format!("region {at} cannot read its document: {error}"));
-            }
-        };
-        for entry in stored.into_iter().flat_map(|stored| stored.tail) {
-            let entry = Shown { dot: entry.dot, hlc: entry.hlc, kind: entry.kind, payload: entry.payload };
-            region.open.show(at, &entry, planted, &mut self.ledger);
-        }
-        if region.open.frontier != log.applied() {
-            self.ledger.violate(format!("region {at}'s document is not what its log says is applied"));
-        }
-    }
-
     /// Checks that a region shows what was acknowledged: by itself, or by any.
     pub(super) fn check_acknowledged(&mut self, at: usize, by: Option<usize>) {
-        let shown: &Shape = &self.regions[at].open.shown;
+        let shows = &self.regions[at].shows;
         let saved = self.ledger.acknowledged.iter().filter(|saved| !saved.gone);
         let mut of_these = saved.filter(|saved| by.is_none_or(|by| saved.region == by && !saved.elsewhere));
-        let lost = of_these.find(|saved| {
-            let admission = shown.admit_within(saved.update.clone(), &quire_protocol::update::Limits::STORED);
-            !admission.is_ok_and(|admission| admission.fresh.is_none() && !admission.missing)
-        });
+        let lost = of_these.find(|saved| !shows.get(saved.doc).holds(&saved.update));
         if let Some(lost) = lost {
             let (by, dot) = (lost.region, lost.dot.map_or_else(String::new, |dot| format!(" (entry {dot})")));
             self.ledger.violate(format!("region {at} lacks what region {by} acknowledged{dot}"));

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use quire_protocol::batch::{ChainHash, EncodedBatch};
 use quire_protocol::frontier::Frontier;
-use quire_protocol::ids::{Dot, Seq, StreamId};
+use quire_protocol::ids::{DocId, Dot, Seq, StreamId};
 use quire_protocol::update::{ClientId, Clocks, Shape, StateVector, Update};
 use quire_storage::Log;
 use std::collections::BTreeMap;
@@ -24,6 +24,7 @@ struct Written {
 /// An update whose author was told that it is saved.
 pub(super) struct Acknowledged {
     pub(super) region: usize,
+    pub(super) doc: DocId,
     pub(super) update: Update,
     /// The entry it became; none where all of it was known.
     pub(super) dot: Option<Dot>,

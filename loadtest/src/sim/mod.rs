@@ -2,12 +2,13 @@
 //! simulated disks, and real Yjs documents.
 //!
 //! `world` is what happens, one event after the other; `workload` draws what people do and what breaks,
-//! `faults` breaks regions, `wire` carries frames between link machines, `sessions` carries what editors
+//! `documents` is what a region shows, `faults` breaks regions, `wire` carries frames between link machines, `sessions` carries what editors
 //! say, `commits` is a region's disk; `ledger` and `settle` judge. `docs/verification.md` says what is
 //! checked. Nothing here knows the time of day or opens a socket or a file.
 
 mod command;
 mod commits;
+mod documents;
 mod editor;
 mod faults;
 mod ledger;

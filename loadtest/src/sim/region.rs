@@ -1,26 +1,16 @@
-//! One region: its disk, its log, and its document in memory, which is made from the log at each start.
-//!
-//! Invariant: what the document shows are the log's applied entries, once each and in order.
+//! One region: its disk, its log, and what it holds in memory while it is up.
 
-use super::editor::{ROOT, decoded};
-use super::ledger::Ledger;
-use super::plant::{Plant, Planted};
+use super::documents::Documents;
 use super::wire::Way;
-use bytes::Bytes;
-use quire_protocol::batch::{EncodedBatch, EntryKind};
-use quire_protocol::document::Live;
+use quire_protocol::batch::EncodedBatch;
 use quire_protocol::frontier::Frontier;
-use quire_protocol::hlc::Hlc;
-use quire_protocol::ids::{DocName, Dot, Incarnation, ReplicaId, StreamId};
-use quire_protocol::update::{Limits, Shape, Update};
+use quire_protocol::ids::{DocId, Incarnation, ReplicaId, StreamId};
+use quire_protocol::update::Update;
 use quire_storage::sim_disk::SimDisk;
 use quire_storage::{Log, MemoryLog, RedbLog, RedbLogOptions, Retention};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use yrs::updates::decoder::Decode;
-use yrs::updates::encoder::Encode;
-use yrs::{ReadTxn, StateVector, Text, Transact};
 
 /// The wall clock of a region whose clock is right, when a run begins: milliseconds since 1970.
 pub(super) const WALL_MS: u64 = 1_700_000_000_000;
@@ -34,6 +24,7 @@ pub(super) enum Disk {
 
 /// An editor's update on its way to the disk.
 pub(super) struct Write {
+    pub(super) doc: DocId,
     pub(super) editor: usize,
     pub(super) session: u64,
     /// What it sent.
@@ -53,7 +44,8 @@ pub(super) struct Region {
     /// Counts its starts: what was on its way to an earlier life is nobody's.
     pub(super) life: u64,
     pub(super) clock_ms: i64,
-    pub(super) open: Open,
+    /// Its documents in memory.
+    pub(super) shows: Documents,
     /// What its disk has, as far as its commits have returned.
     pub(super) durable: Frontier,
     pub(super) writes: Vec<Write>,
@@ -78,7 +70,7 @@ impl Region {
             first_incarnation,
             life: 0,
             clock_ms: 0,
-            open: Open::new(),
+            shows: Documents::new(),
             durable: Frontier::new(),
             writes: Vec::new(),
             batches: Vec::new(),
@@ -139,119 +131,4 @@ fn everything() -> Retention {
 
 pub(super) fn replica(number: usize) -> ReplicaId {
     ReplicaId(u16::try_from(number + 1).expect("few regions"))
-}
-
-pub(super) fn doc_name() -> DocName {
-    DocName::new("notes").expect("a valid name")
-}
-
-/// An entry that is to be shown.
-pub(super) struct Shown {
-    pub(super) dot: Dot,
-    pub(super) hlc: Hlc,
-    pub(super) kind: EntryKind,
-    pub(super) payload: Bytes,
-}
-
-/// The document in memory.
-pub(super) struct Open {
-    doc: Live,
-    /// What was admitted, on disk or not.
-    pub(super) admitted: Shape,
-    /// What is shown.
-    pub(super) shown: Shape,
-    /// The entries that are shown.
-    pub(super) frontier: Frontier,
-    newest: Hlc,
-}
-
-impl Open {
-    pub(super) fn new() -> Self {
-        Self {
-            doc: Live::new(1),
-            admitted: Shape::new(),
-            shown: Shape::new(),
-            frontier: Frontier::new(),
-            newest: Hlc(0),
-        }
-    }
-
-    /// Shows an entry. Returns what is news to sessions.
-    pub(super) fn show(
-        &mut self,
-        region: usize,
-        entry: &Shown,
-        planted: Planted,
-        ledger: &mut Ledger,
-    ) -> Option<Bytes> {
-        let Shown { dot, hlc, kind, payload } = entry;
-        let expected = self.frontier.get(dot.stream).0 + 1;
-        if dot.seq.0 != expected {
-            let how = if dot.seq.0 < expected { "again" } else { "before the one before it" };
-            ledger.violate(format!("region {region} shows entry {dot} {how}"));
-        }
-        match ledger.deps(*dot).map(|deps| self.frontier.covers_all(&deps.without(dot.stream))) {
-            Some(true) => {}
-            Some(false) => ledger.violate(format!("region {region} shows entry {dot} before its causes")),
-            None => ledger.violate(format!("region {region} shows entry {dot}, which nobody wrote")),
-        }
-        self.frontier.raise(*dot);
-        if planted.is(Plant::ClockAsFilter) && *hlc < self.newest {
-            return None;
-        }
-        self.newest = self.newest.max(*hlc);
-        (*kind == EntryKind::Update).then(|| self.take(region, dot, payload, ledger))?;
-        Some(payload.clone())
-    }
-
-    fn take(&mut self, region: usize, dot: &Dot, payload: &Bytes, ledger: &mut Ledger) {
-        let update = decoded(payload.clone());
-        match self.shown.admit_within(update.clone(), &Limits::STORED) {
-            Ok(admission) => {
-                if admission.missing {
-                    ledger.violate(format!("region {region} shows entry {dot}, which rests on a hole"));
-                }
-                if let Some(fresh) = admission.fresh {
-                    self.shown.record(&fresh);
-                    self.admitted.record(&fresh);
-                    let fresh = yrs::Update::decode_v1(fresh.encoded()).expect("it has been checked");
-                    self.doc.transact_mut().apply_update(fresh).expect("it was admitted");
-                }
-            }
-            Err(refusal) => ledger.violate(format!("region {region} cannot show entry {dot}: {refusal}")),
-        }
-        ledger.check_seen(region, &update, &self.shown);
-    }
-
-    /// What a state vector lacks of what is shown.
-    pub(super) fn lacking(&self, held: &[u8]) -> Bytes {
-        let held = StateVector::decode_v1(held).expect("a state vector");
-        self.doc.transact().encode_state_as_update_v1(&held).into()
-    }
-
-    pub(super) fn state_vector(&self) -> Vec<u8> {
-        self.doc.transact().state_vector().encode_v1()
-    }
-
-    /// The text with its formats, in words that are the same wherever it is.
-    pub(super) fn text(&self) -> String {
-        let text = self.doc.get_or_insert_text(ROOT);
-        let txn = self.doc.transact();
-        let mut told = String::new();
-        let mut last = None;
-        for piece in text.diff(&txn, yrs::types::text::YChange::identity) {
-            let formats: BTreeMap<String, String> = piece
-                .attributes
-                .iter()
-                .flat_map(|all| all.iter().map(|(key, value)| (key.to_string(), format!("{value:?}"))))
-                .collect();
-            let formats = format!("{formats:?}");
-            if last.as_ref() != Some(&formats) {
-                told.push_str(&formats);
-            }
-            told.push_str(&piece.insert.to_string(&txn));
-            last = Some(formats);
-        }
-        told
-    }
 }

@@ -111,7 +111,7 @@ impl World {
         match message {
             Up::Join(held) => {
                 self.regions[at].sessions.insert(editor, session);
-                let open = &self.regions[at].open;
+                let open = self.regions[at].shows.get(self.editors[editor].of);
                 let (missed, held) = (open.lacking(&held), open.state_vector());
                 self.send_down(editor, session, Down::Update(missed));
                 self.send_down(editor, session, Down::Ask(held));
@@ -125,20 +125,21 @@ impl World {
             Ok(sent) => sent,
             Err(refusal) => return self.ledger.violate(format!("an honest update is refused: {refusal}")),
         };
-        let region = &mut self.regions[at];
         if self.planted.is(Plant::DeleteSetDropped) && sent.block_count() == 0 {
             return self.send_down(editor, session, Down::Saved);
         }
-        let admission = match region.open.admitted.admit(sent.clone()) {
+        let doc = self.editors[editor].of;
+        let open = self.regions[at].shows.get_mut(doc);
+        let admission = match open.admitted.admit(sent.clone()) {
             Ok(admission) => admission,
             Err(refusal) => return self.ledger.violate(format!("an honest update is refused: {refusal}")),
         };
         if let Some(fresh) = &admission.fresh {
-            region.open.admitted.record(fresh);
+            open.admitted.record(fresh);
         }
-        let held = region.open.admitted.state_vector().encode();
+        let held = open.admitted.state_vector().encode();
         let told = self.planted.is(Plant::AckBeforeSync);
-        let write = |fresh, told| Write { editor, session, sent: sent.clone(), fresh, told };
+        let write = |fresh, told| Write { doc, editor, session, sent: sent.clone(), fresh, told };
         if admission.missing {
             // What it rests on is still to come: the editor is asked for all of it, and nothing is promised.
             self.send_down(editor, session, Down::Ask(held));

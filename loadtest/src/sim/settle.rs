@@ -1,9 +1,9 @@
 //! The end of a run: all faults end, the cluster becomes quiet within a bounded time, and is judged.
 
-use super::region::{Disk, Open, Shown, doc_name};
+use super::documents::{Documents, essence};
+use super::region::Disk;
 use super::world::{Happening, World};
 use quire_protocol::time::Time;
-use quire_protocol::update::{ClientId, Clocks, Shape, StateVector};
 
 /// The cluster is quiet so long after the last fault has ended.
 const QUIET_WITHIN_MS: u64 = 60_000;
@@ -62,7 +62,7 @@ impl World {
             if log.applied() != first.durable {
                 return Some(format!("region {at} has not applied all that it received"));
             }
-            if essence(&region.open.shown) != essence(&first.open.shown) {
+            if region.shows.essences() != first.shows.essences() {
                 return Some(format!("regions 0 and {at} do not show the same"));
             }
         }
@@ -70,43 +70,28 @@ impl World {
             return Some("two neighbours are not linked".to_owned());
         }
         let open = self.editors.iter().filter(|editor| !editor.closed);
-        let apart = open
-            .into_iter()
-            .find(|editor| editor.session.is_none() || essence(&editor.shape) != essence(&first.open.shown));
+        let mut connected = open.into_iter();
+        let apart = connected.find(|editor| {
+            let shown = &first.shows.get(editor.of).shown;
+            editor.session.is_none() || essence(&editor.shape) != essence(shown)
+        });
         apart.map(|editor| format!("editor {} does not have what the regions have", editor.client))
     }
 
     fn judge(&mut self) {
-        let text = self.regions[0].open.text();
+        let texts = self.regions[0].shows.texts();
         for at in 0..self.regions.len() {
-            let told = self.regions[at].open.text();
-            if told != text {
-                self.ledger.violate(format!("regions 0 and {at} read differently: {text:?} and {told:?}"));
+            let told = self.regions[at].shows.texts();
+            if told != texts {
+                self.ledger.violate(format!("regions 0 and {at} read differently: {texts:?} and {told:?}"));
             }
             self.check_acknowledged(at, None);
             let Some(log) = self.regions[at].log.clone() else { continue };
             self.ledger.compare(at, &*log);
-            let Ok(Some(stored)) = log.load(doc_name().id()) else {
-                // In a run in which nobody came to type there is no document.
-                if self.totals.entries > 0 {
-                    self.ledger.violate(format!("region {at} cannot read its document"));
-                }
-                continue;
-            };
-            let mut again = Open::new();
-            for entry in stored.tail {
-                let entry =
-                    Shown { dot: entry.dot, hlc: entry.hlc, kind: entry.kind, payload: entry.payload };
-                again.show(at, &entry, self.planted, &mut self.ledger);
-            }
-            if again.text() != text {
+            let again = Documents::read(at, &*log, self.planted, &mut self.ledger);
+            if again.texts() != texts {
                 self.ledger.violate(format!("region {at} would read differently after a restart"));
             }
         }
     }
-}
-
-/// All that makes two documents equal: what is known, and what of it is deleted.
-fn essence(shape: &Shape) -> (StateVector, Vec<(ClientId, Vec<Clocks>)>) {
-    (shape.state_vector(), shape.deletes().collect())
 }

@@ -1,9 +1,11 @@
 //! What people do in a run, and what breaks: drawn one act after the other until all is healed.
 
+use super::documents::{DOCUMENTS, doc_name};
 use super::editor::Editor;
 use super::rng::Rng;
 use super::wire::{Deaf, Way};
 use super::world::{Happening, World};
+use quire_protocol::ids::DocId;
 
 /// Editors that a run begins with.
 const EDITORS: (u64, u64) = (3, 6);
@@ -29,6 +31,8 @@ const WORDS: [&str; 8] = ["a", "the ", "région ", "leader ", "of ", "ink ", "lo
 /// What is drawn once for a run.
 pub(super) struct Workload {
     editors: u64,
+    /// Documents that somebody may open.
+    documents: usize,
     active_ms: u64,
     pub(super) ballast: bool,
     pastes: u32,
@@ -42,6 +46,7 @@ impl Workload {
     pub(super) fn draw(rng: &mut Rng) -> Self {
         Self {
             editors: rng.within(EDITORS.0, EDITORS.1),
+            documents: 1 + rng.index(DOCUMENTS),
             active_ms: rng.within(ACTIVE_MS.0, ACTIVE_MS.1),
             ballast: rng.percent(BALLAST_PERCENT),
             pastes: 0,
@@ -62,7 +67,8 @@ impl World {
         }
         for editor in 0..self.workload.editors {
             let region = usize::try_from(editor).expect("few") % self.regions.len();
-            self.open_tab(region);
+            let doc = self.draw_document();
+            self.open_tab(region, doc);
         }
         if self.workload.ballast {
             self.say(format_args!("region {CUT_OFF} is cut off for {CUT_OFF_MS} ms"));
@@ -75,10 +81,14 @@ impl World {
         self.after(active_ms, Happening::Heal);
     }
 
-    fn open_tab(&mut self, region: usize) -> usize {
+    fn draw_document(&mut self) -> DocId {
+        doc_name(self.rng.index(self.workload.documents)).id()
+    }
+
+    fn open_tab(&mut self, region: usize, doc: DocId) -> usize {
         let number = self.editors.len();
         let client = u32::try_from(100 + number).expect("few");
-        self.editors.push(Editor::new(client, region));
+        self.editors.push(Editor::new(client, region, doc));
         self.after(1, Happening::LookAfter(number));
         number
     }
@@ -173,8 +183,8 @@ impl World {
 
     fn clones_tab(&mut self, editor: usize) {
         if self.editors.len() < TABS_MAX {
-            let region = self.editors[editor].region;
-            let copy = self.open_tab(region);
+            let (region, doc) = (self.editors[editor].region, self.editors[editor].of);
+            let copy = self.open_tab(region, doc);
             let state = self.editors[editor].lacking(&[0]);
             self.editors[copy].hears(&state);
             let (of, client) = (self.editors[editor].client, self.editors[copy].client);
@@ -193,7 +203,8 @@ impl World {
             self.say_of(editor, format_args!("closes its tab for good"));
             self.part(editor);
             self.editors[editor].closed = true;
-            self.open_tab(region);
+            let doc = self.draw_document();
+            self.open_tab(region, doc);
         }
     }
 

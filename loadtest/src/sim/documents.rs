@@ -1,0 +1,215 @@
+//! What a region shows: its documents in memory, which are made from the log at each start.
+//!
+//! Invariant: what is shown are the log's applied entries, once each and in order.
+
+use super::editor::{ROOT, decoded};
+use super::ledger::Ledger;
+use super::plant::{Plant, Planted};
+use bytes::Bytes;
+use quire_protocol::batch::EntryKind;
+use quire_protocol::document::Live;
+use quire_protocol::frontier::Frontier;
+use quire_protocol::hlc::Hlc;
+use quire_protocol::ids::{DocId, DocName, Dot};
+use quire_protocol::update::{ClientId, Clocks, Limits, Shape, StateVector, Update};
+use quire_storage::{Log, TailEntry};
+use std::collections::BTreeMap;
+use yrs::updates::decoder::Decode;
+use yrs::updates::encoder::Encode;
+use yrs::{ReadTxn, Text, Transact};
+
+/// The documents of a cluster; in most runs only some of them are written.
+const NAMES: [&str; 3] = ["notes", "minutes", "ideas"];
+
+/// How many documents there are.
+pub(super) const DOCUMENTS: usize = NAMES.len();
+
+pub(super) fn doc_name(number: usize) -> DocName {
+    DocName::new(NAMES[number]).expect("a valid name")
+}
+
+/// An entry that is to be shown.
+pub(super) struct Shown {
+    pub(super) doc: DocId,
+    pub(super) dot: Dot,
+    pub(super) hlc: Hlc,
+    pub(super) kind: EntryKind,
+    pub(super) payload: Bytes,
+}
+
+impl Shown {
+    pub(super) fn of((doc, entry): (DocId, TailEntry)) -> Self {
+        let TailEntry { dot, hlc, kind, payload, .. } = entry;
+        Self { doc, dot, hlc, kind, payload }
+    }
+}
+
+/// What is known of a document, and what of it is deleted: equal where documents are.
+pub(super) type Essence = (StateVector, Vec<(ClientId, Vec<Clocks>)>);
+
+/// All that makes two documents equal.
+pub(super) fn essence(shape: &Shape) -> Essence {
+    (shape.state_vector(), shape.deletes().collect())
+}
+
+/// The documents of one region.
+pub(super) struct Documents {
+    docs: BTreeMap<DocId, Open>,
+    /// The entries that are shown.
+    pub(super) frontier: Frontier,
+    newest: Hlc,
+}
+
+/// A document in memory.
+pub(super) struct Open {
+    doc: Live,
+    /// What was admitted, on disk or not.
+    pub(super) admitted: Shape,
+    /// What is shown.
+    pub(super) shown: Shape,
+}
+
+impl Documents {
+    /// All documents, empty.
+    pub(super) fn new() -> Self {
+        let docs = (0..DOCUMENTS).map(|number| (doc_name(number).id(), Open::new())).collect();
+        Self { docs, frontier: Frontier::new(), newest: Hlc(0) }
+    }
+
+    /// Reads all documents from a log, as they are read when the first editor comes.
+    pub(super) fn read(region: usize, log: &dyn Log, planted: Planted, ledger: &mut Ledger) -> Self {
+        let mut shows = Self::new();
+        let mut entries = Vec::new();
+        for number in 0..DOCUMENTS {
+            let doc = doc_name(number).id();
+            match log.load(doc) {
+                Ok(stored) => {
+                    let tail = stored.into_iter().flat_map(|stored| stored.tail);
+                    entries.extend(tail.map(|entry| (doc, entry)));
+                }
+                Err(error) => ledger.violate(format!("region {region} cannot read a document: {error}")),
+            }
+        }
+        entries.sort_by_key(|(_, entry)| entry.position);
+        for entry in entries {
+            shows.show(region, &Shown::of(entry), planted, ledger);
+        }
+        if shows.frontier != log.applied() {
+            ledger.violate(format!("region {region}'s documents are not what its log says is applied"));
+        }
+        shows
+    }
+
+    pub(super) fn get(&self, doc: DocId) -> &Open {
+        self.docs.get(&doc).expect("entries belong to one of the cluster's documents")
+    }
+
+    pub(super) fn get_mut(&mut self, doc: DocId) -> &mut Open {
+        self.docs.get_mut(&doc).expect("entries belong to one of the cluster's documents")
+    }
+
+    /// What each document is, in short.
+    pub(super) fn essences(&self) -> Vec<Essence> {
+        self.docs.values().map(|open| essence(&open.shown)).collect()
+    }
+
+    /// The texts with their formats, in words that are the same wherever they are.
+    pub(super) fn texts(&self) -> Vec<String> {
+        self.docs.values().map(Open::text).collect()
+    }
+
+    /// Shows an entry. Returns what is news to sessions.
+    pub(super) fn show(
+        &mut self,
+        region: usize,
+        entry: &Shown,
+        planted: Planted,
+        ledger: &mut Ledger,
+    ) -> Option<Bytes> {
+        let Shown { doc, dot, hlc, kind, payload } = entry;
+        let expected = self.frontier.get(dot.stream).0 + 1;
+        if dot.seq.0 != expected {
+            let how = if dot.seq.0 < expected { "again" } else { "before the one before it" };
+            ledger.violate(format!("region {region} shows entry {dot} {how}"));
+        }
+        match ledger.deps(*dot).map(|deps| self.frontier.covers_all(&deps.without(dot.stream))) {
+            Some(true) => {}
+            Some(false) => ledger.violate(format!("region {region} shows entry {dot} before its causes")),
+            None => ledger.violate(format!("region {region} shows entry {dot}, which nobody wrote")),
+        }
+        self.frontier.raise(*dot);
+        if planted.is(Plant::ClockAsFilter) && *hlc < self.newest {
+            return None;
+        }
+        self.newest = self.newest.max(*hlc);
+        if *kind != EntryKind::Update {
+            return None;
+        }
+        let open = self.get_mut(*doc);
+        let update = decoded(payload.clone());
+        open.take(region, *dot, &update, ledger);
+        ledger.check_seen(region, &update, &open.shown);
+        Some(payload.clone())
+    }
+}
+
+impl Open {
+    fn new() -> Self {
+        Self { doc: Live::new(1), admitted: Shape::new(), shown: Shape::new() }
+    }
+
+    /// Takes an update into the document.
+    fn take(&mut self, region: usize, dot: Dot, update: &Update, ledger: &mut Ledger) {
+        match self.shown.admit_within(update.clone(), &Limits::STORED) {
+            Ok(admission) => {
+                if admission.missing {
+                    ledger.violate(format!("region {region} shows entry {dot}, which rests on a hole"));
+                }
+                if let Some(fresh) = admission.fresh {
+                    self.shown.record(&fresh);
+                    self.admitted.record(&fresh);
+                    let fresh = yrs::Update::decode_v1(fresh.encoded()).expect("it has been checked");
+                    self.doc.transact_mut().apply_update(fresh).expect("it was admitted");
+                }
+            }
+            Err(refusal) => ledger.violate(format!("region {region} cannot show entry {dot}: {refusal}")),
+        }
+    }
+
+    /// Whether all of an update is shown.
+    pub(super) fn holds(&self, update: &Update) -> bool {
+        let admission = self.shown.admit_within(update.clone(), &Limits::STORED);
+        admission.is_ok_and(|admission| admission.fresh.is_none() && !admission.missing)
+    }
+
+    /// What a state vector lacks of what is shown.
+    pub(super) fn lacking(&self, held: &[u8]) -> Bytes {
+        let held = yrs::StateVector::decode_v1(held).expect("a state vector");
+        self.doc.transact().encode_state_as_update_v1(&held).into()
+    }
+
+    pub(super) fn state_vector(&self) -> Vec<u8> {
+        self.doc.transact().state_vector().encode_v1()
+    }
+
+    fn text(&self) -> String {
+        let text = self.doc.get_or_insert_text(ROOT);
+        let txn = self.doc.transact();
+        let mut told = String::new();
+        let mut last = None;
+        for piece in text.diff(&txn, yrs::types::text::YChange::identity) {
+            let formats: BTreeMap<String, String> = piece
+                .attributes
+                .iter()
+                .flat_map(|all| all.iter().map(|(key, value)| (key.to_string(), format!("{value:?}"))))
+                .collect();
+            let formats = format!("{formats:?}");
+            if last.as_ref() != Some(&formats) {
+                told.push_str(&formats);
+            }
+            told.push_str(&piece.insert.to_string(&txn));
+            last = Some(formats);
+        }
+        told
+    }
+}
