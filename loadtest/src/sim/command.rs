@@ -104,6 +104,7 @@ fn tell(seeds: u64, totals: &Totals, violations: usize) {
     println!("partitions      {}", totals.partitions);
     println!("crashes         {}", totals.crashes);
     println!("disks replaced  {}", totals.disks);
+    println!("snapshots       {} begun, {} taken whole", totals.snapshots_begun, totals.snapshots_taken);
     println!("duplicates      {}", totals.duplicates);
     println!("gaps            {}", totals.gaps);
     println!("violations      {violations}");

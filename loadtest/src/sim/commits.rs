@@ -89,7 +89,7 @@ impl World {
         }
     }
 
-    fn show(&mut self, at: usize, shown: &[Shown]) {
+    pub(super) fn show(&mut self, at: usize, shown: &[Shown]) {
         let (region, planted) = (&mut self.regions[at], self.planted);
         let mut news: Vec<(DocId, Bytes)> = Vec::new();
         for entry in shown {
@@ -101,7 +101,7 @@ impl World {
     }
 
     /// Sends a region's sessions what is news in their documents.
-    fn tell_sessions(&mut self, at: usize, news: &[(DocId, Bytes)]) {
+    pub(super) fn tell_sessions(&mut self, at: usize, news: &[(DocId, Bytes)]) {
         let sessions: Vec<(usize, u64)> =
             self.regions[at].sessions.iter().map(|(&it, &of)| (it, of)).collect();
         for (editor, session) in sessions {

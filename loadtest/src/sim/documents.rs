@@ -10,9 +10,9 @@ use quire_protocol::batch::EntryKind;
 use quire_protocol::document::Live;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
-use quire_protocol::ids::{DocId, DocName, Dot};
+use quire_protocol::ids::{DocId, DocName, Dot, Seq, StreamId};
 use quire_protocol::update::{ClientId, Clocks, Limits, Shape, StateVector, Update};
-use quire_storage::{Log, TailEntry};
+use quire_storage::{Log, Position, SnapshotError, StoredDoc, TailEntry};
 use std::collections::BTreeMap;
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
@@ -28,7 +28,7 @@ pub(super) fn doc_name(number: usize) -> DocName {
     DocName::new(NAMES[number]).expect("a valid name")
 }
 
-/// An entry that is to be shown.
+/// An entry that is to be shown; its seq is 0 where it stands for many.
 pub(super) struct Shown {
     pub(super) doc: DocId,
     pub(super) dot: Dot,
@@ -50,6 +50,15 @@ pub(super) type Essence = (StateVector, Vec<(ClientId, Vec<Clocks>)>);
 /// All that makes two documents equal.
 pub(super) fn essence(shape: &Shape) -> Essence {
     (shape.state_vector(), shape.deletes().collect())
+}
+
+/// What is stored of a document, in the order in which it was shown.
+fn placed(doc: DocId, stored: StoredDoc) -> impl Iterator<Item = (Position, Shown)> {
+    let dot = Dot { stream: StreamId::from_u32(0), seq: Seq(0) };
+    let kind = EntryKind::Update;
+    let state = stored.snapshot.map(|payload| Shown { doc, dot, hlc: Hlc(0), kind, payload });
+    let tail = stored.tail.into_iter().map(move |entry| (entry.position, Shown::of((doc, entry))));
+    state.map(|state| (Position(0), state)).into_iter().chain(tail)
 }
 
 /// The documents of one region.
@@ -83,20 +92,29 @@ impl Documents {
         for number in 0..DOCUMENTS {
             let doc = doc_name(number).id();
             match log.load(doc) {
-                Ok(stored) => {
-                    let tail = stored.into_iter().flat_map(|stored| stored.tail);
-                    entries.extend(tail.map(|entry| (doc, entry)));
-                }
+                Ok(stored) => entries.extend(stored.into_iter().flat_map(|stored| placed(doc, stored))),
                 Err(error) => ledger.violate(format!("region {region} cannot read a document: {error}")),
             }
         }
-        entries.sort_by_key(|(_, entry)| entry.position);
-        for entry in entries {
-            shows.show(region, &Shown::of(entry), planted, ledger);
+        entries.sort_by_key(|(position, _)| *position);
+        let entries: Vec<Shown> = entries.into_iter().map(|(_, entry)| entry).collect();
+        let applied = log.applied();
+        let count: u64 = applied.iter().map(|dot| dot.seq.0).sum();
+        if entries.len() as u64 == count && entries.iter().all(|entry| entry.dot.seq.0 > 0) {
+            for entry in &entries {
+                shows.show(region, entry, planted, ledger);
+            }
+        } else {
+            // States stand for entries that are not told one by one, and so does a snapshot.
+            shows.merge(region, &entries, ledger);
+            if entries.iter().all(|entry| entry.dot.seq.0 == 0 || applied.covers(entry.dot)) {
+                shows.frontier = applied.clone();
+            }
         }
-        if shows.frontier != log.applied() {
+        if shows.frontier != applied {
             ledger.violate(format!("region {region}'s documents are not what its log says is applied"));
         }
+        ledger.check_holds(region, &shows);
         shows
     }
 
@@ -108,6 +126,16 @@ impl Documents {
         self.docs.get_mut(&doc).expect("entries belong to one of the cluster's documents")
     }
 
+    /// Gives a log the states of all documents that it has, which hold all that is applied.
+    pub(super) fn give_states(&self, log: &dyn Log) -> Result<(), SnapshotError> {
+        let position = log.stats().position;
+        let named = self.docs.iter().filter(|(doc, _)| log.info(**doc).is_ok_and(|info| info.is_some()));
+        for (doc, open) in named {
+            log.put_snapshot(*doc, position, open.lacking(&[0]))?;
+        }
+        Ok(())
+    }
+
     /// What each document is, in short.
     pub(super) fn essences(&self) -> Vec<Essence> {
         self.docs.values().map(|open| essence(&open.shown)).collect()
@@ -116,6 +144,28 @@ impl Documents {
     /// The texts with their formats, in words that are the same wherever they are.
     pub(super) fn texts(&self) -> Vec<String> {
         self.docs.values().map(Open::text).collect()
+    }
+
+    /// Merges what a snapshot or a state brings, much of which may be known. Returns what is news to sessions.
+    /// What entries it stands for is up to whoever calls.
+    pub(super) fn merge(
+        &mut self,
+        region: usize,
+        entries: &[Shown],
+        ledger: &mut Ledger,
+    ) -> Vec<(DocId, Bytes)> {
+        let updates = entries.iter().filter(|entry| entry.kind == EntryKind::Update);
+        let updates: Vec<(&Shown, Update)> =
+            updates.map(|entry| (entry, decoded(entry.payload.clone()))).collect();
+        let mut news = Vec::new();
+        for (entry, update) in &updates {
+            let fresh = self.get_mut(entry.doc).take(region, entry.dot, update, ledger);
+            news.extend(fresh.map(|fresh| (entry.doc, fresh.encoded().clone())));
+        }
+        for (entry, update) in &updates {
+            ledger.check_seen(region, update, &self.get(entry.doc).shown);
+        }
+        news
     }
 
     /// Shows an entry. Returns what is news to sessions.
@@ -158,21 +208,24 @@ impl Open {
         Self { doc: Live::new(1), admitted: Shape::new(), shown: Shape::new() }
     }
 
-    /// Takes an update into the document.
-    fn take(&mut self, region: usize, dot: Dot, update: &Update, ledger: &mut Ledger) {
+    /// Takes an update into the document. Returns what of it was new.
+    fn take(&mut self, region: usize, dot: Dot, update: &Update, ledger: &mut Ledger) -> Option<Update> {
         match self.shown.admit_within(update.clone(), &Limits::STORED) {
             Ok(admission) => {
                 if admission.missing {
                     ledger.violate(format!("region {region} shows entry {dot}, which rests on a hole"));
                 }
-                if let Some(fresh) = admission.fresh {
-                    self.shown.record(&fresh);
-                    self.admitted.record(&fresh);
-                    let fresh = yrs::Update::decode_v1(fresh.encoded()).expect("it has been checked");
-                    self.doc.transact_mut().apply_update(fresh).expect("it was admitted");
-                }
+                let fresh = admission.fresh?;
+                self.shown.record(&fresh);
+                self.admitted.record(&fresh);
+                let update = yrs::Update::decode_v1(fresh.encoded()).expect("it has been checked");
+                self.doc.transact_mut().apply_update(update).expect("it was admitted");
+                Some(fresh)
             }
-            Err(refusal) => ledger.violate(format!("region {region} cannot show entry {dot}: {refusal}")),
+            Err(refusal) => {
+                ledger.violate(format!("region {region} cannot show entry {dot}: {refusal}"));
+                None
+            }
         }
     }
 

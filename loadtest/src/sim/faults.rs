@@ -1,7 +1,7 @@
 //! Regions that go and come back: killed, without power, stopped, on a new disk or an old one.
 
 use super::documents::Documents;
-use super::region::{Disk, Region, replica};
+use super::region::{Disk, replica};
 use super::world::{Happening, World};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::Incarnation;
@@ -11,6 +11,10 @@ use super::plant::Plant;
 
 /// A power cut comes within so many operations of the disk.
 const CUT_WITHIN: u64 = 40;
+/// So many checkpoints of a hundred store the states of documents, which take the place of their entries.
+const STATES_PERCENT: u64 = 40;
+/// Between two checkpoints that a region makes by itself, in milliseconds.
+const CHECKPOINT_MS: (u64, u64) = (500, 4000);
 
 /// What happens to a disk while its region is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +33,25 @@ impl World {
     }
 
     pub(super) fn checkpoint(&mut self, at: usize) {
-        let Some(log) = self.regions[at].log.clone() else { return };
-        self.say(format_args!("region {at} makes a checkpoint"));
+        let with_states = self.rng.percent(STATES_PERCENT);
+        let region = &self.regions[at];
+        let Some(log) = region.log.clone() else { return };
+        if with_states && let Err(error) = region.shows.give_states(&*log) {
+            self.ledger.violate(format!("region {at} cannot store a document's state: {error}"));
+        }
+        let how = if with_states { ", with states of its documents" } else { "" };
+        self.say(format_args!("region {at} makes a checkpoint{how}"));
         if log.checkpoint().is_err() {
             drop(log);
             self.power_fails(at);
         }
+    }
+
+    /// A region that does not keep all makes checkpoints by itself, at which it drops what it need not keep.
+    pub(super) fn checkpoint_again(&mut self, at: usize) {
+        self.checkpoint(at);
+        let ms = self.rng.within(CHECKPOINT_MS.0, CHECKPOINT_MS.1);
+        self.after(ms, Happening::Checkpoint(at));
     }
 
     pub(super) fn back_up(&mut self, at: usize) {
@@ -84,7 +101,7 @@ impl World {
     }
 
     /// Ends a region's process, which has no time for anything; its disk keeps its power.
-    fn kill(&mut self, at: usize) {
+    pub(super) fn kill(&mut self, at: usize) {
         self.regions[at].power_cut_is_near = false;
         if let Disk::Redb(disk) = &self.regions[at].disk {
             disk.kill();
@@ -109,6 +126,9 @@ impl World {
 
     fn goes_down(&mut self, at: usize) {
         let region = &mut self.regions[at];
+        // A snapshot that is still read would keep the store open.
+        region.exporting.clear();
+        region.importing = None;
         if region.log.take().is_none() {
             return;
         }
@@ -156,7 +176,9 @@ impl World {
 
     fn others_are_busy(&self, at: usize) -> bool {
         let others = self.regions.iter().filter(|region| region.number != at);
-        others.into_iter().any(|region| region.log.is_none() || !region.batches.is_empty())
+        others
+            .into_iter()
+            .any(|region| region.log.is_none() || !region.batches.is_empty() || region.importing.is_some())
     }
 
     fn replace_disk(&mut self, at: usize, replaced: Replaced) {
@@ -172,12 +194,12 @@ impl World {
             if !reused {
                 region.first_incarnation = Incarnation(u16::try_from(number).expect("below 2^16"));
             }
-            let in_memory = matches!(region.disk, Disk::Memory(_));
-            region.disk = Region::fresh_disk(at, in_memory, region.first_incarnation);
+            region.disk = region.fresh_disk();
             Frontier::new()
         };
         self.forget(at, &kept);
         if replaced == Replaced::Restored {
+            self.workload.restored = Some(at);
             self.regions[at].unmet = self.neighbours(at).into_iter().collect();
         }
     }

@@ -3,12 +3,15 @@
 //! It stands outside the cluster and forgets nothing but what a lost disk may take: entries that no
 //! other region had when their own region's disk went.
 
+use super::documents::Documents;
+use super::editor::decoded;
 use bytes::Bytes;
-use quire_protocol::batch::{ChainHash, EncodedBatch};
+use quire_protocol::batch::{Batch, ChainHash, EncodedBatch, EntryKind};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Dot, Seq, StreamId};
+use quire_protocol::snapshot::SnapshotHead;
 use quire_protocol::update::{ClientId, Clocks, Shape, StateVector, Update};
-use quire_storage::Log;
+use quire_storage::{Log, ReadBatchesError};
 use std::collections::BTreeMap;
 
 /// Deleted ranges by client.
@@ -19,6 +22,7 @@ struct Written {
     last: Seq,
     deps: Frontier,
     hash: ChainHash,
+    updates: Vec<(Dot, DocId, Update)>,
 }
 
 /// An update whose author was told that it is saved.
@@ -88,9 +92,11 @@ impl Ledger {
             let (stream, first) = (batch.stream, batch.first_seq.0);
             self.violate(format!("stream {stream} has a second history: {first} after {expected}"));
         }
-        let written = Written { last: last.seq, deps: batch.deps, hash };
-        self.streams.entry(batch.stream).or_default().insert(batch.first_seq, written);
-        batch.entries.len() as u64
+        let (stream, first, count) = (batch.stream, batch.first_seq, batch.entries.len() as u64);
+        let updates = updates(&batch);
+        let written = Written { last: last.seq, deps: batch.deps, hash, updates };
+        self.streams.entry(stream).or_default().insert(first, written);
+        count
     }
 
     /// What the batch of an entry depends on.
@@ -99,17 +105,53 @@ impl Ledger {
         (dot.seq <= written.last).then_some(&written.deps)
     }
 
-    /// Checks that a log holds every stream as it was written.
-    pub(super) fn compare(&mut self, region: usize, log: &dyn Log) {
+    /// Checks that documents hold every update that their region says is applied.
+    pub(super) fn check_holds(&mut self, region: usize, shows: &Documents) {
+        let written = self.streams.iter().flat_map(|(&stream, batches)| {
+            let applied = shows.frontier.get(stream);
+            batches.values().take_while(move |written| written.last <= applied)
+        });
+        let mut updates = written.flat_map(|written| &written.updates);
+        if let Some((dot, ..)) = updates.find(|(_, doc, update)| !shows.get(*doc).holds(update)) {
+            self.violate(format!("region {region} does not show entry {dot}, which it has applied"));
+        }
+    }
+
+    /// Checks that a snapshot that was merged is a cut which nothing is shown before its causes by, that its
+    /// streams end as they were written, and that documents hold all that it stands for.
+    pub(super) fn check_snapshot(&mut self, region: usize, snapshot: &SnapshotHead, shows: &Documents) {
+        for (&stream, (seq, hash)) in snapshot.0.iter().filter(|(_, (seq, _))| *seq > Seq(0)) {
+            let batches = self.streams.get(&stream);
+            let written = batches.and_then(|batches| batches.range(..=*seq).next_back());
+            match written.filter(|(_, written)| written.last == *seq && written.hash == *hash) {
+                Some((_, written)) if snapshot.frontier().covers_all(&written.deps.without(stream)) => {}
+                Some(_) => self.violate(format!("region {region} is given a snapshot without causes")),
+                None => self.violate(format!(
+                    "region {region} is given a snapshot with stream {stream} up to seq {}, where it was \
+                     not written to end",
+                    seq.0
+                )),
+            }
+        }
+        self.check_holds(region, shows);
+    }
+
+    /// Checks that a log holds every stream as it was written, from where it begins in the log on. A log that
+    /// keeps all begins at the beginning.
+    pub(super) fn compare(&mut self, region: usize, log: &dyn Log, keeps_all: bool) {
         let mut wrong = Vec::new();
         for (stream, batches) in self.streams.iter().filter(|(_, batches)| !batches.is_empty()) {
-            let read = log.read_batches(*stream, Seq(1), usize::MAX).unwrap_or_default();
-            let hashes: Vec<_> = read
-                .into_iter()
-                .filter_map(|bytes| EncodedBatch::decode(bytes).ok())
-                .map(|it| it.hash())
-                .collect();
-            if !hashes.iter().eq(batches.values().map(|written| &written.hash)) {
+            let mut first = Seq(1);
+            let read = match log.read_batches(*stream, first, usize::MAX) {
+                Err(ReadBatchesError::Truncated { first_kept }) if !keeps_all => {
+                    first = first_kept;
+                    log.read_batches(*stream, first, usize::MAX)
+                }
+                read => read,
+            };
+            let read = read.unwrap_or_default().into_iter().map(EncodedBatch::decode);
+            let hashes: Vec<_> = read.filter_map(|read| read.ok().map(|encoded| encoded.hash())).collect();
+            if !hashes.iter().eq(batches.range(first..).map(|(_, written)| &written.hash)) {
                 wrong.push(format!("region {region} does not hold stream {stream} as it was written"));
             }
         }
@@ -156,6 +198,14 @@ impl Ledger {
             }
         }
     }
+}
+
+/// The updates of a batch, with their names and documents.
+fn updates(batch: &Batch) -> Vec<(Dot, DocId, Update)> {
+    let named = (batch.first_seq.0..).zip(&batch.entries);
+    let updates = named.filter(|(_, entry)| entry.kind == EntryKind::Update);
+    let stream = batch.stream;
+    updates.map(|(seq, it)| (Dot { stream, seq: Seq(seq) }, it.doc, decoded(it.payload.clone()))).collect()
 }
 
 /// Whether ranges are within others, both in order and joined where they touch.

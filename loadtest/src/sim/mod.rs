@@ -2,8 +2,8 @@
 //! simulated disks, and real Yjs documents.
 //!
 //! `world` is what happens, one event after the other; `workload` draws what people do and what breaks,
-//! `documents` is what a region shows, `faults` breaks regions, `wire` carries frames between link machines, `sessions` carries what editors
-//! say, `commits` is a region's disk; `ledger` and `settle` judge. `docs/verification.md` says what is
+//! `documents` is what a region shows, `faults` breaks regions, `wire` carries frames between link machines, `snapshots` gives
+//! and takes snapshots, `sessions` carries what editors say, `commits` is a region's disk; `ledger` and `settle` judge. `docs/verification.md` says what is
 //! checked. Nothing here knows the time of day or opens a socket or a file.
 
 mod command;
@@ -17,6 +17,7 @@ mod region;
 mod rng;
 mod sessions;
 mod settle;
+mod snapshots;
 mod topology;
 mod transcript;
 mod wire;

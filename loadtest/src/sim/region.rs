@@ -1,13 +1,14 @@
 //! One region: its disk, its log, and what it holds in memory while it is up.
 
 use super::documents::Documents;
+use super::snapshots::Importing;
 use super::wire::Way;
 use quire_protocol::batch::EncodedBatch;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Incarnation, ReplicaId, StreamId};
 use quire_protocol::update::Update;
 use quire_storage::sim_disk::SimDisk;
-use quire_storage::{Log, MemoryLog, RedbLog, RedbLogOptions, Retention};
+use quire_storage::{Export, Log, MemoryLog, RedbLog, RedbLogOptions, Retention};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(super) struct Region {
     /// Open while the region is up.
     pub(super) log: Option<Arc<dyn Log>>,
     pub(super) first_incarnation: Incarnation,
+    /// What its log keeps for peers.
+    pub(super) retention: Retention,
     /// Counts its starts: what was on its way to an earlier life is nobody's.
     pub(super) life: u64,
     pub(super) clock_ms: i64,
@@ -51,6 +54,9 @@ pub(super) struct Region {
     pub(super) writes: Vec<Write>,
     pub(super) batches: Vec<(Way, u64, Arc<EncodedBatch>)>,
     pub(super) committing: bool,
+    /// Snapshots that it gives, by neighbour, and the one that it takes.
+    pub(super) exporting: BTreeMap<usize, Box<dyn Export>>,
+    pub(super) importing: Option<Importing>,
     /// Its power is to go at some operation of its disk.
     pub(super) power_cut_is_near: bool,
     /// Sessions by editor.
@@ -62,12 +68,18 @@ pub(super) struct Region {
 }
 
 impl Region {
-    pub(super) fn new(number: usize, in_memory: bool, first_incarnation: Incarnation) -> Self {
+    pub(super) fn new(
+        number: usize,
+        in_memory: bool,
+        first_incarnation: Incarnation,
+        retention: Retention,
+    ) -> Self {
         Self {
             number,
-            disk: Self::fresh_disk(number, in_memory, first_incarnation),
+            disk: Self::disk_of(number, in_memory, first_incarnation),
             log: None,
             first_incarnation,
+            retention,
             life: 0,
             clock_ms: 0,
             shows: Documents::new(),
@@ -75,6 +87,8 @@ impl Region {
             writes: Vec::new(),
             batches: Vec::new(),
             committing: false,
+            exporting: BTreeMap::new(),
+            importing: None,
             power_cut_is_near: false,
             sessions: BTreeMap::new(),
             backup: None,
@@ -82,11 +96,15 @@ impl Region {
         }
     }
 
-    pub(super) fn fresh_disk(number: usize, in_memory: bool, incarnation: Incarnation) -> Disk {
+    pub(super) fn fresh_disk(&self) -> Disk {
+        let in_memory = matches!(self.disk, Disk::Memory(_));
+        Self::disk_of(self.number, in_memory, self.first_incarnation)
+    }
+
+    fn disk_of(number: usize, in_memory: bool, incarnation: Incarnation) -> Disk {
         if in_memory {
-            let log = MemoryLog::new(StreamId { replica: replica(number), incarnation });
-            log.truncate(everything());
-            return Disk::Memory(Arc::new(log));
+            let stream = StreamId { replica: replica(number), incarnation };
+            return Disk::Memory(Arc::new(MemoryLog::new(stream)));
         }
         Disk::Redb(SimDisk::new())
     }
@@ -95,7 +113,7 @@ impl Region {
     pub(super) fn open_log(&self) -> Result<Arc<dyn Log>, String> {
         match &self.disk {
             Disk::Memory(log) => {
-                log.truncate(everything());
+                log.truncate(self.retention.clone());
                 Ok(Arc::clone(log) as Arc<dyn Log>)
             }
             Disk::Redb(disk) => {
@@ -105,7 +123,7 @@ impl Region {
                     checkpoint_bytes: 1 << 30,
                     memory_bytes_max: 1 << 31,
                     store_cache_bytes: 1 << 20,
-                    retention: everything(),
+                    retention: self.retention.clone(),
                     ..RedbLogOptions::new(replica(self.number))
                 };
                 let log = RedbLog::open_backends(disk.journal(), disk.store(), &options);
@@ -124,9 +142,14 @@ impl Region {
     }
 }
 
-/// Nothing is dropped for its age or length: there are no snapshots between regions.
-fn everything() -> Retention {
-    Retention { acknowledged: Some(Frontier::new()), bytes_max: u64::MAX, age_ms_max: u64::MAX }
+/// Nothing is dropped for its age or length.
+pub(super) fn everything() -> Retention {
+    at_most(u64::MAX)
+}
+
+/// What is beyond so many bytes is dropped, whether peers have it or not.
+pub(super) fn at_most(bytes_max: u64) -> Retention {
+    Retention { acknowledged: Some(Frontier::new()), bytes_max, age_ms_max: u64::MAX }
 }
 
 pub(super) fn replica(number: usize) -> ReplicaId {

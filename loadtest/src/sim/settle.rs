@@ -2,6 +2,7 @@
 
 use super::documents::{Documents, essence};
 use super::region::Disk;
+use super::wire::Way;
 use super::world::{Happening, World};
 use quire_protocol::time::Time;
 
@@ -13,8 +14,10 @@ const LOOK_EVERY_MS: u64 = 500;
 impl World {
     pub(super) fn heal(&mut self) {
         self.say(format_args!("all is healed"));
-        for path in self.paths.values_mut() {
-            (path.cut, path.deaf, path.damage) = (false, None, false);
+        let paths: Vec<Way> = self.paths.keys().copied().collect();
+        for of in paths {
+            self.paths.get_mut(&of).expect("it is one of them").damage = false;
+            self.mend(of);
         }
         for region in &self.regions {
             if let Disk::Redb(disk) = &region.disk {
@@ -53,7 +56,7 @@ impl World {
             if !region.unmet.is_empty() {
                 return Some(format!("region {at} has not met its neighbours"));
             }
-            if !region.writes.is_empty() || !region.batches.is_empty() {
+            if !region.writes.is_empty() || !region.batches.is_empty() || region.importing.is_some() {
                 return Some(format!("region {at} has yet to commit"));
             }
             if log.received() != first.durable {
@@ -87,7 +90,8 @@ impl World {
             }
             self.check_acknowledged(at, None);
             let Some(log) = self.regions[at].log.clone() else { continue };
-            self.ledger.compare(at, &*log);
+            let keeps_all = self.keeps_all();
+            self.ledger.compare(at, &*log, keeps_all);
             let again = Documents::read(at, &*log, self.planted, &mut self.ledger);
             if again.texts() != texts {
                 self.ledger.violate(format!("region {at} would read differently after a restart"));

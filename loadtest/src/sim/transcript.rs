@@ -48,6 +48,10 @@ pub struct Totals {
     pub disks: u64,
     /// Acknowledged updates that went with a disk before another region had them.
     pub gone_with_disk: u64,
+    /// Snapshots that regions began to take from a peer.
+    pub snapshots_begun: u64,
+    /// Snapshots that became part of a region's documents.
+    pub snapshots_taken: u64,
     /// Batches that came again.
     pub duplicates: u64,
     /// Batches that came before the one before them.
@@ -66,6 +70,8 @@ impl Totals {
         self.crashes += other.crashes;
         self.disks += other.disks;
         self.gone_with_disk += other.gone_with_disk;
+        self.snapshots_begun += other.snapshots_begun;
+        self.snapshots_taken += other.snapshots_taken;
         self.duplicates += other.duplicates;
         self.gaps += other.gaps;
     }

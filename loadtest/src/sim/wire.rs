@@ -13,11 +13,24 @@ use quire_protocol::link::limits::CREDIT_WINDOW_BYTES;
 use quire_protocol::link::{Bye, ByeReason, Ends, Found, Input, Link, Message, Output, Role};
 use quire_protocol::time::Time;
 use quire_storage::ReadBatchesError;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// What a frame that carries a batch begins with.
+/// What frames begin with that carry a batch or a piece of a snapshot.
 const BATCH: u8 = 5;
+const CHUNK: u8 = 10;
+
+/// How many bytes of a frame are counted against the receiver's credit: all but what says what they are.
+fn weight(frame: &Bytes) -> u64 {
+    match frame.first() {
+        Some(&BATCH) => frame.len() as u64 - 1,
+        Some(&CHUNK) => match Message::decode(frame.clone()) {
+            Ok(Message::SnapshotChunk { bytes, .. }) => bytes.len() as u64,
+            _ => 0,
+        },
+        _ => 0,
+    }
+}
 
 /// One direction: from a region, to its neighbour.
 pub(super) type Way = (usize, usize);
@@ -31,8 +44,10 @@ pub(super) struct End {
     link: Link,
     wake: Option<Time>,
     pub(super) closed: bool,
-    /// Bytes of batches that were sent to it and that its log has not answered for.
+    /// Bytes of batches and snapshots that were sent to it and that its log has not answered for.
     in_flight: u64,
+    /// The length of the piece of a snapshot that has just come.
+    piece: u64,
 }
 
 /// A connection between two regions.
@@ -42,6 +57,8 @@ pub(super) struct Connection {
     pub(super) damaged: bool,
     /// When the last frame of each direction arrives.
     lanes: [Time; 2],
+    /// Frames of each direction that have met deafness and come when it has ended, in their order.
+    late: [VecDeque<Bytes>; 2],
     pub(super) ends: [End; 2],
 }
 
@@ -101,20 +118,24 @@ impl World {
             let mut out = Vec::new();
             let link = Link::new(now, ends, log.received(), hears, region.wall_ms(now.0), &mut out);
             orders.push(((at, to), out));
-            End { link, wake: None, closed: false, in_flight: 0 }
+            End { link, wake: None, closed: false, in_flight: 0, piece: 0 }
         });
-        let connection = Connection { number, damaged: false, lanes: [now; 2], ends };
+        let connection =
+            Connection { number, damaged: false, lanes: [now; 2], late: Default::default(), ends };
         self.connections.insert(of, connection);
         self.say(format_args!("regions {} and {} are linked", of.0, of.1));
         for (way, out) in orders {
-            self.carry_out(way, out);
+            let found = self.carry_out(way, out);
+            self.hear(way, found);
         }
         self.tell_hears(of.0);
         self.tell_hears(of.1);
     }
 
     pub(super) fn drop_connection(&mut self, of: Way) {
-        if self.connections.remove(&of).is_some() {
+        if let Some(connection) = self.connections.remove(&of) {
+            self.part_snapshots(of, connection.number);
+            self.part_snapshots((of.1, of.0), connection.number);
             self.tell_hears(of.0);
             self.tell_hears(of.1);
         }
@@ -141,6 +162,11 @@ impl World {
         Some(&self.connections.get(&pair(way))?.ends[side(way)])
     }
 
+    /// The number of the connection that a way is part of.
+    pub(super) fn connection_number(&self, way: Way) -> Option<u64> {
+        self.connections.get(&pair(way)).map(|connection| connection.number)
+    }
+
     fn end_mut(&mut self, way: Way) -> Option<&mut End> {
         Some(&mut self.connections.get_mut(&pair(way))?.ends[side(way)])
     }
@@ -162,40 +188,39 @@ impl World {
         self.tell_all(at, &Input::Received(received));
     }
 
+    /// Has a machine hear of something, and of what is found on the way.
     pub(super) fn handle(&mut self, way: Way, input: Input) {
+        self.hear(way, VecDeque::from([input]));
+    }
+
+    fn hear(&mut self, way: Way, mut inputs: VecDeque<Input>) {
         let now = self.now;
-        let mut next = Some(input);
-        while let Some(input) = next.take() {
+        while let Some(input) = inputs.pop_front() {
             let Some(end) = self.end_mut(way).filter(|end| !end.closed) else { return };
             let mut out = Vec::new();
             end.link.handle(now, input, &mut out);
-            next = self.carry_out(way, out);
+            inputs.extend(self.carry_out(way, out));
         }
     }
 
-    /// Carries out what a machine ordered. Returns what was found in the log.
-    fn carry_out(&mut self, way: Way, out: Vec<Output>) -> Option<Input> {
-        let mut found = None;
+    /// Carries out what a machine ordered. Returns what was found where that took no waiting.
+    fn carry_out(&mut self, way: Way, out: Vec<Output>) -> VecDeque<Input> {
+        let mut found = VecDeque::new();
         for output in out {
             match output {
                 Output::Send(frame) | Output::SendEphemeral(frame) => self.send(way, frame),
                 Output::Read { from, bytes_max } => {
-                    found = Some(Input::Read(self.read(way.0, from, bytes_max)));
+                    found.push_back(Input::Read(self.read(way.0, from, bytes_max)));
                 }
                 Output::Store(encoded) => self.store(way, encoded),
                 Output::Ephemeral { .. } => {}
                 Output::Truncated { stream, .. } => {
                     self.say(format_args!("region {} has no more of {stream} what {} lacks", way.0, way.1));
                 }
-                Output::BeginImport => {
-                    // Logs are kept whole in this world: whatever a region lacks, it gets as batches.
-                    self.ledger
-                        .violate(format!("region {} was offered a snapshot by region {}", way.0, way.1));
-                    found = Some(Input::ImportBegun(false));
-                }
-                Output::ReadSnapshot { .. } | Output::Stage(_) | Output::Import(_) => {
-                    self.ledger.violate("a snapshot comes that nobody has asked for".to_owned());
-                }
+                Output::BeginImport => found.push_back(Input::ImportBegun(self.begin_import(way))),
+                Output::ReadSnapshot { offset, bytes_max } => self.read_piece_soon(way, offset, bytes_max),
+                Output::Stage(entries) => self.stage_soon(way, entries),
+                Output::Import(snapshot) => self.import_soon(way, snapshot),
                 Output::WentBack { held } => self.went_back(way.0, held),
                 Output::WakeAt(at) => self.set_alarm(way, at),
                 Output::Close(bye) => self.close(way, &bye),
@@ -214,17 +239,13 @@ impl World {
     }
 
     fn store(&mut self, way: Way, encoded: Arc<EncodedBatch>) {
-        let Some(number) = self.connections.get(&pair(way)).map(|connection| connection.number) else {
-            return;
-        };
+        let Some(number) = self.connection_number(way) else { return };
         self.regions[way.0].batches.push((way, number, encoded));
         self.commit_soon(way.0);
     }
 
     fn set_alarm(&mut self, way: Way, at: Time) {
-        let Some(number) = self.connections.get(&pair(way)).map(|connection| connection.number) else {
-            return;
-        };
+        let Some(number) = self.connection_number(way) else { return };
         if let Some(end) = self.end_mut(way).filter(|end| end.wake.is_none_or(|wake| at < wake)) {
             end.wake = Some(at);
             self.at(at, Happening::Wake(way, number));
@@ -233,7 +254,7 @@ impl World {
 
     pub(super) fn wake(&mut self, way: Way, number: u64) {
         let (now, wall_ms) = (self.now, self.regions[way.0].wall_ms(self.now.0));
-        if self.connections.get(&pair(way)).is_none_or(|connection| connection.number != number) {
+        if self.connection_number(way) != Some(number) {
             return;
         }
         if let Some(end) = self.end_mut(way).filter(|end| end.wake.is_some_and(|wake| wake <= now)) {
@@ -263,26 +284,36 @@ impl World {
         self.send(way, Message::Bye(bye.clone()).encode());
         let Some(connection) = self.connections.get_mut(&pair(way)) else { return };
         connection.ends[side(way)].closed = true;
-        let excused = connection.damaged && bye.reason == ByeReason::Malformed;
+        let number = connection.number;
+        let damaged = connection.damaged && bye.reason == ByeReason::Malformed;
+        self.part_snapshots(way, number);
         let (at, to) = way;
         self.say(format_args!("region {at} ends its link to {to}: {} ({})", bye.reason.name(), bye.detail));
-        if bye.reason != ByeReason::Silent && !excused {
+        if bye.reason != ByeReason::Silent && !damaged && !self.is_of_restored(bye) {
             let reason = bye.reason.name();
             self.ledger.violate(format!("regions {at} and {to} are parted as {reason}: {}", bye.detail));
         }
         self.tell_hears(at);
     }
 
+    /// Whether a link ends because a region whose disk went back is sent entries of its own before it has been
+    /// told that there are any. The next link begins with that.
+    fn is_of_restored(&self, bye: &Bye) -> bool {
+        let own = |at| format!("stream {}.", super::region::replica(at).0);
+        let restored = self.workload.restored.map(own);
+        bye.reason == ByeReason::Fork && restored.is_some_and(|own| bye.detail.starts_with(&own))
+    }
+
     pub(super) fn send(&mut self, way: Way, frame: Bytes) {
         let of = pair(way);
         let path = self.paths.get_mut(&of).expect("only neighbours are linked");
         let delay = path.delay_ms;
-        let is_batch = frame.first() == Some(&BATCH);
+        let weight = weight(&frame);
         let mut frame = frame;
         let Some(connection) = self.connections.get_mut(&of) else { return };
-        if is_batch {
-            self.batch_bytes_max = self.batch_bytes_max.max(frame.len() as u64);
-            connection.ends[1 - side(way)].in_flight += frame.len() as u64 - 1;
+        if weight > 0 {
+            self.batch_bytes_max = self.batch_bytes_max.max(weight);
+            connection.ends[1 - side(way)].in_flight += weight;
             if std::mem::take(&mut path.damage) {
                 let mut bytes = frame.to_vec();
                 let at = bytes.len() / 2;
@@ -308,14 +339,14 @@ impl World {
         let Some(connection) = self.connections.get_mut(&of).filter(|it| it.number == number) else { return };
         match self.paths[&of].deaf {
             Some((deaf, Deaf::Lost)) if deaf == way => {
-                if frame.first() == Some(&BATCH) {
-                    connection.ends[1 - side(way)].in_flight -= frame.len() as u64 - 1;
-                }
+                connection.ends[1 - side(way)].in_flight -= weight(&frame);
+                // No real connection loses a frame and lives on. Batches are asked for again; what comes
+                // of a snapshot then does not fit together.
+                connection.damaged |= matches!(frame.first(), Some(&CHUNK));
                 return;
             }
-            // What comes later is looked at again a little later, and keeps its place in the lane.
             Some((deaf, Deaf::Late)) if deaf == way => {
-                return self.after(20, Happening::Frame(way, number, frame));
+                return connection.late[side(way)].push_back(frame);
             }
             _ => {}
         }
@@ -336,22 +367,48 @@ impl World {
         }
         let wall_ms = self.regions[at].wall_ms(self.now.0);
         let life = self.regions[at].life;
+        if let Some(end) = self.end_mut((at, from)).filter(|_| frame.first() == Some(&CHUNK)) {
+            end.piece = weight(&frame);
+        }
         self.handle((at, from), Input::Frame { frame, wall_ms });
+        // A piece without a whole entry waits for nothing.
+        let bytes = self.staged_piece((at, from));
+        self.has_taken((at, from), bytes);
         // Where its power went while it began a new stream, it has yet to find out that its disk went back.
         if is_meeting && self.regions[at].life == life {
             self.regions[at].unmet.remove(&from);
         }
     }
 
-    /// Tells a link what its batches were to the log.
-    pub(super) fn answer(&mut self, way: Way, number: u64, stored: &[(Arrival, u64)]) {
-        if self.connections.get(&pair(way)).is_none_or(|connection| connection.number != number) {
-            return;
+    /// A path is whole again: what is late comes now, before all else.
+    pub(super) fn mend(&mut self, of: Way) {
+        let path = self.paths.get_mut(&of).expect("only paths break");
+        (path.cut, path.deaf) = (false, None);
+        let Some(connection) = self.connections.get_mut(&of) else { return };
+        let number = connection.number;
+        for (way, late) in [of, (of.1, of.0)].into_iter().zip(std::mem::take(&mut connection.late)) {
+            late.into_iter().for_each(|frame| self.arrive(way, number, frame));
         }
+    }
+
+    /// The length of the piece of a snapshot that has just come, and is to be staged.
+    pub(super) fn staged_piece(&mut self, way: Way) -> u64 {
+        self.end_mut(way).map_or(0, |end| std::mem::take(&mut end.piece))
+    }
+
+    /// A region's log has answered for so many bytes of a peer.
+    pub(super) fn has_taken(&mut self, way: Way, bytes: u64) {
         if let Some(end) = self.end_mut(way) {
-            let bytes: u64 = stored.iter().map(|(_, bytes)| bytes).sum();
             end.in_flight = end.in_flight.saturating_sub(bytes);
         }
+    }
+
+    /// Tells a link what its batches were to the log.
+    pub(super) fn answer(&mut self, way: Way, number: u64, stored: &[(Arrival, u64)]) {
+        if self.connection_number(way) != Some(number) {
+            return;
+        }
+        self.has_taken(way, stored.iter().map(|(_, bytes)| bytes).sum());
         self.handle(way, Input::Stored(stored.iter().map(|(arrival, _)| *arrival).collect()));
     }
 

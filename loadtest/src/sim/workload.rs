@@ -2,10 +2,13 @@
 
 use super::documents::{DOCUMENTS, doc_name};
 use super::editor::Editor;
+use super::region::{at_most, everything};
 use super::rng::Rng;
 use super::wire::{Deaf, Way};
 use super::world::{Happening, World};
 use quire_protocol::ids::DocId;
+use quire_protocol::link::limits::CHUNK_BYTES_MAX;
+use quire_storage::Retention;
 
 /// Editors that a run begins with.
 const EDITORS: (u64, u64) = (3, 6);
@@ -23,6 +26,12 @@ const PASTES_MAX: u32 = 13;
 const PASTED_IN: usize = 1;
 const CUT_OFF: usize = 0;
 const CUT_OFF_MS: u64 = 6000;
+/// In so many runs of a hundred, regions keep no more of their logs for peers than one of these, in bytes:
+/// nothing beyond a checkpoint, some seconds' worth, or all of it.
+const KEEPS_LITTLE_PERCENT: u64 = 60;
+const KEPT_BYTES: [u64; 4] = [0, 1 << 10, 4 << 10, u64::MAX];
+/// Snapshots come in pieces of these lengths. Large texts come in large ones.
+const PIECE_BYTES: [usize; 4] = [64, 512, 4 << 10, CHUNK_BYTES_MAX];
 /// No more tabs than this are opened in a run.
 const TABS_MAX: usize = 12;
 
@@ -33,26 +42,41 @@ pub(super) struct Workload {
     editors: u64,
     /// Documents that somebody may open.
     documents: usize,
+    /// Some regions keep little of their logs for peers.
+    keeps_little: bool,
+    /// A snapshot is read in pieces of at most so many bytes.
+    pub(super) piece_bytes: usize,
     active_ms: u64,
     pub(super) ballast: bool,
     pastes: u32,
     /// One disk goes in a run: two might take with them what only the two had.
     pub(super) disk_gone: bool,
+    /// The region whose disk went back to a copy.
+    pub(super) restored: Option<usize>,
     /// The region that is down while its disk is replaced.
     pub(super) replaced: Option<(usize, super::faults::Replaced)>,
 }
 
 impl Workload {
     pub(super) fn draw(rng: &mut Rng) -> Self {
+        let ballast = rng.percent(BALLAST_PERCENT);
         Self {
             editors: rng.within(EDITORS.0, EDITORS.1),
             documents: 1 + rng.index(DOCUMENTS),
             active_ms: rng.within(ACTIVE_MS.0, ACTIVE_MS.1),
-            ballast: rng.percent(BALLAST_PERCENT),
+            ballast,
+            keeps_little: rng.percent(KEEPS_LITTLE_PERCENT),
+            piece_bytes: if ballast { CHUNK_BYTES_MAX } else { PIECE_BYTES[rng.index(PIECE_BYTES.len())] },
             pastes: 0,
             disk_gone: false,
+            restored: None,
             replaced: None,
         }
+    }
+
+    /// What the log of a region keeps for peers.
+    pub(super) fn draw_retention(&self, rng: &mut Rng) -> Retention {
+        if self.keeps_little { at_most(KEPT_BYTES[rng.index(KEPT_BYTES.len())]) } else { everything() }
     }
 }
 
@@ -74,6 +98,11 @@ impl World {
             self.say(format_args!("region {CUT_OFF} is cut off for {CUT_OFF_MS} ms"));
             for to in self.neighbours(CUT_OFF) {
                 self.cut((CUT_OFF, to), CUT_OFF_MS);
+            }
+        }
+        if !self.keeps_all() {
+            for at in 0..self.regions.len() {
+                self.after(1000, Happening::Checkpoint(at));
             }
         }
         self.after(50, Happening::Act);
@@ -241,15 +270,20 @@ impl World {
         self.totals.partitions += 1;
     }
 
-    fn cut(&mut self, of: Way, ms: u64) {
+    /// Whether things may still break.
+    pub(super) const fn is_active(&self) -> bool {
+        self.now.0 < self.workload.active_ms
+    }
+
+    /// Whether whatever a region lacks can come as batches.
+    pub(super) fn keeps_all(&self) -> bool {
+        self.regions.iter().all(|region| region.retention == everything())
+    }
+
+    pub(super) fn cut(&mut self, of: Way, ms: u64) {
         let of = super::wire::pair(of);
         self.paths.get_mut(&of).expect("only neighbours are cut off").cut = true;
         self.drop_connection(of);
         self.after(ms, Happening::Mend(of));
-    }
-
-    pub(super) fn mend(&mut self, of: Way) {
-        let path = self.paths.get_mut(&of).expect("only paths break");
-        (path.cut, path.deaf) = (false, None);
     }
 }

@@ -60,6 +60,15 @@ pub(super) enum Happening {
     Down(usize, u64, Down),
     /// Somebody types, or something breaks.
     Act,
+    /// A path breaks for so many milliseconds.
+    Cut(Way, u64),
+    Kill(usize),
+    /// A region's disk reads the next piece of a snapshot: the connection, the offset, and how much at most.
+    Piece(Way, u64, u64, usize),
+    /// A region's disk comes round to a snapshot that it takes, if it is still in this life.
+    Import(usize, u64),
+    /// A region makes a checkpoint, and will again.
+    Checkpoint(usize),
     /// A path is whole again.
     Mend(Way),
     /// An editor's network is back.
@@ -97,8 +106,11 @@ pub fn simulate(seed: u64, setup: Setup) -> Outcome {
     let mut rng = Rng::new(seed);
     let topology = Topology::draw(&mut rng);
     let incarnation = |rng: &mut Rng| Incarnation(u16::try_from(rng.within(1, 1 << 15)).expect("below 2^15"));
-    let regions =
-        (0..topology.regions).map(|number| Region::new(number, setup.in_memory, incarnation(&mut rng)));
+    let workload = super::workload::Workload::draw(&mut rng);
+    let regions = (0..topology.regions).map(|number| {
+        let retention = workload.draw_retention(&mut rng);
+        Region::new(number, setup.in_memory, incarnation(&mut rng), retention)
+    });
     let mut world = World {
         now: Time(0),
         regions: regions.collect(),
@@ -109,7 +121,7 @@ pub fn simulate(seed: u64, setup: Setup) -> Outcome {
         ledger: Ledger::default(),
         totals: Totals::default(),
         batch_bytes_max: 0,
-        workload: super::workload::Workload::draw(&mut rng),
+        workload,
         was_quiet: false,
         done: false,
         transcript: Transcript::new(setup.tells),
@@ -149,6 +161,20 @@ impl World {
             Happening::Up(editor, session, message) => self.hear_editor(editor, session, message),
             Happening::Down(editor, session, message) => self.hear_region(editor, session, message),
             Happening::Act => self.act(),
+            Happening::Cut(of, ms) if self.is_active() => {
+                self.say(format_args!("the link between regions {} and {} is cut for {ms} ms", of.0, of.1));
+                self.cut(of, ms);
+            }
+            Happening::Kill(at) if self.is_active() && self.regions[at].log.is_some() => {
+                self.say(format_args!("region {at} is killed"));
+                self.kill(at);
+            }
+            Happening::Cut(..) | Happening::Kill(_) => {}
+            Happening::Piece(way, connection, offset, bytes_max) => {
+                self.read_piece(way, connection, offset, bytes_max);
+            }
+            Happening::Import(at, life) => self.import_on(at, life),
+            Happening::Checkpoint(at) => self.checkpoint_again(at),
             Happening::Mend(of) => self.mend(of),
             Happening::Return(editor) => self.editors[editor].online = true,
             Happening::Heal => self.heal(),
