@@ -168,6 +168,11 @@ impl Documents {
         news
     }
 
+    /// Forgets a document, as a planted bug does.
+    pub(super) fn empty(&mut self, doc: DocId) {
+        self.docs.insert(doc, Open::new());
+    }
+
     /// Shows an entry. Returns what is news to sessions.
     pub(super) fn show(
         &mut self,

@@ -29,6 +29,8 @@ pub enum Plant {
     SessionNotResynced,
     /// A peer is sent more than it allows
     CreditIgnored,
+    /// A document that a peer's snapshot holds is replaced by what the snapshot has of it
+    SnapshotReplaces,
 }
 
 /// The bug of this run, if one is planted.

@@ -5,6 +5,7 @@
 //! snapshot has been merged, or its link has ended and what was already handed over has been dealt with.
 
 use super::documents::Shown;
+use super::plant::Plant;
 use super::wire::Way;
 use super::world::{Happening, World};
 use quire_protocol::ids::DocId;
@@ -228,6 +229,9 @@ impl World {
         let (after, last) = imported.positions;
         let mut entries: Vec<Shown> = Vec::new();
         for doc in imported.docs {
+            if self.planted.is(Plant::SnapshotReplaces) {
+                self.regions[at].shows.empty(doc);
+            }
             let tail = match log.load(doc) {
                 Ok(stored) => stored.into_iter().flat_map(|stored| stored.tail),
                 Err(error) => {
