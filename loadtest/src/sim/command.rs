@@ -104,6 +104,10 @@ fn tell(seeds: u64, totals: &Totals, violations: usize) {
     println!("partitions      {}", totals.partitions);
     println!("crashes         {}", totals.crashes);
     println!("disks replaced  {}", totals.disks);
+    println!(
+        "members         {} joins, {} removals, {} drains",
+        totals.joins, totals.removals, totals.drains
+    );
     println!("snapshots       {} begun, {} taken whole", totals.snapshots_begun, totals.snapshots_taken);
     println!("duplicates      {}", totals.duplicates);
     println!("gaps            {}", totals.gaps);

@@ -29,23 +29,43 @@ impl World {
     }
 
     pub(super) fn commit(&mut self, at: usize, life: u64) {
-        let wall_ms = self.regions[at].wall_ms(self.now.0);
         let region = &mut self.regions[at];
         let Some(log) = region.log.clone().filter(|_| region.life == life) else { return };
         region.committing = false;
         let (writes, batches) = (std::mem::take(&mut region.writes), std::mem::take(&mut region.batches));
         let groups = groups(&*log, &writes);
+        drop(log);
+        self.write(at, &groups, writes, &batches);
+    }
+
+    /// Has a region write an entry of its own that no editor asked for. False when it cannot.
+    pub(super) fn append(&mut self, at: usize, entry: NewEntry) -> bool {
+        self.write(at, &[vec![entry]], Vec::new(), &[])
+    }
+
+    /// Commits groups of a region's own entries and its peers' batches. False when the disk fails.
+    fn write(
+        &mut self,
+        at: usize,
+        groups: &[Vec<NewEntry>],
+        writes: Vec<Write>,
+        batches: &[(Way, u64, Arc<EncodedBatch>)],
+    ) -> bool {
+        let wall_ms = self.regions[at].wall_ms(self.now.0);
+        let Some(log) = self.regions[at].log.clone() else { return false };
         let received: Vec<Arc<EncodedBatch>> =
             batches.iter().map(|(_, _, encoded)| encoded.clone()).collect();
-        match log.commit(wall_ms, &groups, &received) {
+        match log.commit(wall_ms, groups, &received) {
             Ok(committed) => {
                 self.regions[at].durable = log.received();
                 self.totals.entries += self.ledger.written(&*log);
-                self.committed(at, &groups, writes, &batches, committed);
+                self.committed(at, groups, writes, batches, committed);
+                true
             }
             Err(error) => {
                 self.say(format_args!("region {at} cannot commit: {error}"));
                 self.power_fails(at);
+                false
             }
         }
     }
@@ -72,6 +92,9 @@ impl World {
         self.acknowledge(at, writes, &committed.receipts);
         self.answer_links(at, batches, &committed.arrivals);
         self.tell_received(at);
+        if shown.iter().any(|entry| entry.kind == EntryKind::Member) {
+            self.members_changed(at);
+        }
         if self.planted.is(Plant::TruncateEarly)
             && let Some(log) = &self.regions[at].log
         {

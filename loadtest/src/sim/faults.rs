@@ -1,7 +1,7 @@
 //! Regions that go and come back: killed, without power, stopped, on a new disk or an old one.
 
 use super::documents::Documents;
-use super::region::{Disk, replica};
+use super::region::{Disk, Standing, replica};
 use super::world::{Happening, World};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::Incarnation;
@@ -82,8 +82,12 @@ impl World {
                 self.kill(at);
             }
             2 => self.power_fails(at),
+            // One that leaves has sent its editors away, and writes nothing that nobody waits for.
+            3 if !self.regions[at].stopping && self.regions[at].standing == Standing::Member => {
+                self.drain(at);
+            }
             3 => {
-                self.say(format_args!("region {at} is stopped"));
+                self.say(format_args!("region {at} stops before its peers have everything"));
                 self.goes_down(at);
             }
             _ if self.workload.disk_gone => {}
@@ -124,7 +128,7 @@ impl World {
         self.goes_down(at);
     }
 
-    fn goes_down(&mut self, at: usize) {
+    pub(super) fn goes_down(&mut self, at: usize) {
         let region = &mut self.regions[at];
         // A snapshot that is still read would keep the store open.
         region.exporting.clear();
@@ -133,6 +137,7 @@ impl World {
             return;
         }
         region.life += 1;
+        region.stopping = false;
         region.writes.clear();
         region.batches.clear();
         region.committing = false;
@@ -146,6 +151,10 @@ impl World {
     }
 
     pub(super) fn restart(&mut self, at: usize) {
+        // One that was added again has started by itself.
+        if self.is_gone(at) || self.regions[at].log.is_some() {
+            return;
+        }
         if let Some((of, replaced)) = self.workload.replaced
             && of == at
         {
@@ -174,38 +183,45 @@ impl World {
         self.check_acknowledged(at, Some(at));
     }
 
-    fn others_are_busy(&self, at: usize) -> bool {
-        let others = self.regions.iter().filter(|region| region.number != at);
-        others
-            .into_iter()
-            .any(|region| region.log.is_none() || !region.batches.is_empty() || region.importing.is_some())
+    /// Whether another region is down for now, or has yet to store what it was sent.
+    pub(super) fn others_are_busy(&self, at: usize) -> bool {
+        let mut others =
+            self.regions.iter().filter(|region| region.number != at && !self.is_gone(region.number));
+        others.any(|region| region.log.is_none() || !region.batches.is_empty() || region.importing.is_some())
     }
 
     fn replace_disk(&mut self, at: usize, replaced: Replaced) {
         self.totals.disks += 1;
-        let number = self.rng.within(1 << 15, (1 << 16) - 1);
-        let reused = self.planted.is(Plant::IncarnationReused);
-        let region = &mut self.regions[at];
-        let backup = region.backup.take().filter(|_| replaced == Replaced::Restored);
+        let backup = self.regions[at].backup.take().filter(|_| replaced == Replaced::Restored);
         let kept = if let Some((contents, kept)) = backup {
-            region.disk = Disk::Redb(SimDisk::holding(contents));
+            self.regions[at].disk = Disk::Redb(SimDisk::holding(contents));
             kept
         } else {
-            if !reused {
-                region.first_incarnation = Incarnation(u16::try_from(number).expect("below 2^16"));
-            }
-            region.disk = region.fresh_disk();
+            self.empty_disk(at);
             Frontier::new()
         };
         self.forget(at, &kept);
         if replaced == Replaced::Restored {
             self.workload.restored = Some(at);
-            self.regions[at].unmet = self.neighbours(at).into_iter().collect();
+            let members = self.members();
+            let neighbours = self.neighbours(at).into_iter();
+            self.regions[at].unmet = neighbours.filter(|to| members.contains(to)).collect();
         }
     }
 
+    /// Gives a region an empty disk.
+    pub(super) fn empty_disk(&mut self, at: usize) {
+        let number = self.rng.within(1 << 15, (1 << 16) - 1);
+        let reused = self.planted.is(Plant::IncarnationReused);
+        let region = &mut self.regions[at];
+        if !reused {
+            region.first_incarnation = Incarnation(u16::try_from(number).expect("below 2^16"));
+        }
+        region.disk = region.fresh_disk();
+    }
+
     /// What only the lost disk had is nobody's any more.
-    fn forget(&mut self, at: usize, kept: &Frontier) {
+    pub(super) fn forget(&mut self, at: usize, kept: &Frontier) {
         let mut held = kept.clone();
         for region in self.regions.iter().filter(|region| region.number != at) {
             held.merge(&region.durable);

@@ -2,16 +2,19 @@
 //! simulated disks, and real Yjs documents.
 //!
 //! `world` is what happens, one event after the other; `workload` draws what people do and what breaks,
-//! `documents` is what a region shows, `faults` breaks regions, `wire` carries frames between link machines, `snapshots` gives
+//! `documents` is what a region shows, `faults` breaks regions,
+//! `drains` stops them in an orderly way, `members` has them join and leave, `wire` carries frames between link machines, `snapshots` gives
 //! and takes snapshots, `sessions` carries what editors say, `commits` is a region's disk; `ledger` and `settle` judge. `docs/verification.md` says what is
 //! checked. Nothing here knows the time of day or opens a socket or a file.
 
 mod command;
 mod commits;
 mod documents;
+mod drains;
 mod editor;
 mod faults;
 mod ledger;
+mod members;
 mod plant;
 mod region;
 mod rng;

@@ -36,8 +36,22 @@ pub(super) struct Write {
     pub(super) told: bool,
 }
 
+/// Whether a region belongs to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It has yet to join.
+    Coming,
+    Member,
+    /// It is about to be removed, and takes no editors.
+    Leaving,
+    Removed,
+}
+
 pub(super) struct Region {
     pub(super) number: usize,
+    pub(super) standing: Standing,
+    /// It has been told to stop: it takes no editors and makes no links.
+    pub(super) stopping: bool,
     pub(super) disk: Disk,
     /// Open while the region is up.
     pub(super) log: Option<Arc<dyn Log>>,
@@ -76,6 +90,8 @@ impl Region {
     ) -> Self {
         Self {
             number,
+            standing: Standing::Member,
+            stopping: false,
             disk: Self::disk_of(number, in_memory, first_incarnation),
             log: None,
             first_incarnation,
@@ -138,7 +154,8 @@ impl Region {
     }
 
     pub(super) fn takes_writes(&self) -> bool {
-        self.log.is_some() && self.unmet.is_empty()
+        let takes_editors = self.standing == Standing::Member && !self.stopping;
+        takes_editors && self.log.is_some() && self.unmet.is_empty()
     }
 }
 

@@ -49,9 +49,14 @@ impl World {
 
     /// What is still to happen before all is quiet.
     fn unrest(&self) -> Option<String> {
-        let first = &self.regions[0];
-        for region in &self.regions {
-            let at = region.number;
+        if self.workload.leaving.is_some() || self.workload.members_to_change > 0 {
+            return Some("a region is still to be removed or to be added again".to_owned());
+        }
+        let members = self.members();
+        let first = &self.regions[members[0]];
+        let (said, zero) = (first.log.as_ref().map(|log| log.members()), first.number);
+        for at in members {
+            let region = &self.regions[at];
             let Some(log) = &region.log else { return Some(format!("region {at} is down")) };
             if !region.unmet.is_empty() {
                 return Some(format!("region {at} has not met its neighbours"));
@@ -60,13 +65,16 @@ impl World {
                 return Some(format!("region {at} has yet to commit"));
             }
             if log.received() != first.durable {
-                return Some(format!("regions 0 and {at} have not received the same"));
+                return Some(format!("regions {zero} and {at} have not received the same"));
+            }
+            if Some(log.members()) != said {
+                return Some(format!("regions {zero} and {at} do not agree on who belongs to the cluster"));
             }
             if log.applied() != first.durable {
                 return Some(format!("region {at} has not applied all that it received"));
             }
             if region.shows.essences() != first.shows.essences() {
-                return Some(format!("regions 0 and {at} do not show the same"));
+                return Some(format!("regions {zero} and {at} do not show the same"));
             }
         }
         if !self.is_linked() {
@@ -82,11 +90,14 @@ impl World {
     }
 
     fn judge(&mut self) {
-        let texts = self.regions[0].shows.texts();
-        for at in 0..self.regions.len() {
+        let members = self.members();
+        let first = members[0];
+        let texts = self.regions[first].shows.texts();
+        for at in members {
             let told = self.regions[at].shows.texts();
             if told != texts {
-                self.ledger.violate(format!("regions 0 and {at} read differently: {texts:?} and {told:?}"));
+                self.ledger
+                    .violate(format!("regions {first} and {at} read differently: {texts:?} and {told:?}"));
             }
             self.check_acknowledged(at, None);
             let Some(log) = self.regions[at].log.clone() else { continue };

@@ -221,6 +221,7 @@ impl World {
             self.handle(way, answer);
         }
         self.tell_received(at);
+        self.members_changed(at);
         Ok(())
     }
 

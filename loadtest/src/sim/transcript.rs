@@ -46,6 +46,12 @@ pub struct Totals {
     pub crashes: u64,
     /// Disks that were lost or replaced by an older copy.
     pub disks: u64,
+    /// Regions that joined, empty or after they had been removed.
+    pub joins: u64,
+    /// Regions that were removed.
+    pub removals: u64,
+    /// Regions that were told to stop and sent their editors away.
+    pub drains: u64,
     /// Acknowledged updates that went with a disk before another region had them.
     pub gone_with_disk: u64,
     /// Snapshots that regions began to take from a peer.
@@ -69,6 +75,9 @@ impl Totals {
         self.partitions += other.partitions;
         self.crashes += other.crashes;
         self.disks += other.disks;
+        self.joins += other.joins;
+        self.removals += other.removals;
+        self.drains += other.drains;
         self.gone_with_disk += other.gone_with_disk;
         self.snapshots_begun += other.snapshots_begun;
         self.snapshots_taken += other.snapshots_taken;

@@ -7,6 +7,7 @@ use super::plant::Plant;
 use super::world::{Happening, World};
 use bytes::Bytes;
 use quire_protocol::batch::EncodedBatch;
+use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
 use quire_protocol::ids::{Dot, ReplicaId};
 use quire_protocol::link::limits::CREDIT_WINDOW_BYTES;
@@ -92,8 +93,8 @@ impl World {
         let again = self.rng.within(200, 900);
         self.after(again, Happening::Dial(of));
         let path = &self.paths[&of];
-        let up = |at: usize| self.regions[at].log.is_some();
-        if path.cut || path.deaf.is_some() || !up(of.0) || !up(of.1) {
+        let up = |at: usize| self.regions[at].log.is_some() && !self.regions[at].stopping;
+        if path.cut || path.deaf.is_some() || !up(of.0) || !up(of.1) || !self.may_link(of.0, of.1) {
             return;
         }
         match self.connections.get(&of) {
@@ -147,7 +148,8 @@ impl World {
         of_it.into_iter().for_each(|of| self.drop_connection(of));
     }
 
-    fn hears(&self, at: usize) -> BTreeSet<ReplicaId> {
+    /// The replicas that a region has live links with.
+    pub(super) fn hears(&self, at: usize) -> BTreeSet<ReplicaId> {
         let live =
             self.neighbours(at).into_iter().filter(|to| self.end((at, *to)).is_some_and(|end| !end.closed));
         live.map(super::region::replica).collect()
@@ -160,6 +162,16 @@ impl World {
 
     fn end(&self, way: Way) -> Option<&End> {
         Some(&self.connections.get(&pair(way))?.ends[side(way)])
+    }
+
+    /// What a region knows its peer to have, over a live link.
+    pub(super) fn held(&self, way: Way) -> Option<&Frontier> {
+        self.end(way).filter(|end| !end.closed).map(|end| end.link.held())
+    }
+
+    /// How many entries of a region its peer is not known to have, over a live link.
+    pub(super) fn queued(&self, way: Way) -> Option<u64> {
+        self.end(way).filter(|end| !end.closed).map(|end| end.link.figures().queue_entries)
     }
 
     /// The number of the connection that a way is part of.
@@ -285,11 +297,19 @@ impl World {
         let Some(connection) = self.connections.get_mut(&pair(way)) else { return };
         connection.ends[side(way)].closed = true;
         let number = connection.number;
-        let damaged = connection.damaged && bye.reason == ByeReason::Malformed;
+        let damaged = connection.damaged;
         self.part_snapshots(way, number);
         let (at, to) = way;
         self.say(format_args!("region {at} ends its link to {to}: {} ({})", bye.reason.name(), bye.detail));
-        if bye.reason != ByeReason::Silent && !damaged && !self.is_of_restored(bye) {
+        let has_reason = match bye.reason {
+            ByeReason::Silent => true,
+            ByeReason::Malformed => damaged,
+            ByeReason::Fork => self.is_of_restored(bye),
+            ByeReason::Stopping => self.regions[at].stopping || self.regions[to].stopping,
+            ByeReason::Removed => !self.may_link(at, to),
+            _ => false,
+        };
+        if !has_reason {
             let reason = bye.reason.name();
             self.ledger.violate(format!("regions {at} and {to} are parted as {reason}: {}", bye.detail));
         }
@@ -301,7 +321,7 @@ impl World {
     fn is_of_restored(&self, bye: &Bye) -> bool {
         let own = |at| format!("stream {}.", super::region::replica(at).0);
         let restored = self.workload.restored.map(own);
-        bye.reason == ByeReason::Fork && restored.is_some_and(|own| bye.detail.starts_with(&own))
+        restored.is_some_and(|own| bye.detail.starts_with(&own))
     }
 
     pub(super) fn send(&mut self, way: Way, frame: Bytes) {
@@ -412,9 +432,12 @@ impl World {
         self.handle(way, Input::Stored(stored.iter().map(|(arrival, _)| *arrival).collect()));
     }
 
-    /// Whether every two neighbours are linked.
+    /// Whether every two neighbours that belong to the cluster are linked.
     pub(super) fn is_linked(&self) -> bool {
-        self.paths.keys().all(|of| {
+        let members = self.members();
+        let mut of_members =
+            self.paths.keys().filter(|of| members.contains(&of.0) && members.contains(&of.1));
+        of_members.all(|of| {
             self.connections.get(of).is_some_and(|connection| connection.ends.iter().all(|end| !end.closed))
         })
     }

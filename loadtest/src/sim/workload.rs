@@ -2,7 +2,8 @@
 
 use super::documents::{DOCUMENTS, doc_name};
 use super::editor::Editor;
-use super::region::{at_most, everything};
+use super::members::Leaving;
+use super::region::{Standing, at_most, everything};
 use super::rng::Rng;
 use super::wire::{Deaf, Way};
 use super::world::{Happening, World};
@@ -32,6 +33,8 @@ const KEEPS_LITTLE_PERCENT: u64 = 60;
 const KEPT_BYTES: [u64; 4] = [0, 1 << 10, 4 << 10, u64::MAX];
 /// Snapshots come in pieces of these lengths. Large texts come in large ones.
 const PIECE_BYTES: [usize; 4] = [64, 512, 4 << 10, CHUNK_BYTES_MAX];
+/// In so many runs of a hundred, a region is removed, if none has lost its disk before.
+const REMOVALS_PERCENT: u64 = 35;
 /// No more tabs than this are opened in a run.
 const TABS_MAX: usize = 12;
 
@@ -51,6 +54,9 @@ pub(super) struct Workload {
     pastes: u32,
     /// One disk goes in a run: two might take with them what only the two had.
     pub(super) disk_gone: bool,
+    /// The removal under way, and how many regions are still to be switched off or added again.
+    pub(super) leaving: Option<Leaving>,
+    pub(super) members_to_change: u32,
     /// The region whose disk went back to a copy.
     pub(super) restored: Option<usize>,
     /// The region that is down while its disk is replaced.
@@ -69,6 +75,8 @@ impl Workload {
             piece_bytes: if ballast { CHUNK_BYTES_MAX } else { PIECE_BYTES[rng.index(PIECE_BYTES.len())] },
             pastes: 0,
             disk_gone: false,
+            leaving: None,
+            members_to_change: 0,
             restored: None,
             replaced: None,
         }
@@ -82,15 +90,25 @@ impl Workload {
 
 impl World {
     pub(super) fn begin(&mut self) {
+        let active_ms = self.workload.active_ms;
         for at in 0..self.regions.len() {
+            if self.regions[at].standing == Standing::Coming {
+                let ms = self.rng.within(active_ms / 10, active_ms * 4 / 5);
+                self.after(ms, Happening::Join(at));
+            }
             self.restart(at);
+        }
+        if self.rng.percent(REMOVALS_PERCENT) {
+            let ms = self.rng.within(active_ms / 5, active_ms * 4 / 5);
+            self.after(ms, Happening::Leave);
         }
         let pairs: Vec<Way> = self.paths.keys().copied().collect();
         for of in pairs {
             self.dial(of);
         }
         for editor in 0..self.workload.editors {
-            let region = usize::try_from(editor).expect("few") % self.regions.len();
+            let members = self.members();
+            let region = members[usize::try_from(editor).expect("few") % members.len()];
             let doc = self.draw_document();
             self.open_tab(region, doc);
         }
@@ -106,7 +124,6 @@ impl World {
             }
         }
         self.after(50, Happening::Act);
-        let active_ms = self.workload.active_ms;
         self.after(active_ms, Happening::Heal);
     }
 
@@ -134,6 +151,7 @@ impl World {
             return here.into_iter().for_each(|editor| self.pastes(*editor));
         }
         let region = self.rng.index(self.regions.len());
+        let home = self.draw_member();
         match self.rng.within(0, 100) {
             0..38 => self.types(editor),
             38..52 => self.deletes(editor),
@@ -141,8 +159,8 @@ impl World {
             60..66 => self.undoes(editor),
             66..72 => self.goes_offline(editor),
             72..76 => self.clones_tab(editor),
-            76..81 => self.switches(editor, region),
-            81..83 => self.closes_tab(editor, open.len(), region),
+            76..81 => self.switches(editor, home),
+            81..83 => self.closes_tab(editor, open.len(), home),
             83..93 => self.breaks_a_path(),
             93..95 => self.checkpoint(region),
             95 => self.back_up(region),

@@ -6,7 +6,7 @@
 use super::editor::Editor;
 use super::ledger::Ledger;
 use super::plant::Planted;
-use super::region::Region;
+use super::region::{Region, Standing};
 use super::rng::Rng;
 use super::sessions::{Down, Lanes, Up};
 use super::topology::Topology;
@@ -69,6 +69,18 @@ pub(super) enum Happening {
     Import(usize, u64),
     /// A region makes a checkpoint, and will again.
     Checkpoint(usize),
+    /// A region that stops looks whether its peers have everything, until some time, if it is still in this life.
+    Drain(usize, u64, Time),
+    /// An empty region joins.
+    Join(usize),
+    /// A region is to be removed.
+    Leave,
+    /// Who removes a region looks whether that may be done.
+    Removal,
+    /// A removed region goes down for good.
+    SwitchOff(usize),
+    /// A removed region is added again.
+    AddAgain(usize),
     /// A path is whole again.
     Mend(Way),
     /// An editor's network is back.
@@ -109,7 +121,9 @@ pub fn simulate(seed: u64, setup: Setup) -> Outcome {
     let workload = super::workload::Workload::draw(&mut rng);
     let regions = (0..topology.regions).map(|number| {
         let retention = workload.draw_retention(&mut rng);
-        Region::new(number, setup.in_memory, incarnation(&mut rng), retention)
+        let region = Region::new(number, setup.in_memory, incarnation(&mut rng), retention);
+        let joins = topology.joins && number + 1 == topology.regions;
+        Region { standing: if joins { Standing::Coming } else { Standing::Member }, ..region }
     });
     let mut world = World {
         now: Time(0),
@@ -175,6 +189,12 @@ impl World {
             }
             Happening::Import(at, life) => self.import_on(at, life),
             Happening::Checkpoint(at) => self.checkpoint_again(at),
+            Happening::Drain(at, life, until) => self.drain_on(at, life, until),
+            Happening::Join(at) => self.join(at),
+            Happening::Leave => self.leave(),
+            Happening::Removal => self.remove(),
+            Happening::SwitchOff(at) => self.switch_off(at),
+            Happening::AddAgain(at) => self.add_again(at),
             Happening::Mend(of) => self.mend(of),
             Happening::Return(editor) => self.editors[editor].online = true,
             Happening::Heal => self.heal(),
