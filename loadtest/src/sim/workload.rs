@@ -40,6 +40,10 @@ const TABS_MAX: usize = 12;
 
 const WORDS: [&str; 8] = ["a", "the ", "région ", "leader ", "of ", "ink ", "log\n", "épée "];
 
+/// What is typed letter by letter, and between two letters, in milliseconds.
+const RUNS: [&str; 4] = ["leaderless ", "aujourd'hui ", "ink, ", "naïveté "];
+const KEY_MS: (u64, u64) = (20, 250);
+
 /// What is drawn once for a run.
 pub(super) struct Workload {
     editors: u64,
@@ -153,7 +157,8 @@ impl World {
         let region = self.rng.index(self.regions.len());
         let home = self.draw_member();
         match self.rng.within(0, 100) {
-            0..38 => self.types(editor),
+            0..32 => self.types(editor),
+            32..38 => self.begins_to_type(editor),
             38..52 => self.deletes(editor),
             52..60 => self.formats(editor),
             60..66 => self.undoes(editor),
@@ -178,6 +183,26 @@ impl World {
         let update = self.editors[editor].types(at, &what);
         self.say_of(editor, format_args!("types {what:?} at {at}"));
         self.edited(editor, &update);
+    }
+
+    /// Types a word letter by letter, whatever happens meanwhile to the editor's network or region.
+    fn begins_to_type(&mut self, editor: usize) {
+        let word = RUNS[self.rng.index(RUNS.len())];
+        let at = self.rng.within(0, u64::from(self.editors[editor].len()) + 1);
+        let at = u32::try_from(at).expect("within the text");
+        self.say_of(editor, format_args!("begins to type {word:?} at {at}"));
+        self.types_on(editor, at, word);
+    }
+
+    pub(super) fn types_on(&mut self, editor: usize, at: u32, rest: &'static str) {
+        let Some(letter) = rest.chars().next().filter(|_| !self.editors[editor].closed) else { return };
+        // Others may have deleted what was before it.
+        let at = at.min(self.editors[editor].len());
+        let (letter, rest) = rest.split_at(letter.len_utf8());
+        let update = self.editors[editor].types(at, letter);
+        self.edited(editor, &update);
+        let ms = self.rng.within(KEY_MS.0, KEY_MS.1);
+        self.after(ms, Happening::Key(editor, at + 1, rest));
     }
 
     fn pastes(&mut self, editor: usize) {

@@ -58,6 +58,8 @@ pub(super) enum Happening {
     LookAfter(usize),
     Up(usize, u64, Up),
     Down(usize, u64, Down),
+    /// An editor types the next of these letters.
+    Key(usize, u32, &'static str),
     /// Somebody types, or something breaks.
     Act,
     /// A path breaks for so many milliseconds.
@@ -174,6 +176,7 @@ impl World {
             Happening::LookAfter(editor) => self.look_after(editor),
             Happening::Up(editor, session, message) => self.hear_editor(editor, session, message),
             Happening::Down(editor, session, message) => self.hear_region(editor, session, message),
+            Happening::Key(editor, at, rest) => self.types_on(editor, at, rest),
             Happening::Act => self.act(),
             Happening::Cut(of, ms) if self.is_active() => {
                 self.say(format_args!("the link between regions {} and {} is cut for {ms} ms", of.0, of.1));
