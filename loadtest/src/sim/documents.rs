@@ -126,6 +126,10 @@ impl Documents {
         self.docs.get_mut(&doc).expect("entries belong to one of the cluster's documents")
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (DocId, &Open)> {
+        self.docs.iter().map(|(&doc, open)| (doc, open))
+    }
+
     /// Gives a log the states of all documents that it has, which hold all that is applied.
     pub(super) fn give_states(&self, log: &dyn Log) -> Result<(), SnapshotError> {
         let position = log.stats().position;

@@ -22,6 +22,10 @@ impl World {
         self.totals.drains += 1;
         let (life, until) = (self.regions[at].life, self.now.after(DELIVERY_MAX_MS));
         self.after(LOOK_EVERY_MS, Happening::Drain(at, life, until));
+        // A restored disk takes no writes before its region has met its neighbours.
+        if !self.regions[at].unmet.is_empty() {
+            return;
+        }
         let canary = encode_canary(self.regions[at].wall_ms(self.now.0));
         self.append(at, NewEntry { doc: NO_DOC, kind: EntryKind::Canary, payload: canary });
     }

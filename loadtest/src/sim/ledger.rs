@@ -105,15 +105,30 @@ impl Ledger {
         (dot.seq <= written.last).then_some(&written.deps)
     }
 
-    /// Checks that documents hold every update that their region says is applied.
+    /// Checks that documents hold every update that their region says is applied, and nothing beyond.
     pub(super) fn check_holds(&mut self, region: usize, shows: &Documents) {
         let written = self.streams.iter().flat_map(|(&stream, batches)| {
             let applied = shows.frontier.get(stream);
             batches.values().take_while(move |written| written.last <= applied)
         });
-        let mut updates = written.flat_map(|written| &written.updates);
-        if let Some((dot, ..)) = updates.find(|(_, doc, update)| !shows.get(*doc).holds(update)) {
+        let updates: Vec<_> = written.flat_map(|written| &written.updates).collect();
+        let lacks = updates.iter().find(|(_, doc, update)| !shows.get(*doc).holds(update));
+        let mut ends: BTreeMap<DocId, BTreeMap<ClientId, u32>> = BTreeMap::new();
+        for (_, doc, update) in &updates {
+            for (client, clocks) in update.clients() {
+                let end = ends.entry(*doc).or_default().entry(client).or_default();
+                *end = clocks.end.max(*end);
+            }
+        }
+        let has_more = shows.iter().any(|(doc, open)| {
+            let ends = ends.remove(&doc).unwrap_or_default();
+            !open.shown.is_covered_by(&ends.into_iter().collect())
+        });
+        if let Some((dot, ..)) = lacks {
             self.violate(format!("region {region} does not show entry {dot}, which it has applied"));
+        }
+        if has_more {
+            self.violate(format!("region {region} shows more than it has applied"));
         }
     }
 
