@@ -38,6 +38,7 @@ test-rust: page
 	  cargo test --locked --workspace --bins --lib --tests --no-fail-fast; \
 	fi
 	cargo test --locked --workspace --doc
+	cargo test --locked -p quire-loadtest --features planted --test sim every_planted
 
 test-page: $(WEB)/node_modules/.installed
 	cd $(WEB) && npm run --silent test:unit
