@@ -4,6 +4,7 @@
 //! simulations; `committer` is the thread through which a server writes to either. `docs/storage.md`
 //! describes the files.
 
+mod acks;
 mod committer;
 mod document;
 mod error;
@@ -15,6 +16,7 @@ mod redb_log;
 mod sequencer;
 pub mod sim_disk;
 
+pub use acks::Acks;
 pub use committer::{Appender, Commit, CommitObserver, Committer, CommitterLimits, Unobserved};
 pub use document::{Lifecycle, StoredDoc, TailEntry};
 pub use error::{

@@ -5,6 +5,7 @@
 //! Invariant: what `append` returned a receipt for is read back by every later `load`, whatever
 //! happens to the process or the machine's power in between.
 
+use crate::acks::Acks;
 use crate::document::{Lifecycle, StoredDoc, TailEntry};
 use crate::error::{AppendError, CheckpointError, Failure, LoadError, ReadBatchesError, SnapshotError};
 use crate::members::Members;
@@ -129,6 +130,8 @@ pub struct DocInfo {
 pub struct Retention {
     /// What every active peer has acknowledged; none when there is no peer, and nothing is kept.
     pub acknowledged: Option<Frontier>,
+    /// What is acknowledged is kept for so long all the same: a disk that is restored gets it from there.
+    pub acknowledged_age_ms: u64,
     /// Beyond so many bytes the oldest go, acknowledged or not.
     pub bytes_max: u64,
     /// Batches older than this go, acknowledged or not.
@@ -285,6 +288,12 @@ pub trait Log: Send + Sync + 'static {
 
     /// Says what to keep for peers, from the next checkpoint on.
     fn truncate(&self, retention: Retention);
+
+    /// What peers were known to have.
+    fn acks(&self) -> Acks;
+
+    /// Remembers what peers are known to have, from the next checkpoint on.
+    fn remember(&self, acks: Acks);
 
     /// Figures for operating the log.
     fn stats(&self) -> LogStats;

@@ -4,6 +4,7 @@
 //!
 //! Invariant: what `append` acknowledged survives `crash`.
 
+use crate::acks::Acks;
 use crate::document::{DocRow, StoredDoc, TailEntry};
 use crate::error::{AppendError, CheckpointError, Failure, LoadError, ReadBatchesError, SnapshotError};
 use crate::head::{AppliedBatch, Head, Ordinal};
@@ -49,6 +50,9 @@ struct State {
     pending: HashMap<DocId, (Position, Bytes)>,
     staged: Vec<SnapshotEntry>,
     retention: Retention,
+    /// What peers have, as it was said last, and as a crash leaves it.
+    acks: Acks,
+    acks_stored: Acks,
     checkpoint: (Ordinal, Position),
     fault: Option<AppendFault>,
     failure: Option<Failure>,
@@ -85,6 +89,8 @@ impl MemoryLog {
             pending: HashMap::new(),
             staged: Vec::new(),
             retention: Retention::default(),
+            acks: Acks::default(),
+            acks_stored: Acks::default(),
             checkpoint: (Ordinal(0), Position(0)),
             fault: None,
             failure: None,
@@ -101,6 +107,7 @@ impl MemoryLog {
         state.failure = None;
         state.fault = None;
         state.retention = Retention::default();
+        state.acks = state.acks_stored.clone();
         state.stats = LogStats::default();
     }
 
@@ -223,8 +230,9 @@ impl State {
     }
 
     fn truncate(&mut self) {
-        let Retention { acknowledged, bytes_max, age_ms_max } = self.retention.clone();
+        let Retention { acknowledged, acknowledged_age_ms, bytes_max, age_ms_max } = self.retention.clone();
         let oldest = Hlc::from_ms(self.head.own.ms().saturating_sub(age_ms_max));
+        let recent = self.head.own.ms().saturating_sub(acknowledged_age_ms);
         let (checkpoint, _) = self.checkpoint;
         let applied = self.head.gate.applied().clone();
         let pinned = |(last, encoded): &(Ordinal, Arc<EncodedBatch>)| {
@@ -232,7 +240,9 @@ impl State {
         };
         self.batches.retain(|_, kept| {
             let batch = &kept.1.batch;
-            let needed = acknowledged.as_ref().is_some_and(|held| !held.covers(batch.last_dot()));
+            let needed = acknowledged
+                .as_ref()
+                .is_some_and(|held| !held.covers(batch.last_dot()) || batch.hlc_base.ms() > recent);
             pinned(kept) || needed && batch.hlc_base >= oldest
         });
         let mut by_age: Vec<_> = self.batches.iter().map(|(key, (last, _))| (*last, *key)).collect();
@@ -247,6 +257,7 @@ impl State {
             self.batches.remove(&key);
         }
         self.stats.kept_bytes = bytes;
+        self.acks_stored = self.acks.clone();
     }
 }
 
@@ -423,6 +434,14 @@ impl Log for MemoryLog {
 
     fn truncate(&self, retention: Retention) {
         self.state().retention = retention;
+    }
+
+    fn acks(&self) -> Acks {
+        self.state().acks.clone()
+    }
+
+    fn remember(&self, acks: Acks) {
+        self.state().acks = acks;
     }
 
     fn stats(&self) -> LogStats {

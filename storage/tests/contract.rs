@@ -8,10 +8,10 @@ use quire_protocol::batch::{ChainHash, EncodedBatch, EntryKind, LifecycleChange,
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{Dot, ReplicaId, Seq};
 use quire_storage::{
-    AppendError, Health, Lifecycle, LoadError, Log, MemoryLog, NewEntry, Position, ReadBatchesError,
+    Acks, AppendError, Health, Lifecycle, LoadError, Log, MemoryLog, NewEntry, Position, ReadBatchesError,
     Retention, SnapshotError,
 };
-use support::{NOW_MS, STREAM, Subject, create, id, lifecycle, load, put, update, updates};
+use support::{NOW_MS, STREAM, Subject, create, dot, id, lifecycle, load, put, update, updates};
 
 contract! {
     fn entries_get_contiguous_dots_and_rising_stamps(subject: &mut impl Subject) {
@@ -189,7 +189,7 @@ contract! {
     }
 
     fn batches_are_chained_and_read_from_any_entry(subject: &mut impl Subject) {
-        subject.log().truncate(Retention { acknowledged: Some(Frontier::new()), bytes_max: 1 << 30, age_ms_max: 1 << 40 });
+        subject.log().truncate(Retention { acknowledged: Some(Frontier::new()), acknowledged_age_ms: 0, bytes_max: 1 << 30, age_ms_max: 1 << 40 });
         for i in 0..6 {
             put(subject.log(), vec![create("a"), update("a", &i.to_string())]);
             if i % 2 == 1 {
@@ -233,6 +233,7 @@ contract! {
     fn what_peers_acknowledged_or_what_is_beyond_the_cap_goes(subject: &mut impl Subject) {
         let keep = |seq, bytes_max, age_ms_max| Retention {
             acknowledged: Some([Dot { stream: STREAM, seq: Seq(seq) }].into_iter().collect()),
+            acknowledged_age_ms: 0,
             bytes_max,
             age_ms_max,
         };
@@ -259,9 +260,39 @@ contract! {
         assert_eq!(updates(&load(subject.log(), "a")), [""; 0], "documents are no part of it");
     }
 
+    fn what_peers_have_is_remembered_and_what_all_have_goes_when_it_is_old(subject: &mut impl Subject) {
+        let mut acks = Acks::default();
+        acks.note(ReplicaId(2), &[dot(1, 3)].into_iter().collect());
+        acks.note(ReplicaId(3), &[dot(1, 2), dot(7, 1)].into_iter().collect());
+        let keep = |acknowledged_age_ms| Retention {
+            acknowledged: Some(acks.acknowledged()),
+            acknowledged_age_ms,
+            bytes_max: 1 << 30,
+            age_ms_max: 1 << 40,
+        };
+        for at in [0, 1_000, 2_000, 3_000] {
+            subject.log().append(NOW_MS + at, &[vec![create("a")]]).expect("durable");
+        }
+        subject.log().remember(acks.clone());
+        subject.log().truncate(keep(2_500));
+        subject.log().checkpoint().expect("a checkpoint");
+        let first_kept = |log: &dyn Log| log.read_batches(STREAM, Seq(1), 1);
+        assert_eq!(first_kept(subject.log()), Err(ReadBatchesError::Truncated { first_kept: Seq(2) }));
+        subject.crash();
+        assert_eq!(subject.log().acks(), acks);
+        subject.log().truncate(keep(0));
+        put(subject.log(), vec![create("a")]);
+        subject.log().checkpoint().expect("a checkpoint");
+        assert_eq!(first_kept(subject.log()), Err(ReadBatchesError::Truncated { first_kept: Seq(3) }));
+        // What was not part of a checkpoint is forgotten: then more is kept than is needed.
+        subject.log().remember(Acks::default());
+        subject.crash();
+        assert_eq!(subject.log().acks(), acks);
+    }
+
     fn no_number_of_batches_makes_it_keep_more_than_the_cap(subject: &mut impl Subject) {
         let acknowledged = Some(Frontier::new());
-        subject.log().truncate(Retention { acknowledged, bytes_max: 10_000, age_ms_max: 1 << 40 });
+        subject.log().truncate(Retention { acknowledged, acknowledged_age_ms: 0, bytes_max: 10_000, age_ms_max: 1 << 40 });
         put(subject.log(), vec![create("a")]);
         for _ in 0..2 {
             for _ in 0..9_000 {

@@ -48,7 +48,12 @@ fn of_others() -> Vec<Arc<EncodedBatch>> {
 }
 
 fn with_peers() -> RedbLogOptions {
-    let retention = Retention { acknowledged: Some(Frontier::new()), bytes_max: 3000, age_ms_max: 1 << 40 };
+    let retention = Retention {
+        acknowledged: Some(Frontier::new()),
+        acknowledged_age_ms: 0,
+        bytes_max: 3000,
+        age_ms_max: 1 << 40,
+    };
     RedbLogOptions { retention, ..options() }
 }
 

@@ -17,8 +17,12 @@ const FILES: [&str; 3] = ["journal.0", "journal.1", "store.redb"];
 const STORE: usize = 2;
 
 fn with_peers() -> RedbLogOptions {
-    let retention =
-        Retention { acknowledged: Some(Frontier::new()), bytes_max: 1 << 30, age_ms_max: 1 << 40 };
+    let retention = Retention {
+        acknowledged: Some(Frontier::new()),
+        acknowledged_age_ms: 0,
+        bytes_max: 1 << 30,
+        age_ms_max: 1 << 40,
+    };
     RedbLogOptions { retention, ..options() }
 }
 

@@ -21,7 +21,12 @@ use support::{
 const NEXT: StreamId = StreamId { incarnation: Incarnation(2), ..STREAM };
 
 fn everything() -> Retention {
-    Retention { acknowledged: Some(Frontier::new()), bytes_max: u64::MAX, age_ms_max: 1 << 40 }
+    Retention {
+        acknowledged: Some(Frontier::new()),
+        acknowledged_age_ms: 0,
+        bytes_max: u64::MAX,
+        age_ms_max: 1 << 40,
+    }
 }
 
 /// What was written before the backup: the same batches in whatever log of this replica.

@@ -204,7 +204,7 @@ contract! {
 
     fn batches_before_a_snapshot_are_kept_no_more(subject: &mut impl Subject) {
         let eu = eu();
-        let keep = Retention { acknowledged: Some(Frontier::new()), bytes_max: u64::MAX, age_ms_max: 1 << 40 };
+        let keep = Retention { acknowledged: Some(Frontier::new()), acknowledged_age_ms: 0, bytes_max: u64::MAX, age_ms_max: 1 << 40 };
         subject.log().truncate(keep);
         subject.log().commit(NOW_MS, &[], &batches(&eu, 2, 1)[..1]).expect("durable");
         put(subject.log(), vec![create("d")]);
@@ -290,7 +290,12 @@ fn a_snapshot_is_taken_whole_or_not_at_all_wherever_power_goes() {
 #[test]
 fn a_directory_with_an_imported_snapshot_is_whole() -> Result<(), OpenError> {
     let directory = tempfile::tempdir().expect("a directory");
-    let keep = Retention { acknowledged: Some(Frontier::new()), bytes_max: u64::MAX, age_ms_max: 1 << 40 };
+    let keep = Retention {
+        acknowledged: Some(Frontier::new()),
+        acknowledged_age_ms: 0,
+        bytes_max: u64::MAX,
+        age_ms_max: 1 << 40,
+    };
     let options = quire_storage::RedbLogOptions { retention: keep, ..options() };
     let log = RedbLog::open(directory.path(), &options)?;
     let (eu, us) = (eu(), elsewhere(3));

@@ -166,7 +166,7 @@ pub(super) fn everything() -> Retention {
 
 /// What is beyond so many bytes is dropped, whether peers have it or not.
 pub(super) fn at_most(bytes_max: u64) -> Retention {
-    Retention { acknowledged: Some(Frontier::new()), bytes_max, age_ms_max: u64::MAX }
+    Retention { acknowledged: Some(Frontier::new()), acknowledged_age_ms: 0, bytes_max, age_ms_max: u64::MAX }
 }
 
 pub(super) fn replica(number: usize) -> ReplicaId {

@@ -120,6 +120,8 @@ pub struct Limits {
     pub kept_bytes: usize,
     /// How long the log is kept for peers.
     pub kept: Duration,
+    /// How long it is kept after all of them have it.
+    pub kept_acknowledged: Duration,
     /// How long a stop may take before what is left is cut.
     pub drain: Duration,
     /// How long a document nobody uses stays in memory.
@@ -183,6 +185,7 @@ impl Default for Limits {
             // starts from it.
             kept_bytes: 4 * GIB,
             kept: Duration::from_secs(365 * 86_400),
+            kept_acknowledged: Duration::from_secs(7 * 86_400),
             drain: Duration::from_secs(10),
             unload: Duration::from_secs(30),
         }

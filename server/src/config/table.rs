@@ -165,6 +165,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "How long the log is kept for peers that are behind or begin anew",
     ),
     row(
+        "kept-acknowledged-seconds",
+        Field::Seconds(|s| &mut s.limits.kept_acknowledged, 0..=365 * DAY_SECONDS),
+        "How long the log is kept after all regions have it, for one whose disk is restored",
+    ),
+    row(
         "drain-seconds",
         Field::Seconds(|s| &mut s.limits.drain, 0..=DAY_SECONDS),
         "How long a stop may take to close its sessions",

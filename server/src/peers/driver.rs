@@ -345,6 +345,7 @@ impl Driver<'_> {
 
     fn note(&self) {
         let figures = self.link.figures();
+        self.peers.kept.acknowledged(self.place.peer, self.link.held());
         self.place.note(&self.link, |status| {
             let duplicates = figures.duplicates - status.figures.duplicates;
             metrics::counter!(crate::metrics::DUPLICATES).increment(duplicates);

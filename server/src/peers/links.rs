@@ -5,6 +5,7 @@
 use super::driver;
 use super::handshake::Identity;
 use super::joining::{Joining, Met};
+use super::kept::Kept;
 use super::lag::{CANARY_EVERY_MS, Lags, Waits};
 use super::presence::PassedOn;
 use super::refused::{RefusedStatus, TurnedAway};
@@ -19,7 +20,7 @@ use quire_protocol::batch::{EntryKind, NO_DOC, encode_canary};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Dot, Incarnation, ReplicaId, StreamId};
 use quire_protocol::link::{Bye, ByeReason, Hello, Link, Message, Role, Side, replaces};
-use quire_storage::{AppendError, Appender, Applied, Log, NewEntry, Renewal, Retention};
+use quire_storage::{AppendError, Appender, Applied, Log, NewEntry, Renewal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,7 +56,7 @@ pub(crate) struct Peers {
     pub(super) stream: watch::Sender<StreamId>,
     cluster: u128,
     pub(super) role: Role,
-    retention: Retention,
+    pub(super) kept: Kept,
     urls: Vec<String>,
     state: Mutex<State>,
     pub(super) passed_on: PassedOn,
@@ -139,16 +140,9 @@ impl Peers {
         documents: Arc<Documents>,
         closing: CancellationToken,
     ) -> std::io::Result<Arc<Self>> {
-        let limits = &settings.limits;
-        let retention = Retention {
-            // All of it is kept, up to the limits, acknowledged or not: a peer that loses its disk has
-            // nothing else to start from.
-            acknowledged: Some(Frontier::new()),
-            bytes_max: limits.kept_bytes as u64,
-            age_ms_max: crate::run::ms(limits.kept),
-        };
         Ok(Arc::new(Self {
             joining: Joining::begin(settings, secret.is_some(), &log.received())?,
+            kept: Kept::new(log.clone(), &settings.limits),
             secret,
             received: watch::Sender::new(log.received()),
             hears: watch::Sender::new(BTreeSet::new()),
@@ -163,7 +157,6 @@ impl Peers {
                 RegionRole::Leader => Role::Leader,
                 RegionRole::Follower => Role::Follower,
             },
-            retention,
             urls: settings.peers.clone(),
             state: Mutex::default(),
             passed_on: PassedOn::default(),
@@ -192,7 +185,7 @@ impl Peers {
         if self.secret.is_none() {
             return;
         }
-        self.log.truncate(self.retention.clone());
+        self.kept.begin();
         for url in &self.urls {
             self.tasks.spawn(super::dial::run(self.clone(), url.clone()));
         }

@@ -126,6 +126,7 @@ impl Peers {
 
     /// Ends links to regions that have been removed.
     pub(crate) fn members_changed(&self) {
+        self.kept.members_changed();
         for replica in self.log.members().removed() {
             self.end_link(replica, removed(replica));
         }

@@ -3,8 +3,8 @@
 //! `secret` and `handshake` let a peer in, `dial` and `accept` get connections, `links` keeps one for each
 //! peer, `driver` carries out what a link's machine orders, `wire` moves frames. `presence` tells peers who is
 //! here, `lag`, `refused`, `status` and `gauges` tell operators how it goes,
-//! `joining` whether people may be sent here. Which batch goes where is
-//! decided in `quire_protocol::link`.
+//! `joining` whether people may be sent here, and `kept` the log what peers still need. Which batch goes where
+//! is decided in `quire_protocol::link`.
 
 mod accept;
 mod dial;
@@ -12,6 +12,7 @@ mod driver;
 mod gauges;
 mod handshake;
 mod joining;
+mod kept;
 mod lag;
 mod links;
 mod members;

@@ -6,9 +6,10 @@
 use super::RedbLogOptions;
 use super::fault::{Fault, caught};
 use super::recent::{Epoch, Recent};
-use super::rows::encode_head;
+use super::rows::{encode_acks, encode_head};
 use super::store::{DocTables, Store};
 use super::{import, kept, meta, part};
+use crate::acks::Acks;
 use crate::error::{AppendError, Failure};
 use crate::head::{Head, Ordinal};
 use crate::limits::{JOURNAL_BYTES_MAX, PENDING_SNAPSHOT_BYTES_MAX};
@@ -49,6 +50,9 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) recent: Recent,
     pub(super) retention: Retention,
+    /// What peers are known to have, and whether the store is to be told.
+    pub(super) acks: Acks,
+    pub(super) acks_changed: bool,
     checkpoint: Checkpoint,
     stats: LogStats,
     /// Checkpoints asked for, and how many of these requests have been met.
@@ -78,6 +82,8 @@ impl Shared {
         let state = State {
             recent,
             retention: options.retention.clone(),
+            acks: Acks::default(),
+            acks_changed: false,
             checkpoint,
             stats,
             requested: 0,
@@ -279,6 +285,7 @@ impl Shared {
                 return Some(Due {
                     epoch: state.recent.seal(),
                     retention: state.retention.clone(),
+                    acks: std::mem::take(&mut state.acks_changed).then(|| state.acks.clone()),
                     request: state.requested,
                     kept_bytes: state.stats.kept_bytes,
                     import: state.import.take(),
@@ -315,6 +322,8 @@ impl Shared {
 struct Due {
     epoch: Arc<Epoch>,
     retention: Retention,
+    /// What peers are known to have, where that has changed.
+    acks: Option<Acks>,
     /// The last request that it meets.
     request: u64,
     /// Bytes kept for peers before it.
@@ -387,6 +396,9 @@ fn write_with(
         meta::write(&txn, meta::KEPT_BYTES_KEY, &written.kept_bytes.to_le_bytes())?;
     }
     written.documents = DocTables::open(&txn)?.documents()?;
+    if let Some(acks) = &due.acks {
+        meta::write(&txn, meta::ACKS_KEY, &encode_acks(acks))?;
+    }
     meta::write(&txn, meta::HEAD_KEY, &encode_head(written.head.as_ref().unwrap_or(&epoch.head)))?;
     txn.commit()?;
     Ok(Ok(written))

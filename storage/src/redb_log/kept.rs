@@ -49,9 +49,10 @@ pub(super) fn keep(
             keeper.add(epoch)?;
             let oldest = Hlc::from_ms(epoch.head.own.ms().saturating_sub(retention.age_ms_max));
             let most = epoch.batches.len() + TRUNCATED_PER_CHECKPOINT_MAX;
+            let recent = Hlc::from_ms(epoch.head.own.ms().saturating_sub(retention.acknowledged_age_ms));
             keeper.remove_while(most, |kept, bytes| {
                 let batch = &kept.encoded.batch;
-                let needless = acknowledged.covers(batch.last_dot())
+                let needless = acknowledged.covers(batch.last_dot()) && batch.hlc_base.ms() <= recent.ms()
                     || batch.hlc_base < oldest
                     || bytes > retention.bytes_max;
                 needless && applied.covers(batch.last_dot())

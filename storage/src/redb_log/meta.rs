@@ -18,6 +18,9 @@ pub(super) const READY_KEY: &str = "ready";
 /// Bytes of the batches kept for peers.
 pub(super) const KEPT_BYTES_KEY: &str = "kept_bytes";
 
+/// What peers are known to have.
+pub(super) const ACKS_KEY: &str = "acks";
+
 pub(super) fn write(txn: &WriteTransaction, key: &str, value: &[u8]) -> Result<(), Fault> {
     txn.open_table(META)?.insert(key, value)?;
     Ok(())

@@ -26,6 +26,7 @@ mod verify;
 pub use open::OpenError;
 pub use verify::{Report, verify};
 
+use crate::acks::Acks;
 use crate::document::StoredDoc;
 use crate::error::{AppendError, CheckpointError, LoadError, ReadBatchesError, SnapshotError};
 use crate::head::AppliedBatch;
@@ -362,6 +363,15 @@ impl Log for RedbLog {
 
     fn truncate(&self, retention: Retention) {
         self.shared.state().retention = retention;
+    }
+
+    fn acks(&self) -> Acks {
+        self.shared.state().acks.clone()
+    }
+
+    fn remember(&self, acks: Acks) {
+        let mut state = self.shared.state();
+        (state.acks, state.acks_changed) = (acks, true);
     }
 
     fn stats(&self) -> LogStats {

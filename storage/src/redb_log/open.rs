@@ -115,8 +115,11 @@ impl RedbLog {
             store.forget_staged()?;
         }
         let sizes = store.sizes()?;
-        Self::start(stream, journal, store, recent, checkpoint, sizes, options)
-            .map_err(|error| OpenError::Disk(format!("no thread for checkpoints: {error}").into()))
+        let acks = store.acks()?;
+        let log = Self::start(stream, journal, store, recent, checkpoint, sizes, options)
+            .map_err(|error| OpenError::Disk(format!("no thread for checkpoints: {error}").into()))?;
+        log.shared.state().acks = acks;
+        Ok(log)
     }
 }
 

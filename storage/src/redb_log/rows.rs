@@ -4,6 +4,7 @@
 //! is read back is what was written, or an error. `docs/storage.md` describes the bytes.
 
 use super::fault::Fault;
+use crate::acks::Acks;
 use crate::document::{DocRow, Lifecycle, TailEntry};
 use crate::head::{Head, Ordinal};
 use crate::log::Position;
@@ -191,6 +192,32 @@ pub(super) fn decode_incarnation(row: &Bytes) -> Result<Incarnation, Fault> {
     read(row, "the incarnation", |reader| Ok(Incarnation(u16::from_le_bytes(reader.array()?))))
 }
 
+pub(super) fn encode_acks(acks: &Acks) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_var_u64(&mut out, acks.0.len() as u64);
+    for (peer, received) in &acks.0 {
+        put_var_u64(&mut out, u64::from(peer.0));
+        put_var_u64(&mut out, received.len() as u64);
+        received.iter().for_each(|dot| put_dot(&mut out, dot));
+    }
+    seal(out)
+}
+
+pub(super) fn decode_acks(row: &Bytes) -> Result<Acks, Fault> {
+    read(row, "what peers have", |reader| {
+        let mut acks = Acks::default();
+        for _ in 0..reader.var_u64()? {
+            let peer = u16::try_from(reader.var_u32()?).map_err(|_| ReadError::Overflow)?;
+            let mut received = Frontier::new();
+            for _ in 0..reader.var_u64()? {
+                received.raise(read_dot(reader)?);
+            }
+            acks.note(ReplicaId(peer), &received);
+        }
+        Ok(acks)
+    })
+}
+
 /// What the next entry of a tail is told apart from.
 #[derive(Default)]
 struct TailBase {
@@ -375,7 +402,7 @@ mod tests {
             bytes = seal(bytes);
             let row = Bytes::from(bytes);
             let _ = (decode_tail(&row), decode_doc(&row), decode_head(&row));
-            let _ = (decode_identity(&row), decode_incarnation(&row));
+            let _ = (decode_identity(&row), decode_incarnation(&row), decode_acks(&row));
         }
 
         #[test]

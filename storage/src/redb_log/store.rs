@@ -10,9 +10,10 @@ use super::file::RedbFile;
 use super::meta;
 use super::open::FORMAT;
 use super::rows::{
-    Identity, SNAPSHOT_HEADER_BYTES, StoredRow, decode_doc, decode_head, decode_incarnation, decode_snapshot,
-    decode_tail, encode_doc, encode_head, encode_incarnation, encode_tail, snapshot_header,
+    Identity, SNAPSHOT_HEADER_BYTES, StoredRow, decode_acks, decode_doc, decode_head, decode_incarnation,
+    decode_snapshot, decode_tail, encode_doc, encode_head, encode_incarnation, encode_tail, snapshot_header,
 };
+use crate::acks::Acks;
 use crate::document::TailEntry;
 use crate::head::Head;
 use crate::log::Position;
@@ -93,6 +94,14 @@ impl Store {
         caught("store.redb", || {
             let row = meta::read(&self.db, meta::HEAD_KEY)?;
             decode_head(&row.ok_or_else(|| Fault::corrupt("the log's head is missing"))?)
+        })
+    }
+
+    /// What peers were known to have at the last checkpoint.
+    pub(super) fn acks(&self) -> Result<Acks, Fault> {
+        caught("store.redb", || {
+            let row = meta::read(&self.db, meta::ACKS_KEY)?;
+            row.as_ref().map_or(Ok(Acks::default()), decode_acks)
         })
     }
 

@@ -144,7 +144,12 @@ pub(crate) const fn dot(replica: u16, seq: u64) -> Dot {
 /// Another region, whose log is in memory.
 pub(crate) fn elsewhere(replica: u16) -> MemoryLog {
     let log = MemoryLog::new(stream(replica));
-    log.truncate(Retention { acknowledged: Some(Frontier::new()), bytes_max: u64::MAX, age_ms_max: 1 << 40 });
+    log.truncate(Retention {
+        acknowledged: Some(Frontier::new()),
+        acknowledged_age_ms: 0,
+        bytes_max: u64::MAX,
+        age_ms_max: 1 << 40,
+    });
     log
 }
 

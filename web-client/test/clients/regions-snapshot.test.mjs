@@ -5,16 +5,12 @@ import { SHAPES, startCluster } from "../harness/cluster.mjs";
 import { SlowSync } from "../harness/disk.mjs";
 import { openEditor, openEditors } from "../harness/editors.mjs";
 import { assertEqual, untilEqual } from "../harness/equal.mjs";
+import { metricOf } from "../harness/metrics.mjs";
 import { storedDoc } from "../harness/stored.mjs";
 import { until } from "../harness/until.mjs";
 
 const MIB = 1024 * 1024;
 const DOCUMENTS = ["notes", "plans", "empty/again", "long"];
-
-async function metric(region, name) {
-  const lines = (await (await fetch(`${region.http}/metrics`)).text()).split("\n");
-  return Number(lines.find((line) => line.startsWith(`${name} `))?.split(" ").pop());
-}
 
 /** Far more than a log of one MiB holds, in several documents, some of it deleted again. */
 async function writeMuch(t, region) {
@@ -45,7 +41,7 @@ test("a region whose lack is beyond the others' logs gets a snapshot, merges it,
     // An orderly stop moves everything from the journal to the store, and lets go of what is beyond the limit.
     await region.kill("SIGTERM");
     await region.restart();
-    assert.ok((await metric(region, "quire_log_kept_bytes")) <= MIB, "it keeps more than it should");
+    assert.ok((await metricOf(region, "quire_log_kept_bytes")) <= MIB, "it keeps more than it should");
   }
   // People are at work in the late region meanwhile, in a document that the others have and in one of its own.
   const editors = ["notes", "only-here"].flatMap((name) => openEditors(t, late, name, 2));
@@ -54,7 +50,7 @@ test("a region whose lack is beyond the others' logs gets a snapshot, merges it,
   for (const editor of editors) await editor.saved();
   for (const { wire } of cluster.wires) wire.heal();
   await cluster.settled();
-  assert.ok((await metric(late, "quire_snapshots_imported_total")) >= 1, "the log had it all, so nothing was tested");
+  assert.ok((await metricOf(late, "quire_snapshots_imported_total")) >= 1, "the log had it all, so nothing was tested");
   const reader = openEditor(t, old, "y-websocket", "notes");
   await reader.synced();
   await untilEqual([reader.doc, editors[0].doc, editors[1].doc]);
@@ -107,5 +103,5 @@ test("a region is no place for people while it imports a snapshot, and is again 
   await sync.fast();
   await until("it is ready", async () => (await ready()).ok);
   await cluster.settled();
-  assert.equal(await metric(late, "quire_snapshots_imported_total"), 1);
+  assert.equal(await metricOf(late, "quire_snapshots_imported_total"), 1);
 });
