@@ -103,6 +103,10 @@ async fn serve(peers: &Arc<Peers>, stream: Box<dyn Stream>, address: SocketAddr,
         Ok(known) => known,
         Err(refused) => return tell(peers, &refused, address),
     };
+    // Before this side's proof, so that a removed region never takes this for a link.
+    if let Err(bye) = peers.check_member(hello.stream.replica) {
+        return tell(peers, &handshake::refuse(&mut socket, bye).await, address);
+    }
     let mut socket = wire::trusting(socket).await;
     if let Err(refused) = handshake::welcome(&mut socket, proof).await {
         return tell(peers, &refused, address);

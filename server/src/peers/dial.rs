@@ -5,7 +5,7 @@
 
 use super::handshake::{self, Refused};
 use super::links::Peers;
-use super::status::Failure;
+use super::status::{Dialling, Failure};
 use super::wire;
 use crate::net::dial;
 use axum::http::Uri;
@@ -44,6 +44,7 @@ pub(super) async fn run(peers: Arc<Peers>, url: String) {
             }
             Err(Attempt::Kept) => {
                 wait = WAIT_MIN;
+                peers.note_dialling(&url, Dialling::went_well);
                 LOOK_EVERY
             }
             Err(Attempt::Failed(failure)) => {
@@ -100,10 +101,7 @@ async fn attempt(peers: &Arc<Peers>, url: &str) -> Result<(), Attempt> {
         refused => failed(refused.label(), refused.to_string()),
     };
     let hello = handshake::dialled(&mut socket, &peers.identity(), secret).await.map_err(refused)?;
-    peers.note_dialling(url, |dialling| {
-        dialling.replica = Some(hello.stream.replica);
-        (dialling.failure, dialling.attempts) = (None, 0);
-    });
+    peers.note_dialling(url, |dialling| dialling.replica = Some(hello.stream.replica));
     match peers.serve(socket, &hello, Side::Dialler).await {
         Ok(bye) if passes(bye.reason) => Ok(()),
         Ok(bye) => Err(failed(bye.reason.name(), bye.detail)),

@@ -172,7 +172,8 @@ fn bye_in(frame: Bytes) -> Option<Bye> {
     }
 }
 
-async fn refuse(socket: &mut Socket, bye: Bye) -> Refused {
+/// Tells a peer why there is no link.
+pub(super) async fn refuse(socket: &mut Socket, bye: Bye) -> Refused {
     // Whether the peer hears it or not, it is refused.
     let _heard = wire::send(socket, Message::Bye(bye.clone()).encode()).await;
     Refused::Here(bye)

@@ -11,7 +11,7 @@ use super::presence::PassedOn;
 use super::refused::{RefusedStatus, TurnedAway};
 use super::secret::Secret;
 use super::snapshots::ImportPlace;
-use super::status::{Dialling, LinkStatus, PeerStatus};
+use super::status::{Dialling, Failure, LinkStatus, PeerStatus};
 use super::wire::{self, Socket};
 use crate::config::{RegionRole, Settings};
 use crate::documents::Documents;
@@ -375,7 +375,11 @@ impl Peers {
 
     /// Whether a peer has said that this region was removed from the cluster.
     pub(super) fn is_expelled(&self) -> bool {
-        !self.state().expelled.is_empty()
+        let (members, state) = (self.log.members(), self.state());
+        let is_removed = |dialling: &Dialling| dialling.replica.is_some_and(|peer| members.is_removed(peer));
+        let mut dialled = state.dialling.values().filter(|dialling| !is_removed(dialling));
+        let says_so = |failure: &Failure| failure.label == ByeReason::Removed.name();
+        !state.expelled.is_empty() || dialled.any(|dialling| dialling.failure.as_ref().is_some_and(says_so))
     }
 
     /// How far each linked peer's clock is ahead, in milliseconds.
@@ -393,7 +397,10 @@ impl Peers {
         let mut all: BTreeMap<ReplicaId, PeerStatus> = BTreeMap::new();
         let mut unknown = Vec::new();
         for (replica, active) in &state.links {
-            all.insert(*replica, PeerStatus::linked(*replica, &active.status));
+            // One that ended the last link since this region was removed is about to end this one, too.
+            if active.met.is_some() || !state.expelled.contains(replica) {
+                all.insert(*replica, PeerStatus::linked(*replica, &active.status));
+            }
         }
         // One that was removed is missed by nobody.
         let members = self.log.members();
@@ -484,6 +491,9 @@ impl Place {
             if active.met.is_none() && active.status.figures.rtt_ms.is_some() {
                 active.met = Some(active.held.clone());
                 state.expelled.remove(&self.peer);
+                // Not before: one that ends each link at once, for one reason, is told of once.
+                let dialling = state.dialling.values_mut();
+                dialling.filter(|one| one.replica == Some(self.peer)).for_each(Dialling::went_well);
             }
         }
         drop(state);

@@ -19,6 +19,13 @@ pub(super) struct Dialling {
     pub(super) attempts: u64,
 }
 
+impl Dialling {
+    /// Takes note of a link with whoever is there.
+    pub(super) fn went_well(&mut self) {
+        (self.failure, self.attempts) = (None, 0);
+    }
+}
+
 /// Why a peer cannot be reached, or is not let in.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {

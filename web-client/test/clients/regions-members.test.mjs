@@ -49,6 +49,12 @@ test("a region that is removed in order leaves nothing behind, is let in no more
   assert.deepEqual(await gauges(third), []);
   for (const one of [first, second]) assert.deepEqual((await gauges(one)).filter((name) => name.includes('"3"')), []);
   assert.ok((await gauges(first)).includes('quire_peer_linked{peer="2"}'));
+  await until("it was turned away again and again", async () => {
+    const [refused] = (await cluster.status(0)).refused;
+    return refused?.problem.kind === "removed" && refused.times > 3;
+  });
+  assert.equal(third.log.match(/no link: .*region 3 was removed from the cluster/g).length, 2, "each is told of once");
+  assert.equal(third.log.match(/INFO linked/g).length, 2);
   await write(t, third, "notes", "alone ");
   await write(t, first, "notes", "without it ");
   await until("those who stay share it", async () => (await text(second, "notes")) === "without it from the third ");
