@@ -177,9 +177,10 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
         }
     };
     driver.note();
-    // Ends the writer, once it has written the last words.
+    // Ends the writer, once it has written the last words. It may be what has ended the link, and a task must
+    // not be asked again for how it ended.
     drop(driver);
-    if tokio::time::timeout(CLOSE_MAX, &mut writer).await.is_err() {
+    if !writer.is_finished() && tokio::time::timeout(CLOSE_MAX, &mut writer).await.is_err() {
         writer.abort();
     }
     bye

@@ -525,7 +525,11 @@ mod tests {
     use crate::documents;
     use quire_protocol::ids::Incarnation;
     use quire_storage::{Committer, CommitterLimits, MemoryLog, Unobserved};
+    use std::io;
+    use std::pin::Pin;
     use std::sync::Barrier;
+    use std::task::{Context, Poll};
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
     #[test]
     fn clusters_are_told_apart_by_name() {
@@ -541,8 +545,8 @@ mod tests {
         Hello { versions: (1, 1), cluster: 1, stream, role, schema: [0; 16], challenge: [0; 32] }
     }
 
-    #[test]
-    fn links_that_begin_and_end_at_once_leave_told_who_is_linked() {
+    /// The links of a region that has none, and what commits to its log.
+    fn region() -> (Committer, Arc<Peers>) {
         let log = Arc::new(MemoryLog::new(stream(1)));
         let limits = CommitterLimits::default();
         let committer = Committer::start(log.clone(), || 0, limits, Unobserved).expect("a thread");
@@ -550,6 +554,44 @@ mod tests {
         let (settings, closing) = (Settings::default(), CancellationToken::new());
         let peers =
             Peers::new(&settings, None, log, committer.appender(), documents, closing).expect("peers");
+        (committer, peers)
+    }
+
+    /// A connection that says nothing and takes nothing.
+    struct Broken;
+
+    impl AsyncRead for Broken {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_whose_connection_breaks_while_it_is_written_to_ends_and_leaves_its_place() {
+        let (_committer, peers) = region();
+        let socket = wire::wary(Box::new(Broken)).await;
+        let bye = peers.serve(socket, &hello(2), Side::Dialler).await.expect("a place");
+        assert_eq!(bye.reason, ByeReason::Silent);
+        assert!(peers.hears.borrow().is_empty());
+    }
+
+    #[test]
+    fn links_that_begin_and_end_at_once_leave_told_who_is_linked() {
+        let (_committer, peers) = region();
         let (threads, rounds) = (4, 2_000);
         let barrier = Barrier::new(threads);
         let (peers, barrier) = (&peers, &barrier);
