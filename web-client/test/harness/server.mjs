@@ -1,6 +1,7 @@
 // Starts the real `quire` binary on a free port with a fresh data directory, and ends only what it started.
 //
 // The binary is named by QUIRE_BIN. Nothing is read from the server but what it prints and serves.
+import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -17,6 +18,8 @@ const ENVIRONMENT = Object.fromEntries(Object.entries(process.env).filter(([name
 
 const START_DEADLINE_MS = 60_000;
 const LOG_CHARS_KEPT = 20_000;
+/** How a panic begins in the log. It ends one task, and the rest may go on as if nothing had happened. */
+const PANIC = /^thread '.*' .*panicked at /m;
 
 /** One running server. A killed one is started again on the same directory and port by `restart`. */
 export class Server {
@@ -44,6 +47,7 @@ export class Server {
     this.stopped = once(child, "exit").then(([code, signal]) => ({ code, signal }));
     child.stderr.setEncoding("utf8").on("data", (text) => {
       this.#log = (this.#log + text).slice(-LOG_CHARS_KEPT);
+      this.panicked ||= PANIC.test(this.#log);
     });
     const address = await this.#address(child);
     this.http = address;
@@ -116,8 +120,9 @@ export async function prepareServer(t, ...args) {
   const server = new Server(await temporaryDirectory(t), args);
   t.after(async () => {
     const died = server.stopped && !server.running && !server.expectedToStop;
-    if (died || process.env.QUIRE_TEST_LOG) console.error(`--- log of quire (${t.name}) ---\n${server.log}`);
+    if (died || server.panicked || process.env.QUIRE_TEST_LOG) console.error(`--- log of quire (${t.name}) ---\n${server.log}`);
     if (server.stopped) await server.kill("SIGKILL");
+    assert.ok(!server.panicked, "the server panicked");
   });
   return server;
 }
