@@ -142,7 +142,7 @@ pub(super) async fn health(State(region): State<Arc<Region>>) -> Response {
     if peers.is_empty() {
         text.push_str("ok: this region has no peers\n");
     }
-    // Whoever was turned away has not proved who they are: no stranger makes a region look unwell.
+    // Anybody may dial and be turned away: no stranger makes a region look unwell.
     for RefusedStatus { address, problem, .. } in region.peers.turned_away() {
         text.push_str(&line(own, &format!("whoever dials from {address}"), Some(&problem)));
     }

@@ -121,7 +121,7 @@ impl Peers {
             Progress::Alone => None,
             Progress::Unmet => Some(
                 "joining: this region began empty and has met none of its peers; /healthz/peers says why. \
-                 The first region of a cluster is started without peers"
+                 One that is to serve before any other is there is started without peers"
                     .to_owned(),
             ),
             Progress::Lacks { entries, peers } => {

@@ -1,7 +1,7 @@
 //! Who dialled this region of late and was turned away: the other half of a pair that does not fit, of which
 //! the configuration here says nothing.
 //!
-//! Nobody in here has proved who they are, so they are told of and never make this region unwell.
+//! Anybody may dial, so they are told of and never make this region unwell.
 
 use super::status::{PeerProblem, remedy};
 use serde::Serialize;
