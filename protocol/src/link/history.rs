@@ -89,7 +89,7 @@ impl History {
         match self.phase {
             Phase::Asked(_) if first && theirs == Seq(0) => return Some(self.agree()),
             // It shows a batch before it says so, unless it is of an older release.
-            Phase::Asked(_) if first => {}
+            Phase::Asked(_) if first && !self.differs => {}
             Phase::Agreed if theirs <= ours => return None,
             Phase::Agreed if ours == Seq(0) => {
                 return Some(self.part(Dot { stream: self.stream, seq: Seq(0) }, None));
@@ -120,6 +120,7 @@ impl History {
             Phase::Shown { .. } | Phase::Parting(_) => false,
         };
         if shows {
+            self.pings = 0;
             self.beyond |= last.seq > ours;
             self.phase = Phase::Shown { theirs: Arc::clone(theirs), at: first };
         }

@@ -182,6 +182,48 @@ fn l11_what_the_log_has_parted_with_is_not_read_again_and_again() {
 }
 
 #[test]
+fn l11_a_long_way_back_is_not_silence_and_is_gone_once() {
+    let texts: Vec<String> = (1..=200).map(|seq| seq.to_string()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let theirs = chain(&texts);
+    let ours: Vec<&str> = texts[..3].iter().copied().chain(vec!["x"; 190]).collect();
+    let ours = chain(&ours);
+    let mut table = Table::with(upto(&[dot(1, ours.len() as u64)]), Role::Leader);
+    let (mut asked, mut at, mut next) = (Vec::new(), 0, 194);
+    loop {
+        asked.push(next);
+        table.hear(&Message::Batch(theirs[next - 1].bytes.clone()));
+        while let [from] = table.reads()[..] {
+            table.out.retain(|output| !matches!(output, Output::Read { .. }));
+            let found = ours.get(usize::try_from(from.seq.0).expect("small") - 1);
+            let found = found.map(|encoded| encoded.bytes.clone());
+            table.handle(Input::Read(Found::Batches(found.into_iter().collect())));
+        }
+        // What the peer holds is told in the middle of it, and each answer takes almost two pings.
+        table.hear(&frontier(&[dot(1, 200)], &[1]));
+        if table.out.iter().any(|output| matches!(output, Output::WentBack { .. })) {
+            break;
+        }
+        let needs = table.said().into_iter().filter_map(|message| match message {
+            Message::Need { from, .. } => Some(usize::try_from(from.0).expect("small")),
+            _ => None,
+        });
+        let needs: Vec<_> = needs.collect();
+        assert_eq!(needs.len(), 1, "it is asked for one at a time");
+        next = needs[0];
+        for _ in 0..2 {
+            at += 1000;
+            table.hear(&Message::Ack(Frontier::new()));
+            table.tick(at);
+        }
+        table.said();
+        assert_eq!(table.reason(), None);
+    }
+    assert_eq!(asked, [194, 193, 191, 187, 179, 163, 131, 67, 1]);
+    assert!(table.out.contains(&Output::WentBack { held: dot(1, 1) }));
+}
+
+#[test]
 fn l11_an_empty_disk_has_nothing_to_compare() {
     let mut table = Table::new();
     table.hear(&frontier(&[dot(1, 9)], &[]));
