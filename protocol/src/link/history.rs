@@ -30,12 +30,23 @@ const RENEWALS_MAX: u32 = 2;
 pub(super) enum Step {
     /// Ask the peer for the batch that holds this entry of the stream, and allow it that.
     Ask(Dot),
-    /// Both hold the same, or it cannot be told: the link goes on.
-    Agree,
+    /// Both hold the same, or it cannot be told: the link goes on. What was shown goes to the log like any batch.
+    Agree(Option<Arc<EncodedBatch>>),
     /// Both hold the same up to here, and the peer goes on otherwise.
     Part(Dot),
     /// The link ends.
     Refuse(Bye),
+}
+
+/// What becomes of a batch that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is none that counts here: it goes to the log.
+    No,
+    /// It is held until it has been compared.
+    Held,
+    /// It comes again when there is a new stream.
+    Dropped,
 }
 
 #[derive(Debug)]
@@ -87,7 +98,7 @@ impl History {
     pub(super) fn heard(&mut self, theirs: Seq, ours: Seq) -> Option<Step> {
         let first = !std::mem::replace(&mut self.heard, true);
         match self.phase {
-            Phase::Asked(_) if first && theirs == Seq(0) => return Some(self.agree()),
+            Phase::Asked(_) if first && theirs == Seq(0) => return Some(self.agree(None)),
             // It shows a batch before it says so, unless it is of an older release.
             Phase::Asked(_) if first && !self.differs => {}
             Phase::Agreed if theirs <= ours => return None,
@@ -102,29 +113,20 @@ impl History {
         Some(self.ask(theirs.min(Seq(ours.0 + 1))))
     }
 
-    /// Takes a batch of the stream: false where it is to be stored like any other. Whatever goes beyond what
-    /// is held here shows the peer's history.
-    pub(super) fn take(&mut self, theirs: &Arc<EncodedBatch>, ours: Seq) -> bool {
+    /// Takes a batch that came. Whatever goes beyond what is held here of the stream shows the peer's history.
+    pub(super) fn take(&mut self, theirs: &Arc<EncodedBatch>, ours: Seq) -> Taken {
         let (first, last) = (theirs.batch.first_seq, theirs.batch.last_dot());
-        if last.stream != self.stream {
-            return false;
+        match self.phase {
+            _ if last.stream != self.stream => return Taken::No,
+            Phase::Asked(at) if first <= at => {}
+            Phase::Agreed if last.seq <= ours => return Taken::No,
+            Phase::Agreed => (self.differs, self.back) = (false, 1),
+            Phase::Asked(_) | Phase::Shown { .. } | Phase::Parting(_) => return Taken::Dropped,
         }
-        let shows = match self.phase {
-            Phase::Asked(at) => first <= at,
-            Phase::Agreed if last.seq <= ours => return false,
-            Phase::Agreed => {
-                (self.beyond, self.differs, self.back) = (true, false, 1);
-                true
-            }
-            // It comes again once a new stream has begun.
-            Phase::Shown { .. } | Phase::Parting(_) => false,
-        };
-        if shows {
-            self.pings = 0;
-            self.beyond |= last.seq > ours;
-            self.phase = Phase::Shown { theirs: Arc::clone(theirs), at: first };
-        }
-        true
+        self.pings = 0;
+        self.beyond |= last.seq > ours;
+        self.phase = Phase::Shown { theirs: Arc::clone(theirs), at: first };
+        Taken::Held
     }
 
     /// The entry at which the log is to be read.
@@ -161,7 +163,7 @@ impl History {
         let before = Dot { stream: self.stream, seq: Seq(first.0 - 1) };
         if ours.bytes == theirs.bytes {
             let last = theirs.batch.last_dot();
-            return if self.differs { self.part(last, Some(theirs)) } else { self.agree() };
+            return if self.differs { self.part(last, Some(theirs)) } else { self.agree(Some(theirs)) };
         }
         let follows = if at == first {
             ours.batch.first_seq == first && ours.batch.prev_hash == theirs.batch.prev_hash
@@ -190,7 +192,7 @@ impl History {
             (true, _) => self.unhealable("this region's log no longer has the point where they part"),
             // Whether it follows is found when it is stored.
             (false, true) => self.part(before, Some(theirs)),
-            (false, false) => self.agree(),
+            (false, false) => self.agree(Some(theirs)),
         }
     }
 
@@ -210,9 +212,9 @@ impl History {
         Step::Ask(Dot { stream: self.stream, seq: at })
     }
 
-    fn agree(&mut self) -> Step {
+    fn agree(&mut self, theirs: Option<Arc<EncodedBatch>>) -> Step {
         self.phase = Phase::Agreed;
-        Step::Agree
+        Step::Agree(theirs)
     }
 
     fn part(&mut self, last: Dot, theirs: Option<Arc<EncodedBatch>>) -> Step {
@@ -239,7 +241,7 @@ impl History {
             let detail = format!("the peer does not show what it holds of stream {}", self.stream);
             return Some(refuse(ByeReason::Silent, detail));
         }
-        Some(self.agree())
+        Some(self.agree(None))
     }
 
     /// The peer's log begins after this entry of the stream. Where it is known to hold another history, or
@@ -251,19 +253,20 @@ impl History {
             Phase::Asked(_) if !self.heard || self.beyond || self.differs => {
                 Some(self.part(Dot { stream: self.stream, seq: Seq(0) }, None))
             }
-            Phase::Asked(_) => Some(self.agree()),
+            Phase::Asked(_) => Some(self.agree(None)),
             _ => None,
         }
     }
 
-    /// This replica appends to another stream from now on. Returns what is now to be stored of the one before.
-    pub(super) fn renewed(&mut self, stream: StreamId) -> Option<Arc<EncodedBatch>> {
+    /// This replica appends to another stream from now on.
+    pub(super) fn renewed(&mut self, stream: StreamId) -> Step {
         self.stream = stream;
-        match std::mem::replace(&mut self.phase, Phase::Agreed) {
+        let theirs = match std::mem::replace(&mut self.phase, Phase::Agreed) {
             Phase::Parting(theirs) => theirs,
             Phase::Shown { theirs, .. } => Some(theirs),
             Phase::Asked(_) | Phase::Agreed => None,
-        }
+        };
+        self.agree(theirs)
     }
 }
 

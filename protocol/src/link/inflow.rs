@@ -18,6 +18,8 @@ struct OnTheWay {
     stream: StreamId,
     last: Seq,
     bytes: u64,
+    /// The peer was asked to show it, whether it is known or not.
+    shown: bool,
 }
 
 /// What comes from one peer, since the link began.
@@ -28,6 +30,8 @@ pub(super) struct Inflow {
     came: u64,
     answered: u64,
     granted: u64,
+    /// Bytes of a batch that is held to be compared.
+    held: u64,
     /// What the peer was told that this replica has.
     acked: Frontier,
     /// Bytes stored since then.
@@ -67,7 +71,23 @@ impl Inflow {
     /// Takes note of a batch that goes to the log, by its last entry.
     pub(super) fn store(&mut self, last: Dot, bytes: u64) {
         self.batches += 1;
-        self.on_the_way.push_back(OnTheWay { stream: last.stream, last: last.seq, bytes });
+        self.on_the_way.push_back(OnTheWay { stream: last.stream, last: last.seq, bytes, shown: false });
+    }
+
+    /// Takes note of a batch that is held to be compared.
+    pub(super) fn hold(&mut self, bytes: u64) {
+        self.held += bytes;
+    }
+
+    /// Takes note that it is held no longer.
+    pub(super) fn let_go(&mut self) {
+        self.answered += std::mem::take(&mut self.held);
+    }
+
+    /// Takes note that it goes to the log, by its last entry.
+    pub(super) fn store_held(&mut self, last: Dot) {
+        let bytes = std::mem::take(&mut self.held);
+        self.on_the_way.push_back(OnTheWay { stream: last.stream, last: last.seq, bytes, shown: true });
     }
 
     /// Takes note of so many bytes that are held for the peer no longer, and are on their way to no log.
@@ -78,14 +98,14 @@ impl Inflow {
     /// Takes note of what the oldest batch was to the log. Returns its stream when it is a fork of what
     /// is known here.
     pub(super) fn stored(&mut self, now: Time, arrival: Arrival) -> Option<Dot> {
-        let OnTheWay { stream, last, bytes } = self.on_the_way.pop_front()?;
+        let OnTheWay { stream, last, bytes, shown } = self.on_the_way.pop_front()?;
         self.answered += bytes;
         match arrival {
             Arrival::Next => {
                 self.unacked += bytes;
                 self.ack_by(now);
             }
-            Arrival::Duplicate => self.duplicates += 1,
+            Arrival::Duplicate => self.duplicates += u64::from(!shown),
             Arrival::Gap { from } => {
                 let gap = self.gaps.entry(stream).or_insert((from, last));
                 *gap = (from, gap.1.max(last));

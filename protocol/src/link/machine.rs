@@ -9,7 +9,7 @@
 
 use super::check::check_batch;
 use super::event::{Found, Input, Output};
-use super::history::{History, Step};
+use super::history::{History, Step, Taken};
 use super::inflow::Inflow;
 use super::limits::READ_BYTES_MAX;
 use super::message::Message;
@@ -297,10 +297,19 @@ impl Link {
         match step {
             None => {}
             Some(Step::Ask(Dot { stream, seq })) => {
+                // What was shown before is no longer held.
+                self.inflow.let_go();
                 send(&Message::Need { stream, from: seq, to: seq }, out);
                 send(&self.inflow.allow_one(), out);
             }
-            Some(Step::Agree) => {
+            Some(Step::Agree(shown)) => {
+                match shown {
+                    Some(encoded) => {
+                        self.inflow.store_held(encoded.batch.last_dot());
+                        out.push(Output::Store(encoded));
+                    }
+                    None => self.inflow.let_go(),
+                }
                 self.outflow.withhold(false);
                 self.allow(out);
                 self.look_for_snapshot(out);
@@ -312,11 +321,8 @@ impl Link {
 
     fn renewed(&mut self, own: StreamId, out: &mut Vec<Output>) {
         self.ends.own = own;
-        if let Some(encoded) = self.history.renewed(own) {
-            self.inflow.store(encoded.batch.last_dot(), 0);
-            out.push(Output::Store(encoded));
-        }
-        self.follow(Some(Step::Agree), out);
+        let step = self.history.renewed(own);
+        self.follow(Some(step), out);
         self.look_back(out);
     }
 
@@ -350,11 +356,13 @@ impl Link {
         }
         self.outflow.hear_batch(last);
         let encoded = Arc::new(encoded);
-        if self.history.take(&encoded, self.received.get(self.ends.own)) {
-            self.inflow.answered(len);
-        } else {
-            self.inflow.store(last, len);
-            out.push(Output::Store(encoded));
+        match self.history.take(&encoded, self.received.get(self.ends.own)) {
+            Taken::Held => self.inflow.hold(len),
+            Taken::Dropped => self.inflow.answered(len),
+            Taken::No => {
+                self.inflow.store(last, len);
+                out.push(Output::Store(encoded));
+            }
         }
     }
 
