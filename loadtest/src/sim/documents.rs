@@ -100,10 +100,13 @@ impl Documents {
         let entries: Vec<Shown> = entries.into_iter().map(|(_, entry)| entry).collect();
         let applied = log.applied();
         let count: u64 = applied.iter().map(|dot| dot.seq.0).sum();
-        if entries.len() as u64 == count && entries.iter().all(|entry| entry.dot.seq.0 > 0) {
+        let silent = ledger.count_silent(&applied);
+        if entries.len() as u64 + silent == count && entries.iter().all(|entry| entry.dot.seq.0 > 0) {
             for entry in &entries {
+                shows.pass_silent(&applied, ledger);
                 shows.show(region, entry, planted, ledger);
             }
+            shows.pass_silent(&applied, ledger);
         } else {
             // States stand for entries that are not told one by one, and so does a snapshot.
             shows.merge(region, &entries, ledger);
@@ -116,6 +119,16 @@ impl Documents {
         }
         ledger.check_holds(region, &shows);
         shows
+    }
+
+    /// Goes on to entries of documents: what belongs to none is not among what is read.
+    fn pass_silent(&mut self, applied: &Frontier, ledger: &Ledger) {
+        for Dot { stream, .. } in applied.iter() {
+            let next = |shows: &Self| Dot { stream, seq: Seq(shows.frontier.get(stream).0 + 1) };
+            while applied.covers(next(self)) && ledger.is_silent(next(self)) {
+                self.frontier.raise(next(self));
+            }
+        }
     }
 
     pub(super) fn get(&self, doc: DocId) -> &Open {

@@ -1,6 +1,7 @@
 //! Regions that stop in an orderly way: their editors go elsewhere, and each link ends once the peer has what
-//! the region wrote.
+//! the region wrote. And the canaries, of which a region that stops writes a last one.
 
+use super::region::Standing;
 use super::world::{Happening, World};
 use quire_protocol::batch::{EntryKind, NO_DOC, encode_canary};
 use quire_protocol::ids::Dot;
@@ -12,6 +13,8 @@ use quire_storage::NewEntry;
 const DELIVERY_MAX_MS: u64 = 5000;
 /// It looks so often whether its peers have everything.
 const LOOK_EVERY_MS: u64 = 50;
+/// A region that takes writes writes a canary so often, in milliseconds, as the server does.
+const CANARY_EVERY_MS: u64 = 5000;
 
 impl World {
     /// A region begins to stop.
@@ -22,12 +25,24 @@ impl World {
         self.totals.drains += 1;
         let (life, until) = (self.regions[at].life, self.now.after(DELIVERY_MAX_MS));
         self.after(LOOK_EVERY_MS, Happening::Drain(at, life, until));
-        // A restored disk takes no writes before its region has met its neighbours.
-        if !self.regions[at].unmet.is_empty() {
-            return;
+        self.write_canary(at);
+    }
+
+    /// A region that may write says what time it is, and will again: an idle stream is heard of too.
+    pub(super) fn write_canary_again(&mut self, at: usize) {
+        let region = &self.regions[at];
+        if region.standing != Standing::Removed && !region.stopping {
+            self.write_canary(at);
         }
-        let canary = encode_canary(self.regions[at].wall_ms(self.now.0));
-        self.append(at, NewEntry { doc: NO_DOC, kind: EntryKind::Canary, payload: canary });
+        self.after(CANARY_EVERY_MS, Happening::Canary(at));
+    }
+
+    fn write_canary(&mut self, at: usize) {
+        // A restored disk takes no writes before its region has met its neighbours.
+        if self.regions[at].unmet.is_empty() {
+            let payload = encode_canary(self.regions[at].wall_ms(self.now.0));
+            self.append(at, NewEntry { doc: NO_DOC, kind: EntryKind::Canary, payload });
+        }
     }
 
     /// Has a region's editors open another one.

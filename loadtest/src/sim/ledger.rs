@@ -6,7 +6,7 @@
 use super::documents::Documents;
 use super::editor::decoded;
 use bytes::Bytes;
-use quire_protocol::batch::{Batch, ChainHash, EncodedBatch, EntryKind};
+use quire_protocol::batch::{Batch, ChainHash, EncodedBatch, EntryKind, NO_DOC};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Dot, Seq, StreamId};
 use quire_protocol::snapshot::SnapshotHead;
@@ -23,6 +23,8 @@ struct Written {
     deps: Frontier,
     hash: ChainHash,
     updates: Vec<(Dot, DocId, Update)>,
+    /// Entries that belong to no document.
+    silent: Vec<Seq>,
 }
 
 /// An update whose author was told that it is saved.
@@ -94,9 +96,27 @@ impl Ledger {
         }
         let (stream, first, count) = (batch.stream, batch.first_seq, batch.entries.len() as u64);
         let updates = updates(&batch);
-        let written = Written { last: last.seq, deps: batch.deps, hash, updates };
+        let silent = (first.0..).zip(&batch.entries).filter(|(_, entry)| entry.doc == NO_DOC);
+        let silent = silent.map(|(seq, _)| Seq(seq)).collect();
+        let written = Written { last: last.seq, deps: batch.deps, hash, updates, silent };
         self.streams.entry(stream).or_default().insert(first, written);
         count
+    }
+
+    /// Whether an entry belongs to no document.
+    pub(super) fn is_silent(&self, dot: Dot) -> bool {
+        let batches = self.streams.get(&dot.stream);
+        let written = batches.and_then(|batches| batches.range(..=dot.seq).next_back());
+        written.is_some_and(|(_, written)| written.silent.contains(&dot.seq))
+    }
+
+    /// How many of these entries belong to no document.
+    pub(super) fn count_silent(&self, held: &Frontier) -> u64 {
+        let batches = self.streams.iter().flat_map(|(&stream, batches)| {
+            let last = held.get(stream);
+            batches.values().take_while(move |written| written.last <= last)
+        });
+        batches.map(|written| written.silent.len() as u64).sum()
     }
 
     /// What the batch of an entry depends on.

@@ -101,6 +101,8 @@ impl World {
                 self.after(ms, Happening::Join(at));
             }
             self.restart(at);
+            let ms = self.rng.within(1, 5000);
+            self.after(ms, Happening::Canary(at));
         }
         if self.rng.percent(REMOVALS_PERCENT) {
             let ms = self.rng.within(active_ms / 5, active_ms * 4 / 5);

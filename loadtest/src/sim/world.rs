@@ -73,6 +73,8 @@ pub(super) enum Happening {
     Checkpoint(usize),
     /// A region that stops looks whether its peers have everything, until some time, if it is still in this life.
     Drain(usize, u64, Time),
+    /// A region writes a canary.
+    Canary(usize),
     /// An empty region joins.
     Join(usize),
     /// A region is to be removed.
@@ -193,6 +195,7 @@ impl World {
             Happening::Import(at, life) => self.import_on(at, life),
             Happening::Checkpoint(at) => self.checkpoint_again(at),
             Happening::Drain(at, life, until) => self.drain_on(at, life, until),
+            Happening::Canary(at) => self.write_canary_again(at),
             Happening::Join(at) => self.join(at),
             Happening::Leave => self.leave(),
             Happening::Removal => self.remove(),
