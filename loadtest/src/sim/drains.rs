@@ -29,9 +29,13 @@ impl World {
     }
 
     /// A region that may write says what time it is, and will again: an idle stream is heard of too.
+    ///
+    /// Once all is healed only those do who wait for each other. What was lost on a connection that lived on,
+    /// as no real one loses anything, is sent again when a link has been quiet, and many canaries leave none so.
     pub(super) fn write_canary_again(&mut self, at: usize) {
         let region = &self.regions[at];
-        if region.standing != Standing::Removed && !region.stopping {
+        let is_due = self.is_active() || self.waits_for_removal(at);
+        if is_due && region.standing != Standing::Removed && !region.stopping {
             self.write_canary(at);
         }
         self.after(CANARY_EVERY_MS, Happening::Canary(at));

@@ -98,6 +98,11 @@ impl World {
         self.after(LOOK_EVERY_MS, Happening::Removal);
     }
 
+    /// Whether a region is to be removed, or to remove another.
+    pub(super) fn waits_for_removal(&self, at: usize) -> bool {
+        self.workload.leaving.as_ref().is_some_and(|it| it.region == at || it.by == at)
+    }
+
     /// Whether a region is down and does not come back as things are.
     pub(super) fn is_gone(&self, at: usize) -> bool {
         let lost = self.workload.leaving.as_ref();
