@@ -18,11 +18,11 @@ use crate::documents::Documents;
 use bytes::Bytes;
 use quire_protocol::batch::{EntryKind, NO_DOC, encode_canary};
 use quire_protocol::frontier::Frontier;
-use quire_protocol::ids::{DocId, Dot, Incarnation, ReplicaId, StreamId};
+use quire_protocol::ids::{DocId, ReplicaId, StreamId};
 use quire_protocol::link::{Bye, ByeReason, Hello, Link, Message, Role, Side, replaces};
-use quire_storage::{AppendError, Appender, Applied, Log, NewEntry, Renewal};
+use quire_storage::{Appender, Applied, Log, NewEntry};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -34,10 +34,6 @@ const PRESENCE_QUEUE_MAX: usize = 256;
 
 /// A region that stops waits so long, and no longer than it drains, for its peers to have what it wrote.
 const DELIVERY_MAX: Duration = Duration::from_secs(10);
-
-/// How often peers may have this region's stream renewed between its start and its end. A disk goes back once, and
-/// may have gone back before that; peers that say so without end are wrong.
-const RENEWALS_MAX: u32 = 16;
 
 /// The links of one region.
 pub(crate) struct Peers {
@@ -64,7 +60,7 @@ pub(crate) struct Peers {
     pub(super) turned_away: TurnedAway,
     pub(super) joining: Joining,
     /// How often the stream was renewed since the start.
-    renewals: AtomicU32,
+    pub(super) renewals: AtomicU32,
     lags: Lags,
     waits: Waits,
     pub(super) tasks: TaskTracker,
@@ -272,51 +268,8 @@ impl Peers {
         Ok(bye)
     }
 
-    /// A peer remembers another history of this region's stream, or more of it than its disk does. The stream is
-    /// renewed; what was written here and the peer does not remember is part of the new one, and what peers hold
-    /// of the old one is taken back like any other's.
-    pub(super) fn went_back(self: &Arc<Self>, peer: ReplicaId, held: Dot, known: Incarnation) {
-        tracing::error!(
-            stream = %held.stream, seq = held.seq.0, peer = peer.0,
-            "a peer remembers what this region wrote after this entry, and its disk does not: the disk went back \
-             in time; the region goes on under a new incarnation and takes back what peers hold"
-        );
-        if self.renewals.load(Ordering::Relaxed) >= RENEWALS_MAX {
-            let detail =
-                format!("this region's stream has been renewed {RENEWALS_MAX} times since its start");
-            return self.end_link(peer, Bye { reason: ByeReason::Fork, detail });
-        }
-        let peers = self.clone();
-        self.appender.part_stream(held, known, move |parted| peers.parted(peer, parted));
-    }
-
-    fn parted(&self, peer: ReplicaId, parted: Result<Renewal, AppendError>) {
-        match parted {
-            Ok(Renewal { stream, moved }) => {
-                // Another peer may have found the same, and come first.
-                if self.stream.send_replace(stream) != stream {
-                    self.renewals.fetch_add(1, Ordering::Relaxed);
-                }
-                if moved == 0 {
-                    return;
-                }
-                tracing::warn!(
-                    %stream, entries = moved,
-                    "what this region wrote since its disk went back is part of its new stream"
-                );
-                // They were told that it has of the old one what it no longer has.
-                let detail = "this region has given up a part of its stream: begin anew".to_owned();
-                self.end_all_links(&Bye { reason: ByeReason::Renewed, detail });
-            }
-            Err(error) => {
-                tracing::error!(%error, "the stream cannot be renewed");
-                self.end_link(peer, Bye { reason: ByeReason::Disk, detail: error.to_string() });
-            }
-        }
-    }
-
     /// Ends all links, for this reason.
-    fn end_all_links(&self, bye: &Bye) {
+    pub(super) fn end_all_links(&self, bye: &Bye) {
         for active in self.state().links.values_mut() {
             if let Some(stop) = active.stop.take() {
                 // One that ends by itself at this moment needs not be told.

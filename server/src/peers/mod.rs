@@ -1,10 +1,10 @@
 //! The other regions of the cluster: who they are, how they are reached, and the links to them.
 //!
 //! `secret` and `handshake` let a peer in, `dial` and `accept` get connections, `links` keeps one for each
-//! peer, `driver` carries out what a link's machine orders, `wire` moves frames. `presence` tells peers who is
-//! here, `lag`, `refused`, `status` and `gauges` tell operators how it goes,
-//! `joining` whether people may be sent here, and `kept` the log what peers still need. Which batch goes where
-//! is decided in `quire_protocol::link`.
+//! peer, `driver` carries out what a link's machine orders, `wire` moves frames. `renewal` begins a new stream
+//! where the disk went back in time, `kept` keeps of the log what peers still need, `joining` tells whether
+//! people may be sent here. `presence` tells peers who is here; `lag`, `refused`, `status` and `gauges` tell
+//! operators how it goes. Which batch goes where is decided in `quire_protocol::link`.
 
 mod accept;
 mod dial;
@@ -18,6 +18,7 @@ mod links;
 mod members;
 mod presence;
 mod refused;
+mod renewal;
 mod secret;
 mod snapshots;
 mod status;
