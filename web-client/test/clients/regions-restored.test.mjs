@@ -128,8 +128,9 @@ test("a restored region heals although its peers' logs begin after what it has l
   await until("it goes on under a new incarnation", async () => (await cluster.status(VICTIM)).region.incarnation > incarnation);
   await cluster.settled();
   await cluster.linked();
-  const metrics = await (await fetch(`${victim.http}/metrics`)).text();
-  assert.match(metrics, /^quire_snapshots_imported_total [1-9]/m, "the logs had it all, so nothing was tested");
+  await until("a snapshot was taken: else the logs had it all, and nothing was tested", async () => {
+    return /^quire_snapshots_imported_total [1-9]/m.test(await (await fetch(`${victim.http}/metrics`)).text());
+  });
   for (const name of ["kept", "long", "made alone", "made after the backup"]) assertEqual(await stored(cluster, name));
   const text = (await storedDoc(cluster.regions[0], "kept")).getText("content").toString();
   for (const sentence of ["alone. ", "before the backup. ", "after the backup 4. "]) assert.ok(text.includes(sentence), text);
