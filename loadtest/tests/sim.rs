@@ -14,6 +14,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const FRESH: u64 = 100;
 /// And so many over logs in memory.
 const FRESH_IN_MEMORY: u64 = 20;
+/// Seeds that found something when they were first run. What a seed draws changes with what is simulated: the
+/// older ones have other histories by now.
+const ONCE_FOUND: [u64; 8] = [1150, 1526, 2106, 2140, 4068, 6308, 10236, 10946];
 
 /// Runs seeds on all cores, and says what was found at the first that breaks a promise.
 fn run(seeds: Range<u64>, in_memory: bool) -> Totals {
@@ -78,8 +81,10 @@ fn logs_in_memory_keep_every_promise() {
 }
 
 #[test]
-fn a_restored_disk_waits_for_its_peers_although_its_power_went_as_it_began_a_new_stream() {
-    assert_eq!(simulate(2140, Setup::default()).violation, None);
+fn seeds_that_once_found_something_keep_every_promise() {
+    for seed in ONCE_FOUND {
+        assert_eq!(simulate(seed, Setup::default()).violation, None, "seed {seed}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! links to the removed one and let it in no more. Who removes waits first until nothing would be lost by it.
 
 use super::region::{Standing, replica};
+use super::wire::pair;
 use super::world::{Happening, World};
 use quire_protocol::batch::{EntryKind, MemberChange, Membership, NO_DOC};
 use quire_protocol::frontier::Frontier;
@@ -245,6 +246,8 @@ impl World {
     pub(super) fn members_changed(&mut self, at: usize) {
         for to in self.neighbours(at) {
             if self.is_removed_by(at, replica(to)) {
+                let connection = self.connections.get_mut(&pair((at, to)));
+                connection.into_iter().for_each(|connection| connection.removed = true);
                 let detail = "the region was removed from the cluster".to_owned();
                 self.handle((at, to), Input::Stop(Bye { reason: ByeReason::Removed, detail }));
             }

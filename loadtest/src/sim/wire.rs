@@ -56,6 +56,8 @@ pub(super) struct Connection {
     pub(super) number: u64,
     /// A frame of it was damaged: it may end as malformed.
     pub(super) damaged: bool,
+    /// One of its regions has applied that the other was removed: it may end for that.
+    pub(super) removed: bool,
     /// When the last frame of each direction arrives.
     lanes: [Time; 2],
     /// Frames of each direction that have met deafness and come when it has ended, in their order.
@@ -121,8 +123,14 @@ impl World {
             orders.push(((at, to), out));
             End { link, wake: None, closed: false, in_flight: 0, piece: 0 }
         });
-        let connection =
-            Connection { number, damaged: false, lanes: [now; 2], late: Default::default(), ends };
+        let connection = Connection {
+            number,
+            damaged: false,
+            removed: false,
+            lanes: [now; 2],
+            late: Default::default(),
+            ends,
+        };
         self.connections.insert(of, connection);
         self.say(format_args!("regions {} and {} are linked", of.0, of.1));
         for (way, out) in orders {
@@ -297,7 +305,7 @@ impl World {
         let Some(connection) = self.connections.get_mut(&pair(way)) else { return };
         connection.ends[side(way)].closed = true;
         let number = connection.number;
-        let damaged = connection.damaged;
+        let (damaged, removed) = (connection.damaged, connection.removed);
         self.part_snapshots(way, number);
         let (at, to) = way;
         self.say(format_args!("region {at} ends its link to {to}: {} ({})", bye.reason.name(), bye.detail));
@@ -306,7 +314,7 @@ impl World {
             ByeReason::Malformed => damaged,
             ByeReason::Fork => self.is_of_restored(bye),
             ByeReason::Stopping => self.regions[at].stopping || self.regions[to].stopping,
-            ByeReason::Removed => !self.may_link(at, to),
+            ByeReason::Removed => removed,
             _ => false,
         };
         if !has_reason {
