@@ -41,7 +41,7 @@ impl Default for CommitterLimits {
     /// writing does not hold the next one up for longer than an fsync does. Less of what peers send: a
     /// long catch-up is written beside the typing here.
     fn default() -> Self {
-        Self { groups_max: 16_384, bytes_max: 4 * 1024 * 1024, received_bytes_max: 1024 * 1024 }
+        Self { groups_max: 16_384, bytes_max: 4 * 1024 * 1024, received_bytes_max: 256 * 1024 }
     }
 }
 

@@ -30,12 +30,12 @@ pub const CREDIT_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 pub const READ_BYTES_MAX: usize = 128 * 1024;
 
 /// How much of a backlog a peer gets in a millisecond. Each region has a disk and cores that its editors share
-/// with the catch-up: at 40 MB/s their acknowledgements take no more than twice as long (`docs/performance.md`),
-/// and an hour of 1,000 keystrokes a second is there in a quarter of a minute.
+/// with the catch-up; `docs/performance.md` says what their acknowledgements take at 40 MB/s. An hour of 1,000
+/// keystrokes a second is there in half a minute.
 pub const CATCH_UP_BYTES_PER_MS: u64 = 40_000;
 
-/// What an entry of a backlog costs beside its bytes: its place in memory and in the documents.
-pub const ENTRY_COST_BYTES: u64 = 112;
+/// What an entry of a backlog costs beside its bytes: it is read, checked, hashed and placed by itself.
+pub const ENTRY_COST_BYTES: u64 = 224;
 
 /// What is durable is acknowledged so many milliseconds later at the latest: well below the way between
 /// regions, and rare enough that acks cost nothing beside batches.

@@ -19,6 +19,9 @@ use quire_protocol::ids::DocId;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+/// By how much the checkpointer's thread stands back for the others.
+const CHECKPOINTER_NICENESS: i32 = 10;
+
 /// How far the store holds the log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Checkpoint {
@@ -235,6 +238,8 @@ impl Shared {
 
     /// The thread: one checkpoint after the other until the log is closed or has failed.
     pub(super) fn run(&self) {
+        // Where there are fewer cores than work, acks come first. A system that refuses has its own reasons.
+        let _niceness = rustix::process::nice(CHECKPOINTER_NICENESS);
         while let Some(due) = self.next_epoch() {
             let started = Instant::now();
             let written = caught("store.redb", || write(&self.store, &due));

@@ -15,7 +15,7 @@ const REDB_MARK: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
 const HEADER_PAGE_BYTES: usize = 4096;
 
 /// So many bytes are written before they are synced.
-const UNSYNCED_BYTES_MAX: u64 = 1024 * 1024;
+const UNSYNCED_BYTES_MAX: u64 = 256 * 1024;
 
 /// An open redb file.
 #[derive(Debug)]
