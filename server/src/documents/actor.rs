@@ -144,11 +144,11 @@ impl Actor {
             self.began = Instant::now();
             for message in burst.drain(..) {
                 if let Message::Applied(_, undelivered) = &message
-                    && !undelivered.has_turn()
+                    && !undelivered.has_turn(self.is_shared())
                 {
                     // It may be what this burst holds that it waits for.
                     self.end_burst(&mut out);
-                    undelivered.turn().await;
+                    undelivered.turn(self.is_shared()).await;
                     self.began = Instant::now();
                 }
                 self.hear(message, &mut out);
@@ -157,6 +157,11 @@ impl Actor {
             self.end_burst(&mut out);
             out.shrink_to(IDLE_MESSAGES);
         }
+    }
+
+    /// Whether a connection has this document and others.
+    fn is_shared(&self) -> bool {
+        self.outboxes.values().any(|outbox| outbox.is_shared())
     }
 
     /// Has what was heard written and shown.
@@ -191,12 +196,17 @@ impl Actor {
     fn hear(&mut self, message: Message, out: &mut Vec<Output>) {
         let input = match message {
             Message::Open(opened, outbox) => {
-                self.outboxes.insert(opened.session, outbox);
+                outbox.joined();
+                if let Some(before) = self.outboxes.insert(opened.session, outbox) {
+                    before.left();
+                }
                 Input::Opened(opened)
             }
             Message::Renew(opened) => Input::Renewed(opened),
             Message::Close(session) => {
-                self.outboxes.remove(&session);
+                if let Some(outbox) = self.outboxes.remove(&session) {
+                    outbox.left();
+                }
                 Input::Closed(session)
             }
             Message::Said(session, message, permit) => {
@@ -287,6 +297,7 @@ impl Actor {
             metrics::counter!(crate::metrics::UPDATES_REFUSED, "reason" => reason.label()).increment(1);
         }
         if let Some(outbox) = self.outboxes.remove(&session) {
+            outbox.left();
             tracing::info!(document = %self.name, session = session.0, %reason, "session ended");
             outbox.end(session, reason);
         }

@@ -18,6 +18,10 @@ use tokio::sync::Notify;
 /// who then run out of credit, until documents have caught up.
 pub const APPLIED_BYTES_MAX: usize = 32 << 20;
 
+/// While more batches than this are being shown, a document that no connection has beside others does not wait
+/// for them.
+const IN_ORDER_MAX: usize = 32;
+
 /// What an entry costs in an inbox beyond its payload, roughly.
 const ENTRY_BYTES: usize = 112;
 
@@ -64,6 +68,13 @@ impl std::fmt::Debug for Showing {
     }
 }
 
+impl Showing {
+    fn has_turn(&self, shown: &Frontier, is_shared: bool) -> bool {
+        let hurries = || self.documents.under_way.load(Ordering::Relaxed) > IN_ORDER_MAX;
+        shown.covers_all(&self.causes) || !is_shared && hurries()
+    }
+}
+
 impl Drop for Showing {
     fn drop(&mut self) {
         self.documents.in_order(|order| order.over(self.last));
@@ -78,18 +89,20 @@ pub struct Undelivered {
 }
 
 impl Undelivered {
-    /// Whether all that comes before it is shown.
-    pub(super) fn has_turn(&self) -> bool {
-        let showing = self.showing.as_ref();
-        showing.is_none_or(|showing| showing.documents.shown.borrow().covers_all(&showing.causes))
+    /// Whether it may be shown: all that comes before it is, or a document that no connection has beside others
+    /// would hold up too much. `is_shared` says that some connection does.
+    pub(super) fn has_turn(&self, is_shared: bool) -> bool {
+        self.showing
+            .as_ref()
+            .is_none_or(|showing| showing.has_turn(&showing.documents.shown.borrow(), is_shared))
     }
 
-    /// Waits until all that comes before it is shown.
-    pub(super) async fn turn(&self) {
+    /// Waits until it may be shown.
+    pub(super) async fn turn(&self, is_shared: bool) {
         if let Some(showing) = &self.showing {
             let mut shown = showing.documents.shown.subscribe();
             // The sender lives as long as the documents do.
-            let _open = shown.wait_for(|shown| shown.covers_all(&showing.causes)).await;
+            let _open = shown.wait_for(|shown| showing.has_turn(shown, is_shared)).await;
         }
     }
 }
@@ -99,6 +112,7 @@ impl Documents {
         // Every change under the lock is one step.
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let done = act(&mut order);
+        self.under_way.store(order.under_way(), Ordering::Relaxed);
         self.shown.send_if_modified(|known| {
             let news = known != order.shown();
             if news {

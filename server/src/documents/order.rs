@@ -4,7 +4,11 @@
 //! document waits with a batch until whatever the batch's origin had applied before it is in the outboxes of those
 //! who are to see it: the causal gate's rule once more, for what is shown instead of what is stored.
 //!
-//! Invariant: batches of one stream are shown in its order, and none before its causes.
+//! That is promised to a connection with several documents. A document whose connections have no other waits too,
+//! so that people who have two beside each other seldom see it otherwise, but not while much is under way: then one
+//! frame for many batches matters more.
+//!
+//! Invariant: what is counted as shown has its causes shown.
 
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{Dot, ReplicaId, Seq, StreamId};
@@ -77,6 +81,11 @@ impl Order {
     pub(super) fn skip_to(&mut self, applied: &Frontier) {
         self.shown.merge(applied);
         while self.settle() {}
+    }
+
+    /// How many batches are not shown.
+    pub(super) fn under_way(&self) -> usize {
+        self.unshown.values().map(VecDeque::len).sum()
     }
 
     /// Per stream, up to where all is in the outboxes of those who are to see it.

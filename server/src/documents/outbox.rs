@@ -5,6 +5,7 @@
 //! awareness is dropped, and the socket's reader pauses, so that answers are bounded by what was asked.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub struct Outbox {
     queue: Mutex<Queue>,
     bell: Notify,
     bytes_max: usize,
+    /// How many documents have it.
+    documents: AtomicUsize,
 }
 
 /// Whether a frame found room.
@@ -56,7 +59,21 @@ impl Outbox {
     /// An empty outbox that holds about this many bytes.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
-        Self { queue: Mutex::default(), bell: Notify::new(), bytes_max }
+        Self { queue: Mutex::default(), bell: Notify::new(), bytes_max, documents: AtomicUsize::new(0) }
+    }
+
+    /// A document shows what it has to this socket from now on, or no longer.
+    pub(super) fn joined(&self) {
+        self.documents.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn left(&self) {
+        self.documents.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether several documents have it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.documents.load(Ordering::Relaxed) > 1
     }
 
     /// Queues a frame as its urgency allows.

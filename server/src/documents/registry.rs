@@ -6,7 +6,7 @@
 //! Invariant: no guard of the map lives across an `.await`.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -109,6 +109,8 @@ pub struct Documents {
     actors: TaskTracker,
     pub(super) backlog: Arc<Backlog>,
     pub(super) order: Mutex<Order>,
+    /// How many batches of other regions are not shown.
+    pub(super) under_way: AtomicUsize,
     /// Per stream of other regions, up to where all is in the outboxes of those who are to see it.
     pub(super) shown: watch::Sender<Frontier>,
     elsewhere: OnceLock<TellElsewhere>,
@@ -146,6 +148,7 @@ impl Documents {
             actors: TaskTracker::new(),
             backlog: Arc::default(),
             order: Mutex::new(Order::new(me, applied.clone())),
+            under_way: AtomicUsize::new(0),
             shown: watch::Sender::new(applied),
             elsewhere: OnceLock::new(),
             unreadable: Mutex::default(),
