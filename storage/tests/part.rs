@@ -210,14 +210,19 @@ contract! {
 
 #[test]
 fn what_no_peer_has_is_written_again_before_it_is_let_go_of() {
-    let disk = SimDisk::new();
-    let log = OnDisk::open(&disk);
-    before_the_backup(&log);
-    log.checkpoint().expect("a checkpoint");
-    on_the_restored_disk(&log);
-    log.truncate(Retention { bytes_max: 1, ..everything() });
-    assert_eq!(log.part_stream(Seq(3), Incarnation(1)).expect("parted").moved, 4);
-    assert_eq!(of(&log, NEXT).len(), 1);
+    // What peers acknowledged under these names was another history.
+    let acknowledged = Some([dot(1, 99)].into_iter().collect());
+    for retention in [Retention { bytes_max: 1, ..everything() }, Retention { acknowledged, ..everything() }]
+    {
+        let disk = SimDisk::new();
+        let log = OnDisk::open(&disk);
+        before_the_backup(&log);
+        log.checkpoint().expect("a checkpoint");
+        on_the_restored_disk(&log);
+        log.truncate(retention);
+        assert_eq!(log.part_stream(Seq(3), Incarnation(1)).expect("parted").moved, 4);
+        assert_eq!(of(&log, NEXT).len(), 1);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::head::{Head, Ordinal};
 use crate::limits::{JOURNAL_BYTES_MAX, PENDING_SNAPSHOT_BYTES_MAX};
 use crate::log::{Imported, LogStats, Position, Renewal, Retention};
 use crate::sequencer::Plan;
+use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::DocId;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -378,8 +379,11 @@ fn write_with(
         tables.write(doc, entries, epoch.snapshots.get(&doc))?;
     }
     drop(tables);
-    // What is to be written again must not be let go of just before that.
-    let whole = Retention { bytes_max: u64::MAX, age_ms_max: u64::MAX, ..retention.clone() };
+    // What is to be written again must not be let go of just before that, nor what peers acknowledged under its
+    // name be taken for it.
+    let acknowledged = retention.acknowledged.as_ref().map(|_| Frontier::new());
+    let (bytes_max, age_ms_max) = (u64::MAX, u64::MAX);
+    let whole = Retention { acknowledged, bytes_max, age_ms_max, ..retention.clone() };
     let retention = if due.part.is_some() { &whole } else { retention };
     let kept_bytes = kept::keep(&txn, epoch, retention, due.kept_bytes)?;
     let mut written = Written { kept_bytes, ..Written::default() };
