@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SHAPES, startCluster } from "../harness/cluster.mjs";
-import { openEditor } from "../harness/editors.mjs";
+import { write } from "../harness/editors.mjs";
 import { assertEqual } from "../harness/equal.mjs";
 import { runQuire } from "../harness/server.mjs";
 import { storedDoc } from "../harness/stored.mjs";
@@ -13,14 +13,6 @@ const region = (at, ...words) => runQuire("region", "--url", at.http, ...words);
 /** The metrics of replication that a region has, each with its label. */
 const gauges = async (at) => (await (await fetch(`${at.http}/metrics`)).text()).match(/^quire_\w+\{(?:peer|origin)=.*?\}/gm) ?? [];
 const text = async (at, name) => (await storedDoc(at, name))?.getText("content").toString();
-
-async function write(t, at, name, what) {
-  const editor = openEditor(t, at, "y-websocket", name);
-  await editor.synced();
-  editor.text.insert(0, what);
-  await editor.saved();
-  editor.close();
-}
 
 test("a region that is removed in order leaves nothing behind, is let in no more, and may be added again", async (t) => {
   const cluster = await startCluster(t, 3, SHAPES.mesh(3));

@@ -6,7 +6,7 @@ import { rm, mkdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { SHAPES, startCluster } from "../harness/cluster.mjs";
-import { openEditor } from "../harness/editors.mjs";
+import { write } from "../harness/editors.mjs";
 import { batch, FalsePeer } from "../harness/peer.mjs";
 import { frame } from "../harness/raw.mjs";
 import { runQuire, Server, startServer, temporaryDirectory } from "../harness/server.mjs";
@@ -41,14 +41,6 @@ async function likeIt(t, region, ...words) {
   t.after(() => other.stopped && other.kill("SIGKILL"));
   await other.start();
   return other;
-}
-
-async function write(t, region, name, text) {
-  const editor = openEditor(t, region, "y-websocket", name);
-  await editor.synced();
-  editor.text.insert(0, text);
-  await editor.saved();
-  editor.close();
 }
 
 test("an empty region that reaches none of its peers is not ready, serves who comes, and stays so over restarts", async (t) => {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { cp, rm } from "node:fs/promises";
 import { test } from "node:test";
 import { SHAPES, startCluster } from "../harness/cluster.mjs";
-import { openEditor, openEditors } from "../harness/editors.mjs";
+import { openEditor, openEditors, write } from "../harness/editors.mjs";
 import { assertEqual, untilEqual } from "../harness/equal.mjs";
 import { randomFrom, SEED } from "../harness/random.mjs";
 import { runQuire, temporaryDirectory } from "../harness/server.mjs";
@@ -16,15 +16,6 @@ import { Witness } from "../harness/witness.mjs";
 const VICTIM = 1;
 const stored = (cluster, name) => Promise.all(cluster.regions.map((region) => storedDoc(region, name)));
 const streamsOf = async (cluster, at) => (await cluster.status(at)).region.streams.filter(({ replica }) => replica === VICTIM + 1);
-
-/** Somebody writes and goes: nobody holds it but the region. */
-async function write(t, region, name, text) {
-  const editor = openEditor(t, region, "y-websocket", name);
-  await editor.synced();
-  editor.text.insert(0, text);
-  await editor.saved();
-  editor.close();
-}
 
 /** A cluster whose second region has a backup, and has since then written more that the others have. */
 async function withBackup(t, options) {

@@ -6,7 +6,7 @@ import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { SHAPES, startCluster } from "../harness/cluster.mjs";
-import { openEditor } from "../harness/editors.mjs";
+import { write } from "../harness/editors.mjs";
 import { FalsePeer } from "../harness/peer.mjs";
 import { runQuire, startServer, temporaryDirectory } from "../harness/server.mjs";
 import { storedDoc } from "../harness/stored.mjs";
@@ -37,14 +37,6 @@ async function untilTold(region, { pair, kind, cause, remedy, code = 503 }) {
   const printed = await status(region);
   assert.match(printed, new RegExp(`^${pair}(?: \\(turned away \\d+ times\\))?: ${kind}\n  cause   ${cause}\n  remedy  ${remedy}$`, "m"));
   return printed;
-}
-
-async function write(t, region, name, text) {
-  const editor = openEditor(t, region, "y-websocket", name);
-  await editor.synced();
-  editor.text.insert(0, text);
-  await editor.saved();
-  editor.close();
 }
 
 const untilText = (region, name, text) => until(`${name} is ${text}`, async () => (await storedDoc(region, name))?.getText("content").toString() === text);

@@ -27,6 +27,15 @@ export function openEditor(t, server, dialect, name, options = {}) {
   return editor;
 }
 
+/** Somebody writes at the beginning of a document and goes, once the server has it: nobody else holds it. */
+export async function write(t, server, name, text) {
+  const editor = openEditor(t, server, "y-websocket", name);
+  await editor.synced();
+  editor.text.insert(0, text);
+  await editor.saved();
+  editor.close();
+}
+
 /** Opens `count` editors of one document, the dialects taking turns. */
 export function openEditors(t, server, name, count, options = {}) {
   return Array.from({ length: count }, (_, index) => openEditor(t, server, DIALECTS[index % 2], name, options));
