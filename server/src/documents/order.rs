@@ -42,7 +42,13 @@ impl Order {
     /// Takes note of a batch that is applied, in the order in which it is. Returns what must be shown before it.
     pub(super) fn push(&mut self, first: Dot, last: Seq, deps: &Frontier) -> Frontier {
         let mut causes: Frontier = deps.iter().filter(|dot| dot.stream.replica != self.me).collect();
-        causes.raise(Dot { seq: Seq(first.seq.0 - 1), ..first });
+        let before = Dot { seq: Seq(first.seq.0 - 1), ..first };
+        causes.raise(before);
+        if !self.unshown.contains_key(&first.stream) {
+            // Whatever came of the stream before is shown, or came in another way: by a commit of this replica's
+            // own, before it gave the stream up, or by a snapshot.
+            self.shown.raise(before);
+        }
         let unshown = Unshown { last, causes: causes.clone(), over: false };
         self.unshown.entry(first.stream).or_default().push_back(unshown);
         causes
@@ -135,6 +141,16 @@ mod tests {
         assert!(!order.shown().covers_all(&second));
         order.over(dot(1, 1));
         assert_eq!(*order.shown(), upto(&[dot(1, 1), dot(2, 3)]));
+    }
+
+    #[test]
+    fn what_came_in_another_way_is_not_waited_for() {
+        let mut order = Order::new(ME, upto(&[dot(9, 3)]));
+        // This replica wrote its stream up to 7, was told that its disk had gone back, and gets the rest of it.
+        let rest = order.push(dot(9, 8), Seq(8), &upto(&[]));
+        assert!(order.shown().covers_all(&rest));
+        let more = order.push(dot(9, 9), Seq(9), &upto(&[]));
+        assert!(!order.shown().covers_all(&more));
     }
 
     #[test]

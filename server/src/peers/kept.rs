@@ -33,7 +33,10 @@ impl Kept {
 
     /// Has the log kept from now on.
     pub(super) fn begin(&self) {
-        self.truncate(&self.acks());
+        let mut acks = self.acks();
+        // One may have been removed after what peers have was remembered last.
+        self.forget_removed(&mut acks);
+        self.truncate(&acks);
     }
 
     /// Takes note of what a peer is known to have.
@@ -48,10 +51,15 @@ impl Kept {
     /// Counts only peers that have not been removed.
     pub(super) fn members_changed(&self) {
         let mut acks = self.acks();
-        let gone: Vec<_> = self.log.members().removed().filter(|replica| acks.forget(*replica)).collect();
-        if !gone.is_empty() {
+        if self.forget_removed(&mut acks) {
             self.truncate(&acks);
         }
+    }
+
+    /// True where one was removed that counted.
+    fn forget_removed(&self, acks: &mut Acks) -> bool {
+        let members = self.log.members();
+        members.removed().filter(|replica| acks.forget(*replica)).count() > 0
     }
 
     fn truncate(&self, acks: &Acks) {
