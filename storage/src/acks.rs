@@ -25,11 +25,6 @@ impl Acks {
         self.0.remove(&peer).is_some()
     }
 
-    /// The peers that count.
-    pub fn peers(&self) -> impl Iterator<Item = ReplicaId> + '_ {
-        self.0.keys().copied()
-    }
-
     /// What every peer that counts has; nothing where none does.
     #[must_use]
     pub fn acknowledged(&self) -> Frontier {
