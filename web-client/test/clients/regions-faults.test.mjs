@@ -1,13 +1,12 @@
 // Regions that are killed, cut off, wiped and set back: what was seen or told to be saved is in all of them in the
 // end. QUIRE_REGION_KILLS sets the number of kills, QUIRE_CUT_SECONDS how long a region is cut off.
 import assert from "node:assert/strict";
-import { cp, mkdir, rm } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { test } from "node:test";
 import { SHAPES, startCluster } from "../harness/cluster.mjs";
 import { assertEqual, stateOf, untilEqual } from "../harness/equal.mjs";
-import { openEditor, openEditors } from "../harness/editors.mjs";
+import { openEditor, openEditors, write } from "../harness/editors.mjs";
 import { randomFrom, SEED } from "../harness/random.mjs";
-import { temporaryDirectory } from "../harness/server.mjs";
 import { storedDoc } from "../harness/stored.mjs";
 import { Typist } from "../harness/typist.mjs";
 import { breathe, until } from "../harness/until.mjs";
@@ -160,30 +159,21 @@ test("a region restored from an old backup is told that its disk went back, and 
   const cluster = await startCluster(t, 3, SHAPES.mesh(3));
   await cluster.linked();
   const victim = cluster.regions[1];
-  const write = async (text) => {
-    const editor = openEditor(t, victim, "y-websocket", "kept");
-    await editor.synced();
-    editor.text.insert(0, text);
-    await editor.saved();
-    editor.close();
-  };
   const before = (await cluster.status(1)).region.incarnation;
-  await write("before the backup. ");
+  await write(t, victim, "kept", "before the backup. ");
   await cluster.settled();
   await victim.kill("SIGTERM");
-  const backup = `${await temporaryDirectory(t)}/backup`;
-  await cp(victim.dataDir, backup, { recursive: true });
+  const backup = await victim.copyData(t);
   await victim.restart();
   await cluster.linked();
-  await write("after the backup. ");
+  await write(t, victim, "kept", "after the backup. ");
   await cluster.settled();
   await victim.kill("SIGKILL");
-  await rm(victim.dataDir, { recursive: true });
-  await cp(backup, victim.dataDir, { recursive: true });
+  await victim.setBackTo(backup);
   await victim.restart();
   await cluster.settled();
   await until("the region goes on under a new incarnation", async () => (await cluster.status(1)).region.incarnation === before + 1);
-  await write("and goes on. ");
+  await write(t, victim, "kept", "and goes on. ");
   await cluster.settled();
   const docs = await stored(cluster, "kept");
   assertEqual(docs);

@@ -1,13 +1,12 @@
 // A region whose disk is set back to an old backup, and which is written to before it reaches any peer: it has another
 // history than they remember, finds that out from them, and nothing of either is lost.
 import assert from "node:assert/strict";
-import { cp, rm } from "node:fs/promises";
 import { test } from "node:test";
 import { SHAPES, startCluster } from "../harness/cluster.mjs";
 import { openEditor, openEditors, write } from "../harness/editors.mjs";
 import { assertEqual, untilEqual } from "../harness/equal.mjs";
 import { randomFrom, SEED } from "../harness/random.mjs";
-import { runQuire, temporaryDirectory } from "../harness/server.mjs";
+import { runQuire } from "../harness/server.mjs";
 import { storedDoc } from "../harness/stored.mjs";
 import { Typist } from "../harness/typist.mjs";
 import { breathe, until } from "../harness/until.mjs";
@@ -25,8 +24,7 @@ async function withBackup(t, options) {
   await write(t, victim, "kept", "before the backup. ");
   await cluster.settled();
   await victim.kill("SIGTERM");
-  const backup = `${await temporaryDirectory(t)}/backup`;
-  await cp(victim.dataDir, backup, { recursive: true });
+  const backup = await victim.copyData(t);
   await victim.restart();
   await cluster.linked();
   for (let sentence = 0; sentence < 5; sentence++) await write(t, victim, "kept", `after the backup ${sentence}. `);
@@ -39,8 +37,7 @@ async function withBackup(t, options) {
 async function restore({ cluster, victim, backup }) {
   cluster.wiresOf(VICTIM).forEach((wire) => wire.cut());
   await victim.kill("SIGKILL");
-  await rm(victim.dataDir, { recursive: true });
-  await cp(backup, victim.dataDir, { recursive: true });
+  await victim.setBackTo(backup);
   await victim.restart();
 }
 

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
@@ -35,6 +35,19 @@ export class Server {
   constructor(dataDir, args) {
     this.dataDir = dataDir;
     this.#args = args;
+  }
+
+  /** A copy of its data directory; while it is stopped. */
+  async copyData(t) {
+    const copy = `${await temporaryDirectory(t)}/backup`;
+    await cp(this.dataDir, copy, { recursive: true });
+    return copy;
+  }
+
+  /** Puts such a copy in the place of its data directory; while it is stopped. */
+  async setBackTo(copy) {
+    await rm(this.dataDir, { recursive: true });
+    await cp(copy, this.dataDir, { recursive: true });
   }
 
   /** Runs the binary until it says that it listens. */
