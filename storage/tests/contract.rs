@@ -51,6 +51,26 @@ contract! {
         assert!(doc.tail.windows(2).all(|pair| pair[0].hlc < pair[1].hlc));
     }
 
+    fn a_long_tail_is_whole_and_begins_anywhere_after_a_snapshot(subject: &mut impl Subject) {
+        let texts: Vec<String> = (0..300).map(|n| format!("{n:0>2000}")).collect();
+        put(subject.log(), vec![create("a")]);
+        for some in texts.chunks(100) {
+            put(subject.log(), some.iter().map(|text| update("a", text)).collect());
+            subject.log().checkpoint().expect("a checkpoint");
+        }
+        assert_eq!(updates(&load(subject.log(), "a")), texts);
+        for covered in [1, 40, 41, 150, 299] {
+            // The document's creation has the first position.
+            let (position, state) = (Position(covered + 1), Bytes::from(covered.to_string()));
+            subject.log().put_snapshot(id("a"), position, state.clone()).expect("taken");
+            subject.log().checkpoint().expect("a checkpoint");
+            subject.crash();
+            let doc = load(subject.log(), "a");
+            assert_eq!(doc.snapshot, Some(state));
+            assert_eq!(updates(&doc), texts[usize::try_from(covered).expect("small")..]);
+        }
+    }
+
     fn an_unknown_document_is_none_and_a_nameless_one_an_error(subject: &mut impl Subject) {
         assert_eq!(subject.log().load(id("a")), Ok(None));
         assert_eq!(subject.log().info(id("a")), Ok(None));

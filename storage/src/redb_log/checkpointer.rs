@@ -157,6 +157,10 @@ impl Shared {
         let first = state.active_since.is_none();
         state.active_since.get_or_insert_with(Instant::now);
         let full = self.is_large(state.recent.active());
+        if full {
+            // It is due: a checkpoint that is being written had better be done.
+            self.store.set_late(true);
+        }
         drop(state);
         if first || full {
             self.work.notify_one();
@@ -243,6 +247,7 @@ impl Shared {
         let _niceness = rustix::process::nice(CHECKPOINTER_NICENESS);
         while let Some(due) = self.next_epoch() {
             let started = Instant::now();
+            self.store.set_late(false);
             let written = caught("store.redb", || write(&self.store, &due));
             let written = match written {
                 Ok(written) => written,

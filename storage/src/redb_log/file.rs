@@ -6,7 +6,8 @@ use super::fault::{Fault, caught};
 use redb::{BackendError, Builder, Database, StorageBackend};
 use std::io::{ErrorKind, Result as IoResult};
 use std::ops::{Bound, Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// What every finished redb file begins with.
 const REDB_MARK: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
@@ -14,12 +15,18 @@ const REDB_MARK: &[u8; 9] = b"redb\x1A\x0A\xA9\x0D\x0A";
 /// Where a redb file's header ends and its pages begin.
 const HEADER_PAGE_BYTES: usize = 4096;
 
-/// So many bytes are written before they are synced.
-const UNSYNCED_BYTES_MAX: u64 = 256 * 1024;
+/// So many bytes are written before they are synced: the most that a sync of another file waits for.
+const STEP_BYTES: usize = 64 * 1024;
+
+/// The same for writing that is late. Fewer syncs are done sooner.
+const HURRIED_STEP_BYTES: usize = 256 * 1024;
 
 /// An open redb file.
 #[derive(Debug)]
-pub(super) struct RedbFile(Option<Database>);
+pub(super) struct RedbFile {
+    db: Option<Database>,
+    is_late: Arc<AtomicBool>,
+}
 
 /// Why a file could not be opened.
 pub(super) enum FileError {
@@ -37,19 +44,26 @@ impl RedbFile {
         cache_bytes: usize,
     ) -> Result<Self, FileError> {
         let mut in_use = false;
+        let is_late = Arc::new(AtomicBool::new(false));
         let opened = caught(file, || {
             restart_creation(&backend)?;
-            let backend = Backing { file: backend, unsynced: AtomicU64::new(0) };
+            let is_late = Arc::clone(&is_late);
+            let backend = Backing { file: backend, unsynced: AtomicUsize::new(0), is_late };
             Builder::new().set_cache_size(cache_bytes).create_with_backend(backend).map_err(|error| {
                 in_use = matches!(error, redb::DatabaseError::DatabaseAlreadyOpen);
                 Fault::from(error)
             })
         });
         match opened {
-            Ok(db) => Ok(Self(Some(db))),
+            Ok(db) => Ok(Self { db: Some(db), is_late }),
             Err(_) if in_use => Err(FileError::InUse),
             Err(fault) => Err(FileError::Fault(fault)),
         }
+    }
+
+    /// Says whether somebody will soon wait for what is being written.
+    pub(super) fn set_late(&self, is_late: bool) {
+        self.is_late.store(is_late, Ordering::Relaxed);
     }
 }
 
@@ -57,19 +71,19 @@ impl Deref for RedbFile {
     type Target = Database;
 
     fn deref(&self) -> &Database {
-        self.0.as_ref().expect("open until it is dropped")
+        self.db.as_ref().expect("open until it is dropped")
     }
 }
 
 impl DerefMut for RedbFile {
     fn deref_mut(&mut self) -> &mut Database {
-        self.0.as_mut().expect("open until it is dropped")
+        self.db.as_mut().expect("open until it is dropped")
     }
 }
 
 impl Drop for RedbFile {
     fn drop(&mut self) {
-        let db = self.0.take();
+        let db = self.db.take();
         // redb writes a last commit when it closes, and panics where it meets a damaged page. What is
         // durable stays so: closing adds nothing but a quicker start.
         let _ = caught("closing", || {
@@ -82,8 +96,8 @@ impl Drop for RedbFile {
 /// A file as redb is given it: its bytes go to the disk as they are written, and it reads as zeros past its end.
 ///
 /// A checkpoint writes tens of MiB and then syncs. What else waits for the disk, the journal first of all, would
-/// wait for all of that, for a quarter of a second on the disk it was measured on. Synced a little at a time,
-/// it has its turn in between. To sync early is always right: a crash may leave any part of what was not synced.
+/// wait for all of that, for a quarter of a second on the disk it was measured on. Synced in steps, it has its turn
+/// in between. To sync early is always right: a crash may leave any part of what was not synced.
 ///
 /// A damaged page can point past the end. After any failed read redb refuses everything until the file is opened
 /// anew; a page of zeros is none of redb's, and stops only the operation that met it.
@@ -91,7 +105,8 @@ impl Drop for RedbFile {
 struct Backing<B> {
     file: B,
     /// Bytes written since the last sync.
-    unsynced: AtomicU64,
+    unsynced: AtomicUsize,
+    is_late: Arc<AtomicBool>,
 }
 
 impl<B: StorageBackend> StorageBackend for Backing<B> {
@@ -118,11 +133,15 @@ impl<B: StorageBackend> StorageBackend for Backing<B> {
         self.file.sync_data()
     }
 
-    fn write(&self, offset: u64, data: &[u8]) -> IoResult<()> {
-        self.file.write(offset, data)?;
-        let len = data.len() as u64;
-        if self.unsynced.fetch_add(len, Ordering::Relaxed) + len >= UNSYNCED_BYTES_MAX {
-            self.sync_data()?;
+    fn write(&self, mut offset: u64, data: &[u8]) -> IoResult<()> {
+        // A large value is one page, and redb writes it at once.
+        let step = if self.is_late.load(Ordering::Relaxed) { HURRIED_STEP_BYTES } else { STEP_BYTES };
+        for part in data.chunks(step) {
+            self.file.write(offset, part)?;
+            offset += part.len() as u64;
+            if self.unsynced.fetch_add(part.len(), Ordering::Relaxed) + part.len() >= step {
+                self.sync_data()?;
+            }
         }
         Ok(())
     }

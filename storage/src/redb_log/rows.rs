@@ -20,6 +20,13 @@ use std::collections::BTreeMap;
 
 const CRC_BYTES: usize = 4;
 
+/// What a tail's row takes at most, unless a single entry takes more. With its key it fits a page of 64 KiB: redb
+/// rounds pages up to a power of two, and a longer row would have twice its bytes written in the worst case.
+const TAIL_ROW_BYTES: usize = 65_000;
+
+/// What an entry takes beside its payload where it stands in a tail's row, most often less than half of it.
+const TAIL_ENTRY_BYTES: usize = 16;
+
 /// A document's row: what its entries say, and how far the store holds them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct StoredRow {
@@ -145,6 +152,16 @@ pub(super) fn decode_doc(row: &Bytes) -> Result<StoredRow, Fault> {
 
 /// Some entries of one document, positions rising, and the position of its entry before them: a row
 /// that is missing in between is noticed.
+/// How many of the entries go into one row of a tail, one at least.
+pub(super) fn tail_row_len(entries: &[TailEntry]) -> usize {
+    let mut bytes = 0;
+    let fits = |entry: &&TailEntry| {
+        bytes += entry.payload.len() + TAIL_ENTRY_BYTES;
+        bytes <= TAIL_ROW_BYTES
+    };
+    entries.iter().take_while(fits).count().max(1)
+}
+
 pub(super) fn encode_tail(previous: Position, entries: &[TailEntry]) -> Vec<u8> {
     let payload_bytes: usize = entries.iter().map(|entry| entry.payload.len()).sum();
     let mut out = Vec::with_capacity(payload_bytes + entries.len() * 16 + 32);
@@ -371,6 +388,31 @@ mod tests {
         #[test]
         fn a_tail_survives_its_row(entries in entries()) {
             prop_assert_eq!(decode_tail(&encode_tail(Position(7), &entries).into()), Ok((Position(7), entries)));
+        }
+
+        #[test]
+        fn a_tail_is_cut_into_rows_that_fit_a_page(
+            sizes in proptest::collection::vec(prop_oneof![0..100_usize, 1..20_000_usize, 60_000..80_000_usize], 1..60),
+        ) {
+            let entry = |(n, bytes): (usize, usize)| TailEntry {
+                position: Position(n as u64),
+                dot: Dot { stream: StreamId::from_u32(1), seq: Seq(n as u64) },
+                hlc: Hlc((n as u64) << 20),
+                kind: EntryKind::Update,
+                payload: Bytes::from(vec![0; bytes]),
+            };
+            let entries: Vec<_> = sizes.into_iter().enumerate().map(entry).collect();
+            let mut rest = &entries[..];
+            while !rest.is_empty() {
+                let (row, after) = rest.split_at(tail_row_len(rest));
+                let bytes = encode_tail(Position(0), row).len();
+                // A leaf with one pair has a header of 4 bytes, the key's 24, and 4 for where the value ends.
+                prop_assert!(bytes + 32 <= 1 << 16 || row.len() == 1, "{} entries in {bytes} bytes", row.len());
+                if let Some(next) = after.first() {
+                    prop_assert!(bytes + next.payload.len() + 2 * TAIL_ENTRY_BYTES * row.len() > TAIL_ROW_BYTES);
+                }
+                rest = after;
+            }
         }
 
         #[test]

@@ -12,6 +12,7 @@ use super::open::FORMAT;
 use super::rows::{
     Identity, SNAPSHOT_HEADER_BYTES, StoredRow, decode_acks, decode_doc, decode_head, decode_incarnation,
     decode_snapshot, decode_tail, encode_doc, encode_head, encode_incarnation, encode_tail, snapshot_header,
+    tail_row_len,
 };
 use crate::acks::Acks;
 use crate::document::TailEntry;
@@ -45,6 +46,11 @@ pub(super) type Content = (Option<(Position, Bytes)>, Vec<TailEntry>);
 impl Store {
     pub(super) const fn new(db: RedbFile) -> Self {
         Self { db }
+    }
+
+    /// Says whether a checkpoint is late.
+    pub(super) fn set_late(&self, is_late: bool) {
+        self.db.set_late(is_late);
     }
 
     /// Whose store this is; none when it was never set up.
@@ -243,7 +249,7 @@ impl<'txn> DocTables<'txn> {
         })
     }
 
-    /// Writes what became of a document since the last checkpoint: one tail row, and the document's.
+    /// Writes what became of a document since the last checkpoint: its tail's rows, and the document's.
     pub(super) fn write(
         &mut self,
         doc: DocId,
@@ -273,9 +279,13 @@ impl<'txn> DocTables<'txn> {
             row.snapshot = *position;
         }
         let first = entries.partition_point(|entry| entry.position <= row.snapshot);
-        if let Some(last) = entries[first..].last() {
-            let previous = first.checked_sub(1).map_or(stored_to, |before| entries[before].position);
-            self.tails.insert((doc.0, last.position.0), &encode_tail(previous, &entries[first..])[..])?;
+        let mut previous = first.checked_sub(1).map_or(stored_to, |before| entries[before].position);
+        let mut rest = &entries[first..];
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(tail_row_len(rest));
+            let last = piece[piece.len() - 1].position;
+            self.tails.insert((doc.0, last.0), &encode_tail(previous, piece)[..])?;
+            (previous, rest) = (last, after);
         }
         self.documents.insert(doc.0, &encode_doc(&row)[..])?;
         Ok(())

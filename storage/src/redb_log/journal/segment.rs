@@ -25,14 +25,12 @@ const MARK: &[u8; 8] = b"qJournal";
 /// Where records begin.
 const FIRST_RECORD: u64 = BLOCK;
 
-/// By how much the file grows at least. What is beyond its records has been written with zeros.
-const GROWTH_BYTES: u64 = 2 * 1024 * 1024;
+/// The file grows to a multiple of this. What is beyond its records has been written with zeros, and is synced with
+/// the record that it grew for: as little as that costs small records one slow commit in 64.
+const GROWTH_BYTES: u64 = 256 * 1024;
 
 /// The longest that a file stays once it is used again from its beginning.
 const KEPT_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Zeros are written so many at a time.
-const ZEROS_BYTES: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -167,16 +165,9 @@ impl Segment {
 
     /// Makes the file longer than a record needs that ends at `end`, which is still to be written.
     fn grow(&mut self, end: u64) -> Result<(), Fault> {
-        let len = end + GROWTH_BYTES;
+        let len = end.next_multiple_of(GROWTH_BYTES);
         self.set_len(len)?;
-        let zeros = vec![0; ZEROS_BYTES];
-        let mut at = end;
-        while at < len {
-            let part = (len - at).min(ZEROS_BYTES as u64);
-            self.write(at, &zeros[..index(part)?])?;
-            at += part;
-        }
-        Ok(())
+        self.write(end, &vec![0; index(len - end)?])
     }
 
     fn set_len(&mut self, len: u64) -> Result<(), Fault> {
