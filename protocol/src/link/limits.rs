@@ -26,13 +26,17 @@ pub const EPHEMERAL_BYTES_MAX: usize = 1024 * 1024;
 pub const CREDIT_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The most bytes that are read from the log for a peer at once: few enough that what an editor waits for is
-/// not held up behind one read, its frame and its commit at the other end.
-pub const READ_BYTES_MAX: usize = 128 * 1024;
+/// not held up behind one read, its frame and its commit at the other end. One batch at least is read.
+pub const READ_BYTES_MAX: usize = 32 * 1024;
 
 /// How much of a backlog a peer gets in a millisecond. Each region has a disk and cores that its editors share
-/// with the catch-up; `docs/performance.md` says what their acknowledgements take at 40 MB/s. An hour of 1,000
+/// with the catch-up; `docs/performance.md` says what their acknowledgements take beside it. An hour of 1,000
 /// keystrokes a second is there in half a minute.
-pub const CATCH_UP_BYTES_PER_MS: u64 = 40_000;
+pub const CATCH_UP_BYTES_PER_MS: u64 = 30_000;
+
+/// How much earlier than its rate allows some of a backlog may be sent: the clock counts whole milliseconds, and
+/// timers go off late.
+pub const CATCH_UP_AHEAD_MS: u64 = 2;
 
 /// What an entry of a backlog costs beside its bytes: it is read, checked, hashed and placed by itself.
 pub const ENTRY_COST_BYTES: u64 = 224;

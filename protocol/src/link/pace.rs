@@ -1,11 +1,14 @@
 //! How fast a peer gets what it has missed: slowly enough that the editors of neither region notice.
 //!
 //! A leaky bucket (Turner, "New directions in communications", 1986). What is sent of a backlog fills it, time
-//! empties it, and until it is empty nothing more of a backlog is read. What is sent as it is written is no
+//! empties it, and until it is all but empty nothing more of a backlog is read. What is sent as it is written is no
 //! backlog and is not counted.
 
-use super::limits::{CATCH_UP_BYTES_PER_MS, ENTRY_COST_BYTES};
+use super::limits::{CATCH_UP_AHEAD_MS, CATCH_UP_BYTES_PER_MS, ENTRY_COST_BYTES};
 use crate::time::Time;
+
+/// How full the bucket may be when more is read.
+const AHEAD_BYTES: u64 = CATCH_UP_AHEAD_MS * CATCH_UP_BYTES_PER_MS;
 
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -26,7 +29,8 @@ impl Pace {
     /// When more may be read; none when that is now.
     pub(super) fn due(&mut self, now: Time) -> Option<Time> {
         self.empty(now);
-        (self.level > 0).then(|| now.after(self.level.div_ceil(CATCH_UP_BYTES_PER_MS)))
+        let over = self.level.saturating_sub(AHEAD_BYTES);
+        (over > 0).then(|| now.after(over.div_ceil(CATCH_UP_BYTES_PER_MS)))
     }
 
     fn empty(&mut self, now: Time) {
@@ -64,7 +68,8 @@ mod tests {
                 let mut all = 0;
                 for &(to, cost) in &sent[i..] {
                     // All but the last, which has yet to be paid for.
-                    prop_assert!(all <= (to.0 - from.0) * CATCH_UP_BYTES_PER_MS, "{all} by {}", to.0 - from.0);
+                    let most = (to.0 - from.0) * CATCH_UP_BYTES_PER_MS + AHEAD_BYTES;
+                    prop_assert!(all <= most, "{all} by {}", to.0 - from.0);
                     all += cost;
                 }
             }

@@ -7,7 +7,9 @@ use quire_protocol::batch::{ChainHash, EntryKind};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, Dot, Seq};
-use quire_protocol::link::limits::{CATCH_UP_BYTES_PER_MS, CHUNK_BYTES_MAX, CREDIT_WINDOW_BYTES};
+use quire_protocol::link::limits::{
+    CATCH_UP_AHEAD_MS, CATCH_UP_BYTES_PER_MS, CHUNK_BYTES_MAX, CREDIT_WINDOW_BYTES,
+};
 use quire_protocol::link::{ByeReason, Found, Input, Message, Output, Piece, Role};
 use quire_protocol::snapshot::{Record, SnapshotEntry, SnapshotHead};
 use quire_protocol::time::Time;
@@ -64,7 +66,7 @@ fn l13_a_peer_that_is_out_of_reach_is_offered_a_snapshot_and_sent_it_within_its_
     // The newer offer was on its way when the older one was asked for.
     table.hear(&Message::SnapshotWant { snapshot: 1 });
     let long = Bytes::from(vec![1; CHUNK_BYTES_MAX]);
-    let mut now = 1000;
+    let mut now;
     for at in 0..2 {
         let offset = at * CHUNK_BYTES_MAX as u64;
         let read = Output::ReadSnapshot { offset, bytes_max: CHUNK_BYTES_MAX };
@@ -73,7 +75,8 @@ fn l13_a_peer_that_is_out_of_reach_is_offered_a_snapshot_and_sent_it_within_its_
         table.handle(Input::SnapshotRead(Piece::Bytes(long.clone())));
         assert!(table.out.remove(0) == Output::Send(piece(1, offset, &long).encode()));
         // What is missed comes at its pace.
-        now += (CHUNK_BYTES_MAX as u64).div_ceil(CATCH_UP_BYTES_PER_MS);
+        let sent = offset + CHUNK_BYTES_MAX as u64;
+        now = 1000 + sent.div_ceil(CATCH_UP_BYTES_PER_MS) - CATCH_UP_AHEAD_MS;
         assert_eq!(table.out, [Output::WakeAt(Time(now))]);
         table.out.clear();
         table.tick(now);

@@ -10,7 +10,7 @@ use quire_protocol::gate::Arrival;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, DocName, Dot, ReplicaId, Seq, StreamId};
 use quire_protocol::link::limits::{
-    ACK_AFTER_BYTES, CATCH_UP_BYTES_PER_MS, CREDIT_WINDOW_BYTES, ENTRY_COST_BYTES,
+    ACK_AFTER_BYTES, CATCH_UP_AHEAD_MS, CATCH_UP_BYTES_PER_MS, CREDIT_WINDOW_BYTES, ENTRY_COST_BYTES,
 };
 use quire_protocol::link::{Bye, ByeReason, Ends, Found, Input, Link, Message, Output, Role};
 use quire_protocol::time::Time;
@@ -308,7 +308,7 @@ fn l15_what_was_missed_comes_at_its_pace_and_what_is_written_now_at_once() {
     assert_eq!(table.reads(), [dot(1, 1)]);
     table.out.clear();
     let long = batch_of(stream(1), 1, vec![opaque(100_000)]).bytes;
-    let pause = (long.len() as u64 + ENTRY_COST_BYTES).div_ceil(CATCH_UP_BYTES_PER_MS);
+    let pause = (long.len() as u64 + ENTRY_COST_BYTES).div_ceil(CATCH_UP_BYTES_PER_MS) - CATCH_UP_AHEAD_MS;
     table.handle(Input::Read(Found::Batches(vec![long])));
     assert_eq!(table.said().len(), 1);
     table.tick(pause - 1);
