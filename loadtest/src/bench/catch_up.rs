@@ -29,11 +29,15 @@ const LARGE_ONE_IN: u32 = 20;
 /// Large entries are sent in bursts that many times smaller.
 const LARGE_BURST: u32 = BURST / 20;
 
-/// How long the live typist is listened to before the other region comes back.
+/// How often the other region comes back, after a first time: what a disk takes changes from minute to minute.
+const RETURNS: u32 = 4;
+/// How long the live typist is listened to before each of them.
 const IDLE: Duration = Duration::from_secs(5);
 /// A fast typist, and still far below what a region can take.
 const TYPE_EVERY: Duration = Duration::from_millis(5);
-const TYPISTS: [u32; 3] = [0xb000_0002, 0xb000_0003, 0xb000_0004];
+const TYPIST_HERE: u32 = 0xb000_0002;
+/// The first of those at the region that comes back.
+const TYPIST_THERE: u32 = 0xb000_0003;
 
 /// What is not in the store yet.
 const LOG_MEMORY: &str = "quire_log_memory_bytes";
@@ -49,9 +53,10 @@ type Acks = Histogram<u64>;
 
 /// What was seen while the other region came back.
 struct Seen {
+    /// In all of its returns but the first.
     entries: u64,
     seconds: f64,
-    /// How the sender's memory grew when the peer came back first, and when it came back once more.
+    /// How the sender's memory grew when the peer came back first, and at most when it came back again.
     memory_grew: [u64; 2],
     idle: Acks,
     /// Of a typist at the region that sends, and of one at the region that has come back.
@@ -61,12 +66,11 @@ struct Seen {
 /// One return of the other region.
 struct Return {
     began: Instant,
+    ended: Instant,
     entries: u64,
-    seconds: f64,
     memory_grew: u64,
     /// Of a typist at the region that has come back.
     there: Acks,
-    back: Region,
 }
 
 /// A region misses keystrokes, and then large entries.
@@ -90,7 +94,7 @@ pub fn catch_up(options: &Options, report: &mut Report) -> Result<()> {
     ];
     for Missed { who, work } in runs {
         let is_large = work.letters == LARGE_LETTERS;
-        let megabytes = f64::from(work.updates * work.writers) * work.letters as f64 / 1e6;
+        let megabytes = f64::from(work.updates * work.writers * RETURNS) * work.letters as f64 / 1e6;
         let seen = come_back(options, work)?;
         let row = Row {
             scenario: SCENARIO,
@@ -129,7 +133,7 @@ fn tell_cost(report: &mut Report, row: &Row, seen: &Seen) {
 }
 
 /// Links two regions, writes at the first while the second is away, and has it come back: once as it was, and
-/// once with nothing, while there is typing at both.
+/// then with nothing, again and again, while there is typing at both.
 fn come_back(options: &Options, work: Work) -> Result<Seen> {
     let names = [1, 2].map(|replica| format!("{NAME}-{replica}"));
     names.iter().try_for_each(|name| options.clear(name))?;
@@ -139,38 +143,47 @@ fn come_back(options: &Options, work: Work) -> Result<Seen> {
     away.await_links(1)?;
     away.server.stop()?;
     here.write(work)?;
-    let first = come(options, &here, &distance, TYPISTS[2])?;
-    first.back.end(options)?;
+    let first = come(options, &here, &distance, TYPIST_THERE)?;
     regions::wait(ENTRIES_TIMEOUT, "the checkpoint", || {
         Ok((regions::metric(here.addr(), LOG_MEMORY)? == 0.0).then_some(()))
     })?;
     let is_over = AtomicBool::new(false);
-    let (again, typed) = std::thread::scope(|scope| {
-        let typist = scope.spawn(|| type_until(TYPISTS[0], here.addr(), &is_over));
-        std::thread::sleep(IDLE);
-        let again = come(options, &here, &distance, TYPISTS[1]);
+    let (returns, typed) = std::thread::scope(|scope| {
+        let typist = scope.spawn(|| type_until(TYPIST_HERE, here.addr(), &is_over));
+        let returns = (1..=RETURNS).map(|n| {
+            let from = Instant::now();
+            std::thread::sleep(IDLE);
+            Ok((from..Instant::now(), come(options, &here, &distance, TYPIST_THERE + n)?))
+        });
+        let returns: Result<Vec<_>> = returns.collect();
         is_over.store(true, Ordering::Relaxed);
-        (again, typist.join())
+        (returns, typist.join())
     });
-    let again = again?;
+    let returns = returns?;
     let typed = typed.ok().context("the typist panicked")??;
-    let mut acks = [rates::latencies(), rates::latencies()];
-    for (at, micros) in typed {
-        acks[usize::from(at >= again.began)].saturating_record(micros);
-    }
-    again.back.end(options)?;
     here.end(options)?;
-    let [idle, live] = acks;
+    let during = |is_in: &dyn Fn(Instant) -> bool| {
+        let mut acks = rates::latencies();
+        typed.iter().filter(|(at, _)| is_in(*at)).for_each(|(_, micros)| acks.saturating_record(*micros));
+        acks
+    };
+    let idle = during(&|at| returns.iter().any(|(idle, _)| idle.contains(&at)));
+    let live = during(&|at| returns.iter().any(|(_, back)| (back.began..back.ended).contains(&at)));
+    let mut there = rates::latencies();
+    for (_, back) in &returns {
+        there.add(&back.there)?;
+    }
+    let most = returns.iter().map(|(_, back)| back.memory_grew).max().unwrap_or(0);
     Ok(Seen {
-        entries: again.entries,
-        seconds: again.seconds,
-        memory_grew: [first.memory_grew, again.memory_grew],
+        entries: returns.iter().map(|(_, back)| back.entries).sum(),
+        seconds: returns.iter().map(|(_, back)| (back.ended - back.began).as_secs_f64()).sum(),
+        memory_grew: [first.memory_grew, most],
         idle,
-        live: [live, again.there],
+        live: [live, there],
     })
 }
 
-/// Has the region that was away come back, and waits until it has what it missed.
+/// Has the region that was away come back, waits until it has what it missed, and ends it.
 fn come(options: &Options, here: &Region, distance: &Distance, typist: u32) -> Result<Return> {
     let memory = here.server.resident_bytes()?;
     let dialled_before = distance.dialled();
@@ -190,7 +203,8 @@ fn come(options: &Options, here: &Region, distance: &Distance, typist: u32) -> R
     for (_, micros) in typed.ok().context("the typist panicked")?? {
         there.saturating_record(micros);
     }
-    Ok(Return { began, entries, seconds: (ended - began).as_secs_f64(), memory_grew, there, back })
+    back.end(options)?;
+    Ok(Return { began, ended, entries, memory_grew, there })
 }
 
 /// Waits until it has what it missed; returns how many entries that were, when it had them, and by how much
