@@ -234,6 +234,40 @@ fn a_check_tells_of_every_damaged_page_that_keeps_something_from_being_read() {
 }
 
 #[test]
+fn no_row_of_a_tail_is_missed_without_an_error() {
+    let tails = redb::TableDefinition::<(u128, u64), &[u8]>::new("tails");
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = RedbLog::open(dir.path(), &options()).expect("opens");
+    let long = "0".repeat(20_000);
+    put(&log, vec![create("a")]);
+    for _ in 0..2 {
+        put(&log, (0..10).map(|_| update("a", &long)).collect());
+        log.checkpoint().expect("a checkpoint");
+    }
+    drop(log);
+    let rows = |path: &Path| {
+        let db = redb::Database::open(path).expect("opens");
+        let txn = redb::ReadableDatabase::begin_read(&db).expect("begins");
+        let table = txn.open_table(tails).expect("opens");
+        let rows = redb::ReadableTable::iter(&table).expect("begins");
+        rows.map(|row| row.expect("readable").0.value()).collect::<Vec<_>>()
+    };
+    let rows = rows(&dir.path().join("store.redb"));
+    assert!(rows.len() > 6, "two checkpoints of several rows each: {rows:?}");
+    for row in rows {
+        let damaged = copied(dir.path());
+        let db = redb::Database::open(damaged.path().join("store.redb")).expect("opens");
+        let txn = db.begin_write().expect("begins");
+        txn.open_table(tails).expect("opens").remove(row).expect("removed");
+        txn.commit().expect("durable");
+        drop(db);
+        assert!(!verify(damaged.path()).expect("readable").is_whole(), "{row:?}");
+        let log = RedbLog::open(damaged.path(), &options()).expect("opens");
+        assert!(matches!(log.load(id("a")), Err(LoadError::Corrupt(_))), "{row:?}");
+    }
+}
+
+#[test]
 fn a_log_whose_store_is_damaged_takes_writes_until_it_meets_the_damage() {
     let dir = tempfile::tempdir().expect("a directory");
     drop(fill(dir.path()));
