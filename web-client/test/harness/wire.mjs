@@ -1,23 +1,15 @@
 // A connection between two regions that can be slow, cut, reset, half-open or deaf in one direction.
 //
-// One region dials the wire's port, and the wire dials the other. What it does to bytes it does to TCP, as a
-// network does: bytes are late or the connection ends, they are never changed, left out or reordered.
+// One region dials the wire's port, and the wire dials the other. It carries bytes in a thread of its own
+// (`wire-thread.mjs`): a network does not wait until the editors of a test have taken what they got.
 import { once } from "node:events";
-import { connect, createServer } from "node:net";
+import { Worker } from "node:worker_threads";
+import { FIELDS } from "./wire-fields.mjs";
 
 export class Wire {
-  #server = createServer((socket) => this.#join(socket));
-  #pairs = new Set();
   #target;
-  /** Milliseconds each way, and how much more at random. */
-  delayMs = 0;
-  jitterMs = 0;
-  /** Nothing gets through, and nobody is told: `there`, `back`, both or neither. */
-  deaf = { there: false, back: false };
-  /** New connections are refused, those that are there are gone. */
-  isCut = false;
-  /** Bytes carried, in both directions, since the wire was made. */
-  bytes = 0;
+  #thread;
+  #fields = new BigInt64Array(new SharedArrayBuffer(8 * Object.keys(FIELDS).length));
 
   /** `target()` gives the port of the region that is dialled, nothing while it does not listen. */
   constructor(target) {
@@ -25,10 +17,47 @@ export class Wire {
   }
 
   async open() {
-    this.#server.listen(0, "127.0.0.1");
-    await once(this.#server, "listening");
-    this.port = this.#server.address().port;
+    this.#thread = new Worker(new URL("./wire-thread.mjs", import.meta.url), { workerData: this.#fields, execArgv: [] });
+    [this.port] = await once(this.#thread, "message");
+    this.#thread.on("message", (asked) => this.#thread.postMessage({ asked, port: this.#target() }));
     return this;
+  }
+
+  /** Milliseconds each way, and how much more at random. */
+  get delayMs() {
+    return this.#get(FIELDS.delayMs);
+  }
+
+  set delayMs(ms) {
+    this.#set(FIELDS.delayMs, ms);
+  }
+
+  get jitterMs() {
+    return this.#get(FIELDS.jitterMs);
+  }
+
+  set jitterMs(ms) {
+    this.#set(FIELDS.jitterMs, ms);
+  }
+
+  /** Nothing gets through, and nobody is told: `there`, `back`, both or neither. */
+  set deaf({ there, back }) {
+    this.#set(FIELDS.deafThere, there);
+    this.#set(FIELDS.deafBack, back);
+  }
+
+  /** New connections are refused, those that are there are gone. */
+  get isCut() {
+    return this.#get(FIELDS.isCut) === 1;
+  }
+
+  set isCut(cut) {
+    this.#set(FIELDS.isCut, cut);
+  }
+
+  /** Bytes carried, in both directions, since the wire was made. */
+  get bytes() {
+    return this.#get(FIELDS.bytes);
   }
 
   /** Ends what is there and lets nothing new in until `heal`. */
@@ -44,42 +73,18 @@ export class Wire {
 
   /** Ends what is there; the region may dial again at once. */
   reset() {
-    for (const pair of this.#pairs) pair.forEach((socket) => socket.resetAndDestroy());
-    this.#pairs.clear();
+    this.#thread.postMessage({ reset: true });
   }
 
   close() {
-    this.cut();
-    this.#server.close();
+    return this.#thread.terminate();
   }
 
-  #join(near) {
-    const port = this.#target();
-    if (this.isCut || !port) return near.resetAndDestroy();
-    const far = connect(port, "127.0.0.1");
-    const pair = [near, far];
-    this.#pairs.add(pair);
-    const end = () => {
-      this.#pairs.delete(pair);
-      pair.forEach((socket) => socket.destroy());
-    };
-    for (const socket of pair) {
-      socket.setNoDelay(true);
-      socket.on("error", end).on("close", end);
-    }
-    this.#carry(near, far, "there");
-    this.#carry(far, near, "back");
+  #get(field) {
+    return Number(Atomics.load(this.#fields, field));
   }
 
-  #carry(from, to, direction) {
-    let last = 0;
-    from.on("data", (chunk) => {
-      if (this.deaf[direction]) return;
-      this.bytes += chunk.length;
-      if (this.delayMs === 0 && this.jitterMs === 0 && last <= performance.now()) return void to.write(chunk);
-      // Never before what came before.
-      last = Math.max(last, performance.now() + this.delayMs + Math.random() * this.jitterMs);
-      setTimeout(() => to.destroyed || to.write(chunk), last - performance.now());
-    });
+  #set(field, value) {
+    Atomics.store(this.#fields, field, BigInt(value));
   }
 }
