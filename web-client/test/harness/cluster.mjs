@@ -1,7 +1,9 @@
 // Real regions with wires between them, in any shape, on one machine.
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
+import { Worker } from "node:worker_threads";
 import { prepareServer, temporaryDirectory } from "./server.mjs";
 import { until } from "./until.mjs";
 import { Wire } from "./wire.mjs";
@@ -61,6 +63,14 @@ export class Cluster {
       const waiting = all.some(({ region }) => region.streams.some(({ received, applied }) => received !== applied));
       return !waiting && applied.every((one) => one === applied[0]);
     });
+  }
+
+  /** When all regions have applied the same, by this process's clock, whatever its editors keep it busy with. */
+  async settledAt() {
+    const workerData = this.regions.map(({ http }) => http);
+    const watch = new Worker(new URL("./settled-thread.mjs", import.meta.url), { workerData, execArgv: [] });
+    const [at] = await once(watch, "message");
+    return at - performance.timeOrigin;
   }
 }
 

@@ -8,7 +8,9 @@ import { parentPort, workerData as fields } from "node:worker_threads";
 import { FIELDS } from "./wire-fields.mjs";
 
 const pairs = new Set();
-/** Connections that wait to be told the port of the region that they are for. */
+/** The region's port, once it is told: a region keeps it, and whoever told it may be busy later. */
+let port;
+/** Connections that came before that. */
 const asking = new Map();
 let asked = 0;
 
@@ -18,12 +20,13 @@ parentPort.on("message", (told) => {
   if (told.reset) return reset();
   const near = asking.get(told.asked);
   asking.delete(told.asked);
-  join(near, told.port);
+  port ??= told.port;
+  join(near);
 });
 
 const server = createServer((near) => {
   near.on("error", () => near.destroy());
-  if (get(FIELDS.isCut)) return near.resetAndDestroy();
+  if (port || get(FIELDS.isCut)) return join(near);
   asking.set(++asked, near);
   parentPort.postMessage(asked);
 });
@@ -36,7 +39,7 @@ function reset() {
   pairs.clear();
 }
 
-function join(near, port) {
+function join(near) {
   if (get(FIELDS.isCut) || near.destroyed || !port) return near.resetAndDestroy();
   const far = connect(port, "127.0.0.1");
   const pair = [near, far];
