@@ -1,7 +1,7 @@
 //! Dialling one URL for as long as the region runs.
 //!
-//! After a failure it waits longer and longer, up to two seconds, and never as long as another: a region
-//! that comes back is found soon, and not by all at once.
+//! After a failure it waits longer and longer, up to a second, and never as long as another: a region that comes
+//! back is found soon, and not by all at once.
 
 use super::handshake::{self, Refused};
 use super::links::Peers;
@@ -20,7 +20,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// The first wait after a failure, and the longest: after a cut, what people see of each other is late by no
 /// more than that and the way, and a few regions that dial every other second cost nothing.
 const WAIT_MIN: Duration = Duration::from_millis(100);
-const WAIT_MAX: Duration = Duration::from_secs(2);
+const WAIT_MAX: Duration = Duration::from_secs(1);
 /// A region that does not answer may be about to: it is told of after so many attempts.
 const PATIENCE: u64 = 4;
 /// While the peer has dialled this region itself, it is looked after so often.
