@@ -18,10 +18,6 @@ use tokio::sync::Notify;
 /// who then run out of credit, until documents have caught up.
 pub const APPLIED_BYTES_MAX: usize = 32 << 20;
 
-/// While more batches than this are being shown, a document that no connection has beside others does not wait
-/// for them.
-const IN_ORDER_MAX: usize = 32;
-
 /// What an entry costs in an inbox beyond its payload, roughly.
 const ENTRY_BYTES: usize = 112;
 
@@ -68,13 +64,6 @@ impl std::fmt::Debug for Showing {
     }
 }
 
-impl Showing {
-    fn has_turn(&self, shown: &Frontier, is_shared: bool) -> bool {
-        let hurries = || self.documents.under_way.load(Ordering::Relaxed) > IN_ORDER_MAX;
-        shown.covers_all(&self.causes) || !is_shared && hurries()
-    }
-}
-
 impl Drop for Showing {
     fn drop(&mut self) {
         self.documents.in_order(|order| order.over(self.last));
@@ -89,20 +78,20 @@ pub struct Undelivered {
 }
 
 impl Undelivered {
-    /// Whether it may be shown: all that comes before it is, or a document that no connection has beside others
-    /// would hold up too much. `is_shared` says that some connection does.
+    /// Whether it may be shown; `is_shared` says that some connection has the document beside others.
     pub(super) fn has_turn(&self, is_shared: bool) -> bool {
-        self.showing
-            .as_ref()
-            .is_none_or(|showing| showing.has_turn(&showing.documents.shown.borrow(), is_shared))
+        self.showing.as_ref().is_none_or(|showing| {
+            showing.documents.in_order(|order| order.has_turn(&showing.causes, is_shared))
+        })
     }
 
     /// Waits until it may be shown.
     pub(super) async fn turn(&self, is_shared: bool) {
         if let Some(showing) = &self.showing {
-            let mut shown = showing.documents.shown.subscribe();
-            // The sender lives as long as the documents do.
-            let _open = shown.wait_for(|shown| showing.has_turn(shown, is_shared)).await;
+            let causes = showing.causes.clone();
+            let turn = showing.documents.in_order(|order| order.turn(causes, is_shared));
+            // The order lives as long as the documents do, and forgets nobody.
+            let _told = turn.await;
         }
     }
 }
@@ -110,17 +99,7 @@ impl Undelivered {
 impl Documents {
     fn in_order<T>(&self, act: impl FnOnce(&mut Order) -> T) -> T {
         // Every change under the lock is one step.
-        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = act(&mut order);
-        self.under_way.store(order.under_way(), Ordering::Relaxed);
-        self.shown.send_if_modified(|known| {
-            let news = known != order.shown();
-            if news {
-                known.clone_from(order.shown());
-            }
-            news
-        });
-        done
+        act(&mut self.order.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Gives applied batches of other regions to the documents that are open, in their order: before a document

@@ -13,6 +13,11 @@
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{Dot, ReplicaId, Seq, StreamId};
 use std::collections::{BTreeMap, VecDeque};
+use tokio::sync::oneshot;
+
+/// While more batches than this are being shown, a document that no connection has beside others does not wait
+/// for them.
+const IN_ORDER_MAX: usize = 32;
 
 /// A batch that is not shown yet.
 #[derive(Debug)]
@@ -23,6 +28,14 @@ struct Unshown {
     over: bool,
 }
 
+/// A document that waits for its turn.
+#[derive(Debug)]
+struct Waiting {
+    causes: Frontier,
+    is_shared: bool,
+    turn: oneshot::Sender<()>,
+}
+
 /// What is being shown, and what is shown.
 #[derive(Debug)]
 pub(super) struct Order {
@@ -30,13 +43,17 @@ pub(super) struct Order {
     me: ReplicaId,
     /// Per stream, oldest first.
     unshown: BTreeMap<StreamId, VecDeque<Unshown>>,
+    /// Per stream of other regions, up to where all is in the outboxes of those who are to see it.
     shown: Frontier,
+    /// By an entry that is not shown and that they wait for, so that nobody is woken in vain. A document waits
+    /// with one batch at a time.
+    waiting: BTreeMap<Dot, Vec<Waiting>>,
 }
 
 impl Order {
     /// All that is applied now is read by whoever opens a document.
     pub(super) const fn new(me: ReplicaId, applied: Frontier) -> Self {
-        Self { me, unshown: BTreeMap::new(), shown: applied }
+        Self { me, unshown: BTreeMap::new(), shown: applied, waiting: BTreeMap::new() }
     }
 
     /// Takes note of a batch that is applied, in the order in which it is. Returns what must be shown before it.
@@ -48,10 +65,44 @@ impl Order {
             // Whatever came of the stream before is shown, or came in another way: by a commit of this replica's
             // own, before it gave the stream up, or by a snapshot.
             self.shown.raise(before);
+            self.tell();
         }
         let unshown = Unshown { last, causes: causes.clone(), over: false };
         self.unshown.entry(first.stream).or_default().push_back(unshown);
+        if self.under_way() == IN_ORDER_MAX + 1 {
+            let all = std::mem::take(&mut self.waiting);
+            all.into_values().flatten().for_each(|waiting| self.wait(waiting));
+        }
         causes
+    }
+
+    /// Whether a batch with these causes may be shown: they are shown, or a document that no connection has beside
+    /// others would hold up too much. `is_shared` says that some connection does.
+    pub(super) fn has_turn(&self, causes: &Frontier, is_shared: bool) -> bool {
+        self.shown.covers_all(causes) || !is_shared && self.under_way() > IN_ORDER_MAX
+    }
+
+    /// Tells when a batch with these causes may be shown.
+    pub(super) fn turn(&mut self, causes: Frontier, is_shared: bool) -> oneshot::Receiver<()> {
+        let (turn, told) = oneshot::channel();
+        self.wait(Waiting { causes, is_shared, turn });
+        told
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        let missing = waiting.causes.iter().find(|&dot| !self.shown.covers(dot));
+        match missing.filter(|_| !self.has_turn(&waiting.causes, waiting.is_shared)) {
+            Some(missing) => self.waiting.entry(missing).or_default().push(waiting),
+            // Where the document is gone nobody waits.
+            None => drop(waiting.turn.send(())),
+        }
+    }
+
+    /// Tells those whose turn it is, now that more is shown.
+    fn tell(&mut self) {
+        let shown: Vec<Dot> = self.waiting.keys().copied().filter(|&dot| self.shown.covers(dot)).collect();
+        let freed: Vec<_> = shown.iter().filter_map(|dot| self.waiting.remove(dot)).collect();
+        freed.into_iter().flatten().for_each(|waiting| self.wait(waiting));
     }
 
     /// No document shows the batch with this last entry any more.
@@ -63,8 +114,13 @@ impl Order {
         });
         if let Some(batch) = found {
             batch.over = true;
-            while self.settle() {}
+            self.settle_all();
         }
+    }
+
+    fn settle_all(&mut self) {
+        while self.settle() {}
+        self.tell();
     }
 
     /// Counts what is over and has its causes shown. True when that may let something else be counted.
@@ -86,23 +142,19 @@ impl Order {
     /// A snapshot has brought all of this; its documents show it in no order.
     pub(super) fn skip_to(&mut self, applied: &Frontier) {
         self.shown.merge(applied);
-        while self.settle() {}
+        self.settle_all();
     }
 
     /// How many batches are not shown.
-    pub(super) fn under_way(&self) -> usize {
+    fn under_way(&self) -> usize {
         self.unshown.values().map(VecDeque::len).sum()
-    }
-
-    /// Per stream, up to where all is in the outboxes of those who are to see it.
-    pub(super) const fn shown(&self) -> &Frontier {
-        &self.shown
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const ME: ReplicaId = ReplicaId(9);
 
@@ -121,12 +173,12 @@ mod tests {
         push(dot(1, 5), 6, &[]);
         let elsewhere = push(dot(2, 1), 1, &[dot(1, 4), dot(9, 7)]);
         let reply = push(dot(3, 1), 1, &[dot(1, 6), dot(9, 8)]);
-        assert!(order.shown().covers_all(&elsewhere), "what this replica wrote is shown already");
-        assert!(!order.shown().covers_all(&reply));
+        assert!(order.shown.covers_all(&elsewhere), "what this replica wrote is shown already");
+        assert!(!order.shown.covers_all(&reply));
         order.over(dot(2, 1));
-        assert_eq!(*order.shown(), upto(&[dot(1, 4), dot(2, 1)]));
+        assert_eq!(order.shown, upto(&[dot(1, 4), dot(2, 1)]));
         order.over(dot(1, 6));
-        assert!(order.shown().covers_all(&reply));
+        assert!(order.shown.covers_all(&reply));
     }
 
     #[test]
@@ -137,10 +189,10 @@ mod tests {
         let second = order.push(dot(2, 2), Seq(3), &upto(&[dot(1, 1)]));
         order.over(dot(2, 1));
         order.over(dot(2, 3));
-        assert_eq!(*order.shown(), Frontier::new());
-        assert!(!order.shown().covers_all(&second));
+        assert_eq!(order.shown, Frontier::new());
+        assert!(!order.shown.covers_all(&second));
         order.over(dot(1, 1));
-        assert_eq!(*order.shown(), upto(&[dot(1, 1), dot(2, 3)]));
+        assert_eq!(order.shown, upto(&[dot(1, 1), dot(2, 3)]));
     }
 
     #[test]
@@ -148,9 +200,9 @@ mod tests {
         let mut order = Order::new(ME, upto(&[dot(9, 3)]));
         // This replica wrote its stream up to 7, was told that its disk had gone back, and gets the rest of it.
         let rest = order.push(dot(9, 8), Seq(8), &upto(&[]));
-        assert!(order.shown().covers_all(&rest));
+        assert!(order.shown.covers_all(&rest));
         let more = order.push(dot(9, 9), Seq(9), &upto(&[]));
-        assert!(!order.shown().covers_all(&more));
+        assert!(!order.shown.covers_all(&more));
     }
 
     #[test]
@@ -159,9 +211,97 @@ mod tests {
         order.push(dot(1, 1), Seq(1), &upto(&[]));
         let reply = order.push(dot(3, 1), Seq(1), &upto(&[dot(1, 1), dot(2, 8)]));
         order.skip_to(&upto(&[dot(1, 1), dot(2, 8)]));
-        assert!(order.shown().covers_all(&reply));
+        assert!(order.shown.covers_all(&reply));
         order.over(dot(1, 1));
         order.over(dot(3, 1));
-        assert_eq!(*order.shown(), upto(&[dot(1, 1), dot(2, 8), dot(3, 1)]));
+        assert_eq!(order.shown, upto(&[dot(1, 1), dot(2, 8), dot(3, 1)]));
+    }
+    #[test]
+    fn only_the_documents_whose_turn_it_is_are_woken() {
+        let mut order = Order::new(ME, Frontier::new());
+        order.push(dot(1, 1), Seq(1), &upto(&[]));
+        order.push(dot(2, 1), Seq(1), &upto(&[]));
+        let both = order.push(dot(3, 1), Seq(1), &upto(&[dot(1, 1), dot(2, 1)]));
+        let one = order.push(dot(4, 1), Seq(1), &upto(&[dot(2, 1)]));
+        let mut both = order.turn(both, false);
+        let mut one = order.turn(one, true);
+        let mut none = order.turn(Frontier::new(), true);
+        assert!(none.try_recv().is_ok());
+        order.over(dot(1, 1));
+        assert!(both.try_recv().is_err() && one.try_recv().is_err());
+        assert_eq!(order.waiting.keys().copied().collect::<Vec<_>>(), [dot(2, 1)]);
+        order.over(dot(2, 1));
+        assert!(both.try_recv().is_ok() && one.try_recv().is_ok());
+        assert!(order.waiting.is_empty());
+    }
+
+    #[test]
+    fn with_much_under_way_only_who_shares_a_connection_waits() {
+        let mut order = Order::new(ME, Frontier::new());
+        order.push(dot(1, 1), Seq(1), &upto(&[]));
+        let causes = order.push(dot(2, 1), Seq(1), &upto(&[dot(1, 1)]));
+        let mut shared = order.turn(causes.clone(), true);
+        let mut alone = order.turn(causes.clone(), false);
+        for seq in 2..IN_ORDER_MAX as u64 {
+            order.push(dot(1, seq), Seq(seq), &upto(&[]));
+            assert!(alone.try_recv().is_err() && !order.has_turn(&causes, false));
+        }
+        order.push(dot(1, 100), Seq(100), &upto(&[]));
+        assert!(alone.try_recv().is_ok() && order.has_turn(&causes, false));
+        assert!(shared.try_recv().is_err() && !order.has_turn(&causes, true));
+        order.over(dot(1, 1));
+        assert!(shared.try_recv().is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_told_early_and_nobody_is_forgotten(
+            batches in prop::collection::vec((1..4_u32, 0..4_u64, 0..4_u64, 0..4_u64, any::<bool>()), 1..60),
+            ends in prop::collection::vec(any::<prop::sample::Index>(), 200),
+        ) {
+            let mut order = Order::new(ME, Frontier::new());
+            let mut under_way = Vec::new();
+            let mut turns = Vec::new();
+            let mut lengths = [0_u64; 4];
+            for ((replica, back1, back2, back3, is_shared), end) in batches.into_iter().zip(&ends) {
+                // What had come before, less some: as far as a region elsewhere may have been.
+                let seen = [back1, back2, back3].into_iter().zip(1..).map(|(back, other)| {
+                    dot(other, lengths[other as usize].saturating_sub(back))
+                });
+                let seen = upto(&seen.filter(|dot| dot.seq.0 > 0).collect::<Vec<_>>());
+                lengths[replica as usize] += 1;
+                let own = dot(replica, lengths[replica as usize]);
+                let causes = order.push(own, own.seq, &seen);
+                under_way.push(own);
+                turns.push((order.turn(causes.clone(), is_shared), causes, is_shared));
+                if end.index(3) == 0 {
+                    order.over(under_way.swap_remove(end.index(under_way.len())));
+                }
+                check(&order, &mut turns)?;
+            }
+            while !under_way.is_empty() {
+                let end = &ends[under_way.len()];
+                order.over(under_way.swap_remove(end.index(under_way.len())));
+                check(&order, &mut turns)?;
+            }
+            prop_assert!(turns.is_empty() && order.waiting.is_empty());
+        }
+    }
+
+    type Turn = (oneshot::Receiver<()>, Frontier, bool);
+
+    /// Lets go of those who were told; whoever is not must have no turn.
+    fn check(order: &Order, turns: &mut Vec<Turn>) -> Result<(), TestCaseError> {
+        let mut left = Vec::new();
+        for (mut told, causes, is_shared) in turns.drain(..) {
+            if told.try_recv().is_ok() {
+                prop_assert!(order.shown.covers_all(&causes) || !is_shared);
+            } else {
+                prop_assert!(!order.has_turn(&causes, is_shared));
+                left.push((told, causes, is_shared));
+            }
+        }
+        *turns = left;
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@
 //! Invariant: no guard of the map lives across an `.await`.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -14,11 +14,10 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use quire_protocol::document::{Answer, Limits, Refused, Request, Ticket};
-use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, DocName, SessionId};
 use quire_protocol::time::Time;
 use quire_storage::{Appender, Log};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::actor;
@@ -109,10 +108,6 @@ pub struct Documents {
     actors: TaskTracker,
     pub(super) backlog: Arc<Backlog>,
     pub(super) order: Mutex<Order>,
-    /// How many batches of other regions are not shown.
-    pub(super) under_way: AtomicUsize,
-    /// Per stream of other regions, up to where all is in the outboxes of those who are to see it.
-    pub(super) shown: watch::Sender<Frontier>,
     elsewhere: OnceLock<TellElsewhere>,
     unreadable: Mutex<HashSet<DocId>>,
 }
@@ -147,9 +142,7 @@ impl Documents {
             },
             actors: TaskTracker::new(),
             backlog: Arc::default(),
-            order: Mutex::new(Order::new(me, applied.clone())),
-            under_way: AtomicUsize::new(0),
-            shown: watch::Sender::new(applied),
+            order: Mutex::new(Order::new(me, applied)),
             elsewhere: OnceLock::new(),
             unreadable: Mutex::default(),
         })
