@@ -104,11 +104,13 @@ fn tell(seeds: u64, totals: &Totals, violations: usize) {
     println!("partitions      {}", totals.partitions);
     println!("crashes         {}", totals.crashes);
     println!("disks replaced  {}", totals.disks);
+    println!("streams         {} begun anew, {} entries written again", totals.renewals, totals.moved);
     println!(
         "members         {} joins, {} removals, {} drains",
         totals.joins, totals.removals, totals.drains
     );
     println!("snapshots       {} begun, {} taken whole", totals.snapshots_begun, totals.snapshots_taken);
+    println!("paced           {}", totals.paced);
     println!("duplicates      {}", totals.duplicates);
     println!("gaps            {}", totals.gaps);
     println!("violations      {violations}");

@@ -29,8 +29,11 @@ impl World {
     }
 
     pub(super) fn commit(&mut self, at: usize, life: u64) {
+        if self.regions[at].life != life || !self.part_streams(at) {
+            return;
+        }
         let region = &mut self.regions[at];
-        let Some(log) = region.log.clone().filter(|_| region.life == life) else { return };
+        let Some(log) = region.log.clone() else { return };
         region.committing = false;
         let (writes, batches) = (std::mem::take(&mut region.writes), std::mem::take(&mut region.batches));
         let groups = groups(&*log, &writes);
@@ -58,7 +61,7 @@ impl World {
         match log.commit(wall_ms, groups, &received) {
             Ok(committed) => {
                 self.regions[at].durable = log.received();
-                self.totals.entries += self.ledger.written(&*log);
+                self.totals.entries += self.ledger.written(at, &*log);
                 self.committed(at, groups, writes, batches, committed);
                 true
             }

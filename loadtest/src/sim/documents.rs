@@ -100,17 +100,19 @@ impl Documents {
         let entries: Vec<Shown> = entries.into_iter().map(|(_, entry)| entry).collect();
         let applied = log.applied();
         let count: u64 = applied.iter().map(|dot| dot.seq.0).sum();
-        let silent = ledger.count_silent(&applied);
-        if entries.len() as u64 + silent == count && entries.iter().all(|entry| entry.dot.seq.0 > 0) {
+        let silent = ledger.count_silent(region, &applied);
+        let is_told = entries.len() as u64 + silent == count && !ledger.has_parted();
+        if is_told && entries.iter().all(|entry| entry.dot.seq.0 > 0) {
             for entry in &entries {
-                shows.pass_silent(&applied, ledger);
+                shows.pass_silent(region, &applied, ledger);
                 shows.show(region, entry, planted, ledger);
             }
-            shows.pass_silent(&applied, ledger);
+            shows.pass_silent(region, &applied, ledger);
         } else {
-            // States stand for entries that are not told one by one, and so does a snapshot.
+            // States stand for entries that are not told one by one, and so does a snapshot; and what was
+            // written again is told twice.
             shows.merge(region, &entries, ledger);
-            if entries.iter().all(|entry| entry.dot.seq.0 == 0 || applied.covers(entry.dot)) {
+            if entries.iter().all(|entry| ledger.may_hold(&applied, entry.dot)) {
                 shows.frontier = applied.clone();
             }
         }
@@ -122,10 +124,10 @@ impl Documents {
     }
 
     /// Goes on to entries of documents: what belongs to none is not among what is read.
-    fn pass_silent(&mut self, applied: &Frontier, ledger: &Ledger) {
+    fn pass_silent(&mut self, region: usize, applied: &Frontier, ledger: &Ledger) {
         for Dot { stream, .. } in applied.iter() {
             let next = |shows: &Self| Dot { stream, seq: Seq(shows.frontier.get(stream).0 + 1) };
-            while applied.covers(next(self)) && ledger.is_silent(next(self)) {
+            while applied.covers(next(self)) && ledger.is_silent(region, next(self)) {
                 self.frontier.raise(next(self));
             }
         }
@@ -204,7 +206,7 @@ impl Documents {
             let how = if dot.seq.0 < expected { "again" } else { "before the one before it" };
             ledger.violate(format!("region {region} shows entry {dot} {how}"));
         }
-        match ledger.deps(*dot).map(|deps| self.frontier.covers_all(&deps.without(dot.stream))) {
+        match ledger.deps(region, *dot).map(|deps| self.frontier.covers_all(&deps.without(dot.stream))) {
             Some(true) => {}
             Some(false) => ledger.violate(format!("region {region} shows entry {dot} before its causes")),
             None => ledger.violate(format!("region {region} shows entry {dot}, which nobody wrote")),

@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    fn loses_disk(&mut self, at: usize, replaced: Replaced) {
+    pub(super) fn loses_disk(&mut self, at: usize, replaced: Replaced) {
         self.workload.disk_gone = true;
         self.say(format_args!("region {at} goes down, and its disk will be {replaced:?}"));
         self.workload.replaced = Some((at, replaced));
@@ -140,6 +140,7 @@ impl World {
         region.stopping = false;
         region.writes.clear();
         region.batches.clear();
+        region.partings.clear();
         region.committing = false;
         self.totals.crashes += 1;
         let editors: Vec<usize> =
@@ -174,12 +175,16 @@ impl World {
             }
             Err(error) => return self.ledger.violate(format!("region {at} does not start: {error}")),
         };
-        let in_doubt = self.ledger.written(&*log);
+        if self.ledger.is_to_part(at, log.stream()) {
+            self.has_parted(at, &*log);
+        }
+        let in_doubt = self.ledger.written(at, &*log);
         let region = &mut self.regions[at];
         region.durable = log.received();
         region.log = Some(log.clone());
         self.say(format_args!("region {at} starts; {in_doubt} entries were not known to be on its disk"));
         self.regions[at].shows = Documents::read(at, &*log, self.planted, &mut self.ledger);
+        self.keep_logs(at);
         self.check_acknowledged(at, Some(at));
     }
 
@@ -202,10 +207,7 @@ impl World {
         };
         self.forget(at, &kept);
         if replaced == Replaced::Restored {
-            self.workload.restored = Some(at);
-            let members = self.members();
-            let neighbours = self.neighbours(at).into_iter();
-            self.regions[at].unmet = neighbours.filter(|to| members.contains(to)).collect();
+            self.set_back(at, &kept);
         }
     }
 

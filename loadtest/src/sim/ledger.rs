@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 type Deletes = Vec<(ClientId, Vec<Clocks>)>;
 
 /// A batch as its region committed it.
+#[derive(Clone)]
 struct Written {
     last: Seq,
     deps: Frontier,
@@ -47,9 +48,20 @@ struct Edit {
     deleted: Deletes,
 }
 
+/// A stream as a region has it whose disk was set back to a copy, while others have more of it.
+struct Apart {
+    region: usize,
+    stream: StreamId,
+    batches: BTreeMap<Seq, Written>,
+}
+
 #[derive(Default)]
 pub(super) struct Ledger {
     streams: BTreeMap<StreamId, BTreeMap<Seq, Written>>,
+    apart: Option<Apart>,
+    /// The stream that a restored region has parted with. Documents may hold entries of it under names that
+    /// others now have: what was written again.
+    parted: Option<StreamId>,
     pub(super) acknowledged: Vec<Acknowledged>,
     edits: BTreeMap<ClientId, Vec<Edit>>,
     /// What was found wrong first.
@@ -63,11 +75,11 @@ impl Ledger {
 
     /// Takes note of the batches of its own that a region has committed since it was last looked at.
     /// Returns how many entries they hold.
-    pub(super) fn written(&mut self, log: &dyn Log) -> u64 {
+    pub(super) fn written(&mut self, region: usize, log: &dyn Log) -> u64 {
         let stream = log.stream();
-        let known = self.last(stream);
+        let known = self.last(region, stream);
         match log.read_batches(stream, Seq(known.0 + 1), usize::MAX) {
-            Ok(batches) => batches.into_iter().map(|bytes| self.write(bytes)).sum(),
+            Ok(batches) => batches.into_iter().map(|bytes| self.write(region, bytes)).sum(),
             Err(error) => {
                 self.violate(format!("stream {stream} cannot be read back: {error}"));
                 0
@@ -75,12 +87,60 @@ impl Ledger {
         }
     }
 
-    fn last(&self, stream: StreamId) -> Seq {
-        let last = self.streams.get(&stream).and_then(|batches| batches.last_key_value());
+    /// The batches of a stream, as a region has them.
+    fn batches(&self, region: usize, stream: StreamId) -> Option<&BTreeMap<Seq, Written>> {
+        let apart = self.apart.as_ref().filter(|apart| apart.region == region && apart.stream == stream);
+        apart.map(|apart| &apart.batches).or_else(|| self.streams.get(&stream))
+    }
+
+    fn last(&self, region: usize, stream: StreamId) -> Seq {
+        let last = self.batches(region, stream).and_then(|batches| batches.last_key_value());
         last.map_or(Seq(0), |(_, written)| written.last)
     }
 
-    fn write(&mut self, bytes: Bytes) -> u64 {
+    /// All batches up to a frontier, as a region has them.
+    fn held<'a>(&'a self, region: usize, held: &'a Frontier) -> impl Iterator<Item = &'a Written> {
+        self.streams.keys().flat_map(move |&stream| {
+            let (batches, last) = (self.batches(region, stream), held.get(stream));
+            batches.into_iter().flat_map(BTreeMap::values).take_while(move |written| written.last <= last)
+        })
+    }
+
+    /// A region's disk was set back to a copy. Where others have more of its stream than that holds, it has a
+    /// history of its own until it parts with it.
+    pub(super) fn set_back(&mut self, region: usize, Dot { stream, seq }: Dot) {
+        if self.last(region, stream) > seq {
+            let batches = self.streams.get(&stream).into_iter().flatten();
+            let batches = batches.take_while(|(_, written)| written.last <= seq);
+            let batches = batches.map(|(first, written)| (*first, written.clone())).collect();
+            self.apart = Some(Apart { region, stream, batches });
+        }
+    }
+
+    /// Whether a region has a history of its own of a stream to which it no longer writes.
+    pub(super) fn is_to_part(&self, region: usize, own: StreamId) -> bool {
+        self.apart.as_ref().is_some_and(|apart| apart.region == region && apart.stream != own)
+    }
+
+    /// A region has parted with its own history of a stream.
+    pub(super) fn part(&mut self, region: usize) {
+        match self.apart.take() {
+            Some(apart) => self.parted = Some(apart.stream),
+            None => self.violate(format!("region {region} renews its stream, of which nobody has more")),
+        }
+    }
+
+    /// Whether documents may hold entries under names that stand for others by now.
+    pub(super) fn has_parted(&self) -> bool {
+        self.parted.is_some()
+    }
+
+    /// Whether a document may hold this entry of what is applied up to here.
+    pub(super) fn may_hold(&self, applied: &Frontier, dot: Dot) -> bool {
+        dot.seq == Seq(0) || applied.covers(dot) || self.parted == Some(dot.stream)
+    }
+
+    fn write(&mut self, region: usize, bytes: Bytes) -> u64 {
         let encoded = match EncodedBatch::decode(bytes) {
             Ok(encoded) => encoded,
             Err(error) => {
@@ -89,7 +149,7 @@ impl Ledger {
             }
         };
         let (hash, last, batch) = (encoded.hash(), encoded.batch.last_dot(), encoded.batch);
-        let expected = self.last(batch.stream).0 + 1;
+        let expected = self.last(region, batch.stream).0 + 1;
         if batch.first_seq.0 != expected {
             let (stream, first) = (batch.stream, batch.first_seq.0);
             self.violate(format!("stream {stream} has a second history: {first} after {expected}"));
@@ -99,39 +159,35 @@ impl Ledger {
         let silent = (first.0..).zip(&batch.entries).filter(|(_, entry)| entry.doc == NO_DOC);
         let silent = silent.map(|(seq, _)| Seq(seq)).collect();
         let written = Written { last: last.seq, deps: batch.deps, hash, updates, silent };
-        self.streams.entry(stream).or_default().insert(first, written);
+        match self.apart.as_mut().filter(|apart| apart.region == region && apart.stream == stream) {
+            Some(apart) => apart.batches.insert(first, written),
+            None => self.streams.entry(stream).or_default().insert(first, written),
+        };
         count
     }
 
     /// Whether an entry belongs to no document.
-    pub(super) fn is_silent(&self, dot: Dot) -> bool {
-        let batches = self.streams.get(&dot.stream);
+    pub(super) fn is_silent(&self, region: usize, dot: Dot) -> bool {
+        let batches = self.batches(region, dot.stream);
         let written = batches.and_then(|batches| batches.range(..=dot.seq).next_back());
         written.is_some_and(|(_, written)| written.silent.contains(&dot.seq))
     }
 
     /// How many of these entries belong to no document.
-    pub(super) fn count_silent(&self, held: &Frontier) -> u64 {
-        let batches = self.streams.iter().flat_map(|(&stream, batches)| {
-            let last = held.get(stream);
-            batches.values().take_while(move |written| written.last <= last)
-        });
-        batches.map(|written| written.silent.len() as u64).sum()
+    pub(super) fn count_silent(&self, region: usize, held: &Frontier) -> u64 {
+        self.held(region, held).map(|written| written.silent.len() as u64).sum()
     }
 
     /// What the batch of an entry depends on.
-    pub(super) fn deps(&self, dot: Dot) -> Option<&Frontier> {
-        let (_, written) = self.streams.get(&dot.stream)?.range(..=dot.seq).next_back()?;
+    pub(super) fn deps(&self, region: usize, dot: Dot) -> Option<&Frontier> {
+        let (_, written) = self.batches(region, dot.stream)?.range(..=dot.seq).next_back()?;
         (dot.seq <= written.last).then_some(&written.deps)
     }
 
     /// Checks that documents hold every update that their region says is applied, and nothing beyond.
     pub(super) fn check_holds(&mut self, region: usize, shows: &Documents) {
-        let written = self.streams.iter().flat_map(|(&stream, batches)| {
-            let applied = shows.frontier.get(stream);
-            batches.values().take_while(move |written| written.last <= applied)
-        });
-        let updates: Vec<_> = written.flat_map(|written| &written.updates).collect();
+        let updates: Vec<_> =
+            self.held(region, &shows.frontier).flat_map(|written| &written.updates).collect();
         let lacks = updates.iter().find(|(_, doc, update)| !shows.get(*doc).holds(update));
         let mut ends: BTreeMap<DocId, BTreeMap<ClientId, u32>> = BTreeMap::new();
         for (_, doc, update) in &updates {

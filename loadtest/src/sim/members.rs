@@ -242,8 +242,9 @@ impl World {
         !self.is_removed_by(a, replica(b)) && !self.is_removed_by(b, replica(a))
     }
 
-    /// Ends a region's links to those that it knows for removed.
+    /// Counts no more what removed regions have, and ends the links to them.
     pub(super) fn members_changed(&mut self, at: usize) {
+        self.forget_removed(at);
         for to in self.neighbours(at) {
             if self.is_removed_by(at, replica(to)) {
                 let connection = self.connections.get_mut(&pair((at, to)));

@@ -1,6 +1,7 @@
 //! One region: its disk, its log, and what it holds in memory while it is up.
 
 use super::documents::Documents;
+use super::restored::Parting;
 use super::snapshots::Importing;
 use super::wire::Way;
 use quire_protocol::batch::EncodedBatch;
@@ -8,7 +9,7 @@ use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Incarnation, ReplicaId, StreamId};
 use quire_protocol::update::Update;
 use quire_storage::sim_disk::SimDisk;
-use quire_storage::{Export, Log, MemoryLog, RedbLog, RedbLogOptions, Retention};
+use quire_storage::{Acks, Export, Log, MemoryLog, RedbLog, RedbLogOptions, Retention};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +58,9 @@ pub(super) struct Region {
     pub(super) log: Option<Arc<dyn Log>>,
     pub(super) first_incarnation: Incarnation,
     /// What its log keeps for peers.
-    pub(super) retention: Retention,
+    pub(super) keeps: Keeps,
+    /// What each peer that counts is known to have.
+    pub(super) acks: Acks,
     /// Counts its starts: what was on its way to an earlier life is nobody's.
     pub(super) life: u64,
     pub(super) clock_ms: i64,
@@ -67,6 +70,8 @@ pub(super) struct Region {
     pub(super) durable: Frontier,
     pub(super) writes: Vec<Write>,
     pub(super) batches: Vec<(Way, u64, Arc<EncodedBatch>)>,
+    /// What peers have said of its stream, which its disk is to part with.
+    pub(super) partings: Vec<Parting>,
     pub(super) committing: bool,
     /// Snapshots that it gives, by neighbour, and the one that it takes.
     pub(super) exporting: BTreeMap<usize, Box<dyn Export>>,
@@ -77,17 +82,12 @@ pub(super) struct Region {
     pub(super) sessions: BTreeMap<usize, u64>,
     /// A copy of the disk, and what it held.
     pub(super) backup: Option<([Vec<u8>; 3], Frontier)>,
-    /// On a restored disk, the neighbours it has not met: it takes no writes while there are any.
+    /// On a restored disk that takes no writes before its region has met its neighbours, those it has not met.
     pub(super) unmet: BTreeSet<usize>,
 }
 
 impl Region {
-    pub(super) fn new(
-        number: usize,
-        in_memory: bool,
-        first_incarnation: Incarnation,
-        retention: Retention,
-    ) -> Self {
+    pub(super) fn new(number: usize, in_memory: bool, first_incarnation: Incarnation, keeps: Keeps) -> Self {
         Self {
             number,
             standing: Standing::Member,
@@ -95,13 +95,15 @@ impl Region {
             disk: Self::disk_of(number, in_memory, first_incarnation),
             log: None,
             first_incarnation,
-            retention,
+            keeps,
+            acks: Acks::default(),
             life: 0,
             clock_ms: 0,
             shows: Documents::new(),
             durable: Frontier::new(),
             writes: Vec::new(),
             batches: Vec::new(),
+            partings: Vec::new(),
             committing: false,
             exporting: BTreeMap::new(),
             importing: None,
@@ -129,7 +131,7 @@ impl Region {
     pub(super) fn open_log(&self) -> Result<Arc<dyn Log>, String> {
         match &self.disk {
             Disk::Memory(log) => {
-                log.truncate(self.retention.clone());
+                log.truncate(self.keeps.caps.clone());
                 Ok(Arc::clone(log) as Arc<dyn Log>)
             }
             Disk::Redb(disk) => {
@@ -139,7 +141,7 @@ impl Region {
                     checkpoint_bytes: 1 << 30,
                     memory_bytes_max: 1 << 31,
                     store_cache_bytes: 1 << 20,
-                    retention: self.retention.clone(),
+                    retention: self.keeps.caps.clone(),
                     ..RedbLogOptions::new(replica(self.number))
                 };
                 let log = RedbLog::open_backends(disk.journal(), disk.store(), &options);
@@ -159,14 +161,41 @@ impl Region {
     }
 }
 
-/// Nothing is dropped for its age or length.
-pub(super) fn everything() -> Retention {
-    at_most(u64::MAX)
+/// What a region's log keeps for peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Keeps {
+    pub(super) caps: Retention,
+    /// Whether it lets go of what all peers that count have, some time later.
+    pub(super) counts_acks: bool,
 }
 
-/// What is beyond so many bytes is dropped, whether peers have it or not.
-pub(super) fn at_most(bytes_max: u64) -> Retention {
-    Retention { acknowledged: Some(Frontier::new()), acknowledged_age_ms: 0, bytes_max, age_ms_max: u64::MAX }
+impl Keeps {
+    /// What is beyond so many bytes is dropped, whether peers have it or not.
+    pub(super) fn at_most(bytes_max: u64) -> Self {
+        let caps = Retention {
+            acknowledged: Some(Frontier::new()),
+            acknowledged_age_ms: 0,
+            bytes_max,
+            age_ms_max: u64::MAX,
+        };
+        Self { caps, counts_acks: false }
+    }
+
+    /// What all peers have is dropped after so many milliseconds, too.
+    pub(super) fn until_acknowledged(mut self, acknowledged_age_ms: u64) -> Self {
+        self.caps.acknowledged_age_ms = acknowledged_age_ms;
+        Self { counts_acks: true, ..self }
+    }
+
+    /// Whether nothing is dropped that some peer that counts may lack.
+    pub(super) const fn all_that_is_lacked(&self) -> bool {
+        self.caps.bytes_max == u64::MAX
+    }
+
+    /// Whether nothing is dropped.
+    pub(super) const fn everything(&self) -> bool {
+        self.all_that_is_lacked() && !self.counts_acks
+    }
 }
 
 pub(super) fn replica(number: usize) -> ReplicaId {

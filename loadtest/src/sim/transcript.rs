@@ -46,6 +46,10 @@ pub struct Totals {
     pub crashes: u64,
     /// Disks that were lost or replaced by an older copy.
     pub disks: u64,
+    /// Streams that were begun anew, since a disk was set back.
+    pub renewals: u64,
+    /// Entries that were written again in them.
+    pub moved: u64,
     /// Regions that joined, empty or after they had been removed.
     pub joins: u64,
     /// Regions that were removed.
@@ -58,6 +62,8 @@ pub struct Totals {
     pub snapshots_begun: u64,
     /// Snapshots that became part of a region's documents.
     pub snapshots_taken: u64,
+    /// How often a link put off what its peer had missed, to keep the pace.
+    pub paced: u64,
     /// Batches that came again.
     pub duplicates: u64,
     /// Batches that came before the one before them.
@@ -75,12 +81,15 @@ impl Totals {
         self.partitions += other.partitions;
         self.crashes += other.crashes;
         self.disks += other.disks;
+        self.renewals += other.renewals;
+        self.moved += other.moved;
         self.joins += other.joins;
         self.removals += other.removals;
         self.drains += other.drains;
         self.gone_with_disk += other.gone_with_disk;
         self.snapshots_begun += other.snapshots_begun;
         self.snapshots_taken += other.snapshots_taken;
+        self.paced += other.paced;
         self.duplicates += other.duplicates;
         self.gaps += other.gaps;
     }

@@ -142,6 +142,9 @@ impl World {
     }
 
     pub(super) fn drop_connection(&mut self, of: Way) {
+        self.note_acknowledged(of);
+        self.note_acknowledged((of.1, of.0));
+        self.count_paced(of);
         if let Some(connection) = self.connections.remove(&of) {
             self.part_snapshots(of, connection.number);
             self.part_snapshots((of.1, of.0), connection.number);
@@ -182,6 +185,12 @@ impl World {
         self.end(way).filter(|end| !end.closed).map(|end| end.link.figures().queue_entries)
     }
 
+    /// Takes note of how often the ends of a connection held something back to keep the pace.
+    pub(super) fn count_paced(&mut self, of: Way) {
+        let ends = self.connections.get(&of).into_iter().flat_map(|connection| &connection.ends);
+        self.totals.paced += ends.map(|end| end.link.figures().paced).sum::<u64>();
+    }
+
     /// The number of the connection that a way is part of.
     pub(super) fn connection_number(&self, way: Way) -> Option<u64> {
         self.connections.get(&pair(way)).map(|connection| connection.number)
@@ -191,7 +200,7 @@ impl World {
         Some(&mut self.connections.get_mut(&pair(way))?.ends[side(way)])
     }
 
-    fn tell_all(&mut self, at: usize, input: &Input) {
+    pub(super) fn tell_all(&mut self, at: usize, input: &Input) {
         for to in self.neighbours(at) {
             self.handle((at, to), input.clone());
         }
@@ -241,7 +250,7 @@ impl World {
                 Output::ReadSnapshot { offset, bytes_max } => self.read_piece_soon(way, offset, bytes_max),
                 Output::Stage(entries) => self.stage_soon(way, entries),
                 Output::Import(snapshot) => self.import_soon(way, snapshot),
-                Output::WentBack { held } => self.went_back(way.0, held),
+                Output::WentBack { held } => self.went_back(way, held),
                 Output::WakeAt(at) => self.set_alarm(way, at),
                 Output::Close(bye) => self.close(way, &bye),
             }
@@ -280,28 +289,13 @@ impl World {
         if let Some(end) = self.end_mut(way).filter(|end| end.wake.is_some_and(|wake| wake <= now)) {
             end.wake = None;
             self.handle(way, Input::Tick { wall_ms });
-        }
-    }
-
-    /// A peer holds more of this region's stream than its disk does.
-    fn went_back(&mut self, at: usize, held: Dot) {
-        let Some(log) = self.regions[at].log.clone() else { return };
-        if log.stream() != held.stream {
-            return;
-        }
-        match log.renew_stream(held.stream.incarnation) {
-            Ok(stream) => {
-                self.say(format_args!("region {at} goes on as {stream}: a peer holds {held}"));
-                self.regions[at].unmet.clear();
-                self.tell_all(at, &Input::Renewed(stream));
-            }
-            // The disk has failed: the region is about to go.
-            Err(_) => self.power_fails(at),
+            self.note_acknowledged(way);
         }
     }
 
     fn close(&mut self, way: Way, bye: &Bye) {
         self.send(way, Message::Bye(bye.clone()).encode());
+        self.note_acknowledged(way);
         let Some(connection) = self.connections.get_mut(&pair(way)) else { return };
         connection.ends[side(way)].closed = true;
         let number = connection.number;
@@ -315,6 +309,7 @@ impl World {
             ByeReason::Fork => self.is_of_restored(bye),
             ByeReason::Stopping => self.regions[at].stopping || self.regions[to].stopping,
             ByeReason::Removed => removed,
+            ByeReason::Renewed => [at, to].map(Some).contains(&self.workload.restored),
             _ => false,
         };
         if !has_reason {

@@ -3,13 +3,12 @@
 use super::documents::{DOCUMENTS, doc_name};
 use super::editor::Editor;
 use super::members::Leaving;
-use super::region::{Standing, at_most, everything};
+use super::region::{Keeps, Standing};
 use super::rng::Rng;
 use super::wire::{Deaf, Way};
 use super::world::{Happening, World};
 use quire_protocol::ids::DocId;
 use quire_protocol::link::limits::CHUNK_BYTES_MAX;
-use quire_storage::Retention;
 
 /// Editors that a run begins with.
 const EDITORS: (u64, u64) = (3, 6);
@@ -31,6 +30,10 @@ const CUT_OFF_MS: u64 = 6000;
 /// nothing beyond a checkpoint, some seconds' worth, or all of it.
 const KEEPS_LITTLE_PERCENT: u64 = 60;
 const KEPT_BYTES: [u64; 4] = [0, 1 << 10, 4 << 10, u64::MAX];
+/// In so many runs of a hundred, regions let go of what all their peers have, so many milliseconds after it was
+/// written: with the next checkpoint, or soon.
+const LETS_GO_PERCENT: u64 = 50;
+const KEPT_ACKNOWLEDGED_MS: [u64; 3] = [0, 500, 5000];
 /// Snapshots come in pieces of these lengths. Large texts come in large ones.
 const PIECE_BYTES: [usize; 4] = [64, 512, 4 << 10, CHUNK_BYTES_MAX];
 /// In so many runs of a hundred, a region is removed, if none has lost its disk before.
@@ -51,6 +54,8 @@ pub(super) struct Workload {
     documents: usize,
     /// Some regions keep little of their logs for peers.
     keeps_little: bool,
+    /// Regions let go of what their peers have.
+    lets_go: bool,
     /// A snapshot is read in pieces of at most so many bytes.
     pub(super) piece_bytes: usize,
     active_ms: u64,
@@ -76,6 +81,7 @@ impl Workload {
             active_ms: rng.within(ACTIVE_MS.0, ACTIVE_MS.1),
             ballast,
             keeps_little: rng.percent(KEEPS_LITTLE_PERCENT),
+            lets_go: rng.percent(LETS_GO_PERCENT),
             piece_bytes: if ballast { CHUNK_BYTES_MAX } else { PIECE_BYTES[rng.index(PIECE_BYTES.len())] },
             pastes: 0,
             disk_gone: false,
@@ -87,8 +93,13 @@ impl Workload {
     }
 
     /// What the log of a region keeps for peers.
-    pub(super) fn draw_retention(&self, rng: &mut Rng) -> Retention {
-        if self.keeps_little { at_most(KEPT_BYTES[rng.index(KEPT_BYTES.len())]) } else { everything() }
+    pub(super) fn draw_keeps(&self, rng: &mut Rng) -> Keeps {
+        let bytes_max = if self.keeps_little { KEPT_BYTES[rng.index(KEPT_BYTES.len())] } else { u64::MAX };
+        let keeps = Keeps::at_most(bytes_max);
+        if !self.lets_go {
+            return keeps;
+        }
+        keeps.until_acknowledged(KEPT_ACKNOWLEDGED_MS[rng.index(KEPT_ACKNOWLEDGED_MS.len())])
     }
 }
 
@@ -108,6 +119,7 @@ impl World {
             let ms = self.rng.within(active_ms / 5, active_ms * 4 / 5);
             self.after(ms, Happening::Leave);
         }
+        self.draw_set_back(active_ms);
         let pairs: Vec<Way> = self.paths.keys().copied().collect();
         for of in pairs {
             self.dial(of);
@@ -322,7 +334,7 @@ impl World {
 
     /// Whether whatever a region lacks can come as batches.
     pub(super) fn keeps_all(&self) -> bool {
-        self.regions.iter().all(|region| region.retention == everything())
+        self.regions.iter().all(|region| region.keeps.everything())
     }
 
     pub(super) fn cut(&mut self, of: Way, ms: u64) {

@@ -73,6 +73,9 @@ pub(super) enum Happening {
     Checkpoint(usize),
     /// A region that stops looks whether its peers have everything, until some time, if it is still in this life.
     Drain(usize, u64, Time),
+    /// A region's disk is copied, and some time later set back to the copy.
+    BackUp(usize),
+    SetBack(usize),
     /// A region writes a canary.
     Canary(usize),
     /// An empty region joins.
@@ -124,8 +127,8 @@ pub fn simulate(seed: u64, setup: Setup) -> Outcome {
     let incarnation = |rng: &mut Rng| Incarnation(u16::try_from(rng.within(1, 1 << 15)).expect("below 2^15"));
     let workload = super::workload::Workload::draw(&mut rng);
     let regions = (0..topology.regions).map(|number| {
-        let retention = workload.draw_retention(&mut rng);
-        let region = Region::new(number, setup.in_memory, incarnation(&mut rng), retention);
+        let keeps = workload.draw_keeps(&mut rng);
+        let region = Region::new(number, setup.in_memory, incarnation(&mut rng), keeps);
         let joins = topology.joins && number + 1 == topology.regions;
         Region { standing: if joins { Standing::Coming } else { Standing::Member }, ..region }
     });
@@ -195,6 +198,8 @@ impl World {
             Happening::Import(at, life) => self.import_on(at, life),
             Happening::Checkpoint(at) => self.checkpoint_again(at),
             Happening::Drain(at, life, until) => self.drain_on(at, life, until),
+            Happening::BackUp(at) => self.back_up_to_set_back(at),
+            Happening::SetBack(at) => self.sets_back(at),
             Happening::Canary(at) => self.write_canary_again(at),
             Happening::Join(at) => self.join(at),
             Happening::Leave => self.leave(),
@@ -209,6 +214,8 @@ impl World {
     }
 
     fn into_outcome(mut self) -> Outcome {
+        let paths: Vec<Way> = self.paths.keys().copied().collect();
+        paths.into_iter().for_each(|of| self.count_paced(of));
         self.totals.simulated_ms = self.now.0;
         self.totals.gone_with_disk =
             self.ledger.acknowledged.iter().filter(|saved| saved.gone).count() as u64;

@@ -58,6 +58,8 @@ pub struct Figures {
     pub bytes_received: u64,
     /// Batches that came and were known.
     pub duplicates: u64,
+    /// How often what the peer has missed was put off, to keep the pace.
+    pub paced: u64,
     /// Pings since the peer was last heard.
     pub pings_missed: u32,
     /// Whether the peer lacks what the log no longer has, and gets a snapshot.
@@ -228,7 +230,11 @@ impl Link {
         if let Some(from) = self.history.reads() {
             self.reading = Some(Reading::Own);
             out.push(Output::Read { from, bytes_max: 1 });
-        } else if in_pace && let Some(from) = self.outflow.next(self.ends.own.replica, &self.received) {
+        } else if let Some(from) = self.outflow.next(self.ends.own.replica, &self.received) {
+            if !in_pace {
+                self.pace.put_off += 1;
+                return;
+            }
             self.reading = Some(Reading::ForPeer(from));
             out.push(Output::Read { from, bytes_max: READ_BYTES_MAX });
         }
@@ -537,6 +543,7 @@ impl Link {
             batches_received: self.inflow.batches,
             bytes_received: self.inflow.bytes(),
             duplicates: self.inflow.duplicates,
+            paced: self.pace.put_off,
             pings_missed: self.pulse.missed,
             out_of_reach: !self.outflow.out_of_reach().is_empty(),
         }

@@ -16,6 +16,8 @@ pub(super) struct Pace {
     level: u64,
     /// As of then.
     at: Time,
+    /// How often something waited for it.
+    pub(super) put_off: u64,
 }
 
 impl Pace {
