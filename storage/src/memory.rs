@@ -234,9 +234,12 @@ impl State {
         let oldest = Hlc::from_ms(self.head.own.ms().saturating_sub(age_ms_max));
         let recent = self.head.own.ms().saturating_sub(acknowledged_age_ms);
         let (checkpoint, _) = self.checkpoint;
-        let applied = self.head.gate.applied().clone();
+        let (applied, received) = (self.head.gate.applied().clone(), self.head.gate.received().clone());
+        let has_peers = acknowledged.is_some();
         let pinned = |(last, encoded): &(Ordinal, Arc<EncodedBatch>)| {
-            *last > checkpoint || !applied.covers(encoded.batch.last_dot())
+            let end = encoded.batch.last_dot();
+            let is_last = has_peers && end.seq == received.get(end.stream);
+            *last > checkpoint || !applied.covers(end) || is_last
         };
         self.batches.retain(|_, kept| {
             let batch = &kept.1.batch;

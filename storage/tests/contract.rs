@@ -310,6 +310,30 @@ contract! {
         assert_eq!(subject.log().acks(), acks);
     }
 
+    fn the_last_batch_of_a_stream_is_kept_whatever_else_goes(subject: &mut impl Subject) {
+        // What a replica whose disk went back is shown, to know its own history from its peers'.
+        let acknowledged = Some([Dot { stream: STREAM, seq: Seq(3) }].into_iter().collect());
+        let gone = Retention { acknowledged, acknowledged_age_ms: 0, bytes_max: 0, age_ms_max: 0 };
+        subject.log().truncate(gone.clone());
+        for _ in 0..3 {
+            put(subject.log(), vec![create("a")]);
+        }
+        let all = subject.log().read_batches(STREAM, Seq(1), usize::MAX).expect("kept");
+        for _ in 0..2 {
+            subject.log().checkpoint().expect("a checkpoint");
+            let truncated = Err(ReadBatchesError::Truncated { first_kept: Seq(3) });
+            assert_eq!(subject.log().read_batches(STREAM, Seq(2), 1), truncated);
+            assert_eq!(subject.log().read_batches(STREAM, Seq(3), 1), Ok(vec![all[2].clone()]));
+            subject.crash();
+            subject.log().truncate(gone.clone());
+        }
+        subject.log().truncate(Retention::default());
+        put(subject.log(), vec![create("a")]);
+        subject.log().checkpoint().expect("a checkpoint");
+        let truncated = Err(ReadBatchesError::Truncated { first_kept: Seq(5) });
+        assert_eq!(subject.log().read_batches(STREAM, Seq(3), 1), truncated, "nobody is there to be shown it");
+    }
+
     fn no_number_of_batches_makes_it_keep_more_than_the_cap(subject: &mut impl Subject) {
         let acknowledged = Some(Frontier::new());
         subject.log().truncate(Retention { acknowledged, acknowledged_age_ms: 0, bytes_max: 10_000, age_ms_max: 1 << 40 });

@@ -33,7 +33,8 @@ pub(super) fn bytes(db: &Database) -> Result<u64, Fault> {
     Ok(bytes.map_or(0, u64::from_le_bytes))
 }
 
-/// Adds an epoch's batches and removes what need not be kept. Returns the bytes kept.
+/// Adds an epoch's batches and removes what need not be kept. Each stream's last batch is: a replica whose disk
+/// went back has it shown, to know its own history from its peers'. Returns the bytes kept.
 pub(super) fn keep(
     txn: &WriteTransaction,
     epoch: &Epoch,
@@ -49,13 +50,15 @@ pub(super) fn keep(
             keeper.add(epoch)?;
             let oldest = Hlc::from_ms(epoch.head.own.ms().saturating_sub(retention.age_ms_max));
             let most = epoch.batches.len() + TRUNCATED_PER_CHECKPOINT_MAX;
+            let received = epoch.head.gate.received();
             let recent = Hlc::from_ms(epoch.head.own.ms().saturating_sub(retention.acknowledged_age_ms));
             keeper.remove_while(most, |kept, bytes| {
                 let batch = &kept.encoded.batch;
-                let needless = acknowledged.covers(batch.last_dot()) && batch.hlc_base.ms() <= recent.ms()
+                let (end, applied) = (batch.last_dot(), applied.covers(batch.last_dot()));
+                let needless = acknowledged.covers(end) && batch.hlc_base.ms() <= recent.ms()
                     || batch.hlc_base < oldest
                     || bytes > retention.bytes_max;
-                needless && applied.covers(batch.last_dot())
+                needless && applied && end.seq < received.get(end.stream)
             })?;
             keeper.kept_bytes
         }
