@@ -75,13 +75,29 @@ impl World {
     }
 
     /// Whether what a restored region writes before it has met a peer is healed. A neighbour that has nothing
-    /// newer of its stream would take its word for it while others have more, and be alone with that; and what a
-    /// log has let go of cannot be written again.
+    /// newer of its stream would take its word for it while others have more, and be alone with that; one that
+    /// got all it has of it in a snapshot has no batch to show; and what a log has let go of cannot be written
+    /// again.
     fn heals(&self, at: usize, last: Dot) -> bool {
-        let has_more = |to: usize| self.regions[to].durable.get(last.stream) > last.seq;
-        let neighbours_have = self.neighbours(at).into_iter().all(has_more);
-        let somebody_has = (0..self.regions.len()).any(|to| to != at && has_more(to));
+        let held = |to: usize| self.regions[to].durable.get(last.stream);
+        let shows = |to: usize| {
+            let log = self.regions[to].log.as_ref();
+            let read = log.map(|log| log.read_batches(last.stream, held(to), 1));
+            matches!(read, Some(Ok(batches)) if !batches.is_empty())
+        };
+        let neighbours_have = self.neighbours(at).into_iter().all(|to| held(to) > last.seq && shows(to));
+        let somebody_has = (0..self.regions.len()).any(|to| to != at && held(to) > last.seq);
         (neighbours_have || !somebody_has) && self.regions[at].keeps.all_that_is_lacked()
+    }
+
+    /// A neighbour says what it has. One that has more of a region's stream than the region itself has not been
+    /// met before the disk has parted with that: its power may go until then, and nothing is known to it.
+    pub(super) fn meets(&mut self, at: usize, from: usize, received: &Frontier) {
+        let region = &mut self.regions[at];
+        let Some(own) = region.log.as_ref().map(|log| log.stream()) else { return };
+        if received.get(own) <= region.durable.get(own) {
+            region.unmet.remove(&from);
+        }
     }
 
     /// A peer has another history of a region's stream, or more of it. Its disk parts with it before the next

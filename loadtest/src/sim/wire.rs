@@ -381,7 +381,9 @@ impl World {
                 }
             }
         }
-        let is_meeting = matches!(Message::decode(frame.clone()), Ok(Message::Frontier { .. }));
+        if let Ok(Message::Frontier { received, .. }) = Message::decode(frame.clone()) {
+            self.meets(at, from, &received);
+        }
         let mut frame = frame;
         if self.planted.is(Plant::CreditIgnored)
             && matches!(Message::decode(frame.clone()), Ok(Message::Credit(_)))
@@ -389,7 +391,6 @@ impl World {
             frame = Message::Credit(1 << 40).encode();
         }
         let wall_ms = self.regions[at].wall_ms(self.now.0);
-        let life = self.regions[at].life;
         if let Some(end) = self.end_mut((at, from)).filter(|_| frame.first() == Some(&CHUNK)) {
             end.piece = weight(&frame);
         }
@@ -397,10 +398,6 @@ impl World {
         // A piece without a whole entry waits for nothing.
         let bytes = self.staged_piece((at, from));
         self.has_taken((at, from), bytes);
-        // Where its power went while it began a new stream, it has yet to find out that its disk went back.
-        if is_meeting && self.regions[at].life == life {
-            self.regions[at].unmet.remove(&from);
-        }
     }
 
     /// A path is whole again: what is late comes now, before all else.
