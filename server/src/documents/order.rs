@@ -216,6 +216,7 @@ mod tests {
         order.over(dot(3, 1));
         assert_eq!(order.shown, upto(&[dot(1, 1), dot(2, 8), dot(3, 1)]));
     }
+
     #[test]
     fn only_the_documents_whose_turn_it_is_are_woken() {
         let mut order = Order::new(ME, Frontier::new());
