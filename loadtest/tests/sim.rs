@@ -63,6 +63,8 @@ fn fresh_seeds_keep_every_promise() {
         ("partitions", totals.partitions),
         ("crashes", totals.crashes),
         ("disks", totals.disks),
+        ("streams begun anew", totals.renewals),
+        ("entries written again", totals.moved),
         ("snapshots", totals.snapshots_taken),
         ("joins", totals.joins),
         ("removals", totals.removals),

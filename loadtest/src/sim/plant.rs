@@ -29,6 +29,8 @@ pub enum Plant {
     SessionNotResynced,
     /// A peer is sent more than it allows
     CreditIgnored,
+    /// A restored region begins a new stream, and leaves what it wrote in the old one where it is
+    HistoryNotParted,
     /// A document that a peer's snapshot holds is replaced by what the snapshot has of it
     SnapshotReplaces,
 }

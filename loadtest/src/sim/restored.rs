@@ -2,11 +2,12 @@
 //! which its peers have another history. As the server's `renewal` does.
 
 use super::faults::Replaced;
+use super::plant::Plant;
 use super::region::replica;
 use super::wire::Way;
 use super::world::{Happening, World};
 use quire_protocol::frontier::Frontier;
-use quire_protocol::ids::{Dot, Incarnation, StreamId};
+use quire_protocol::ids::{Dot, Incarnation, Seq, StreamId};
 use quire_protocol::link::{Bye, ByeReason, Input};
 use quire_storage::{Log, Renewal};
 
@@ -17,7 +18,7 @@ const AT_ONCE_PERCENT: u64 = 75;
 /// In so many runs of a hundred a disk is copied for that, and set back so many milliseconds later, if no disk has
 /// gone until then. Others are set back by chance.
 const SET_BACK_PERCENT: u64 = 30;
-const SET_BACK_AFTER_MS: (u64, u64) = (300, 6000);
+const SET_BACK_AFTER_MS: (u64, u64) = (1000, 8000);
 /// So many of these regions of a hundred reach nobody for so many milliseconds then.
 const ALONE_PERCENT: u64 = 70;
 const ALONE_MS: (u64, u64) = (2000, 9000);
@@ -33,7 +34,9 @@ pub(super) struct Parting {
 impl World {
     pub(super) fn draw_set_back(&mut self, active_ms: u64) {
         if self.rng.percent(SET_BACK_PERCENT) {
-            let at = self.draw_member();
+            let mut able = self.members();
+            able.retain(|at| self.regions[*at].keeps.all_that_is_lacked());
+            let at = if able.is_empty() { self.draw_member() } else { able[self.rng.index(able.len())] };
             let ms = self.rng.within(active_ms / 10, active_ms * 3 / 5);
             self.after(ms, Happening::BackUp(at));
         }
@@ -76,8 +79,8 @@ impl World {
 
     /// Whether what a restored region writes before it has met a peer is healed. A neighbour that has nothing
     /// newer of its stream would take its word for it while others have more, and be alone with that; one that
-    /// got all it has of it in a snapshot has no batch to show; and what a log has let go of cannot be written
-    /// again.
+    /// got the end of it in a snapshot, or is yet to, has no batch to show; and what a log has let go of cannot
+    /// be written again.
     fn heals(&self, at: usize, last: Dot) -> bool {
         let held = |to: usize| self.regions[to].durable.get(last.stream);
         let shows = |to: usize| {
@@ -85,9 +88,10 @@ impl World {
             let read = log.map(|log| log.read_batches(last.stream, held(to), 1));
             matches!(read, Some(Ok(batches)) if !batches.is_empty())
         };
-        let neighbours_have = self.neighbours(at).into_iter().all(|to| held(to) > last.seq && shows(to));
-        let somebody_has = (0..self.regions.len()).any(|to| to != at && held(to) > last.seq);
-        (neighbours_have || !somebody_has) && self.regions[at].keeps.all_that_is_lacked()
+        let others = (0..self.regions.len()).filter(|to| *to != at);
+        let most = others.map(held).max().unwrap_or_default();
+        let neighbours_show = || self.neighbours(at).into_iter().all(|to| held(to) == most && shows(to));
+        (most <= last.seq || neighbours_show()) && self.regions[at].keeps.all_that_is_lacked()
     }
 
     /// A neighbour says what it has. One that has more of a region's stream than the region itself has not been
@@ -123,7 +127,8 @@ impl World {
         let old = log.stream();
         // Two peers may find the same at once.
         let parted = if last.stream == old {
-            log.part_stream(last.seq, known)
+            let is_kept = self.planted.is(Plant::HistoryNotParted);
+            log.part_stream(if is_kept { Seq(u64::MAX) } else { last.seq }, known)
         } else {
             Ok(Renewal { stream: old, moved: 0 })
         };

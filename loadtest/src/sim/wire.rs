@@ -56,6 +56,8 @@ pub(super) struct Connection {
     pub(super) number: u64,
     /// A frame of it was damaged: it may end as malformed.
     pub(super) damaged: bool,
+    /// A frame of it was lost, and it lived on.
+    lossy: bool,
     /// One of its regions has applied that the other was removed: it may end for that.
     pub(super) removed: bool,
     /// When the last frame of each direction arrives.
@@ -126,6 +128,7 @@ impl World {
         let connection = Connection {
             number,
             damaged: false,
+            lossy: false,
             removed: false,
             lanes: [now; 2],
             late: Default::default(),
@@ -299,14 +302,14 @@ impl World {
         let Some(connection) = self.connections.get_mut(&pair(way)) else { return };
         connection.ends[side(way)].closed = true;
         let number = connection.number;
-        let (damaged, removed) = (connection.damaged, connection.removed);
+        let (damaged, lossy, removed) = (connection.damaged, connection.lossy, connection.removed);
         self.part_snapshots(way, number);
         let (at, to) = way;
         self.say(format_args!("region {at} ends its link to {to}: {} ({})", bye.reason.name(), bye.detail));
         let has_reason = match bye.reason {
             ByeReason::Silent => true,
             ByeReason::Malformed => damaged,
-            ByeReason::Fork => self.is_of_restored(bye),
+            ByeReason::Fork => lossy && self.is_of_restored(bye),
             ByeReason::Stopping => self.regions[at].stopping || self.regions[to].stopping,
             ByeReason::Removed => removed,
             ByeReason::Renewed => [at, to].map(Some).contains(&self.workload.restored),
@@ -319,8 +322,8 @@ impl World {
         self.tell_hears(at);
     }
 
-    /// Whether a link ends because a region whose disk went back is sent entries of its own before it has been
-    /// told that there are any. The next link begins with that.
+    /// Whether a link ends for the two histories of a region whose disk went back. What is compared when a link
+    /// begins may have been lost, as on no real connection; the next link begins with it again.
     fn is_of_restored(&self, bye: &Bye) -> bool {
         let own = |at| format!("stream {}.", super::region::replica(at).0);
         let restored = self.workload.restored.map(own);
@@ -363,6 +366,7 @@ impl World {
         match self.paths[&of].deaf {
             Some((deaf, Deaf::Lost)) if deaf == way => {
                 connection.ends[1 - side(way)].in_flight -= weight(&frame);
+                connection.lossy = true;
                 // No real connection loses a frame and lives on. Batches are asked for again; what comes
                 // of a snapshot then does not fit together.
                 connection.damaged |= matches!(frame.first(), Some(&CHUNK));
