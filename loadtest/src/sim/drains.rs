@@ -85,7 +85,7 @@ impl World {
         let Some(own) = self.regions[at].log.as_ref().map(|log| log.stream()) else { return };
         let last = Dot { stream: own, seq: self.regions[at].durable.get(own) };
         for to in self.neighbours(at) {
-            if !self.held((at, to)).is_some_and(|held| held.covers(last)) {
+            if !self.acknowledged((at, to)).is_some_and(|held| held.covers(last)) {
                 continue;
             }
             if !self.regions[to].durable.covers(last) {

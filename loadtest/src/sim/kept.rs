@@ -24,7 +24,7 @@ impl World {
         if !self.regions[at].keeps.counts_acks || self.is_removed_by(at, peer) {
             return;
         }
-        let Some(held) = self.held(way).cloned() else { return };
+        let Some(held) = self.acknowledged(way) else { return };
         // One whose disk was set back no longer has all that it said it had.
         if self.workload.restored != Some(of) && !self.regions[of].durable.covers_all(&held) {
             self.ledger.violate(format!("region {at} counts on what region {of} does not have"));

@@ -183,6 +183,11 @@ impl World {
         self.end(way).filter(|end| !end.closed).map(|end| end.link.held())
     }
 
+    /// What a region need not keep for its peer, over a live link.
+    pub(super) fn acknowledged(&self, way: Way) -> Option<Frontier> {
+        self.end(way).filter(|end| !end.closed).map(|end| end.link.acknowledged())
+    }
+
     /// How many entries of a region its peer is not known to have, over a live link.
     pub(super) fn queued(&self, way: Way) -> Option<u64> {
         self.end(way).filter(|end| !end.closed).map(|end| end.link.figures().queue_entries)

@@ -524,6 +524,13 @@ impl Link {
         self.outflow.held()
     }
 
+    /// Per stream, what need not be kept for the peer. Of this replica's own nothing before it has been compared:
+    /// until then the peer may mean another history by it, and what was written here must not be let go of.
+    #[must_use]
+    pub fn acknowledged(&self) -> Frontier {
+        if self.history.is_agreed() { self.held().clone() } else { self.held().without(self.ends.own) }
+    }
+
     /// The replicas that the peer hears first-hand, as far as it has said.
     pub fn heard_there(&self) -> impl Iterator<Item = ReplicaId> + '_ {
         self.outflow.heard_there()

@@ -149,6 +149,22 @@ fn l11_a_peer_is_shown_its_stream_before_it_is_told_how_much_there_is() {
 }
 
 #[test]
+fn l11_what_a_peer_holds_of_this_stream_counts_once_it_has_been_compared() {
+    let mut link = Comparing::new(&["1", "2", "a"], 3);
+    link.table.hear(&frontier(&[dot(1, 3), dot(2, 7)], &[1, 2]));
+    assert_eq!(link.table.link.held(), &upto(&[dot(1, 3), dot(2, 7)]));
+    // It may be another history: a log that let go of this one could not write it again.
+    assert_eq!(link.table.link.acknowledged(), upto(&[dot(2, 7)]));
+    link.shows(&chain(&["1", "2", "3"])[2]);
+    assert_eq!(link.went_back(), [dot(1, 2)]);
+    assert_eq!(link.table.link.acknowledged(), upto(&[dot(2, 7)]));
+    let mut link = Comparing::new(&["1", "2", "3"], 3);
+    let same = link.ours[2].clone();
+    link.shows(&same);
+    assert_eq!(link.table.link.acknowledged(), upto(&[dot(1, 3)]));
+}
+
+#[test]
 fn l11_a_peer_that_remembers_more_of_this_stream_has_it_renewed() {
     let before = chain(&["1", "2", "3", "4"]);
     let mut link = Comparing::new(&["1", "2"], 4);

@@ -210,7 +210,7 @@ impl Driver<'_> {
     /// Whether the peer has acknowledged all that this region wrote.
     fn is_delivered(&self) -> bool {
         let own = *self.peers.stream.borrow();
-        self.link.held().get(own) >= self.peers.log.received().get(own)
+        self.link.acknowledged().get(own) >= self.peers.log.received().get(own)
     }
 
     fn stop(&mut self) {
@@ -346,7 +346,7 @@ impl Driver<'_> {
 
     fn note(&self) {
         let figures = self.link.figures();
-        self.peers.kept.acknowledged(self.place.peer, self.link.held());
+        self.peers.kept.acknowledged(self.place.peer, &self.link.acknowledged());
         self.place.note(&self.link, |status| {
             let duplicates = figures.duplicates - status.figures.duplicates;
             metrics::counter!(crate::metrics::DUPLICATES).increment(duplicates);
