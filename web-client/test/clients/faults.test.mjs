@@ -16,9 +16,9 @@ import { Witness } from "../harness/witness.mjs";
 const TRY_AGAIN_LATER = 1013;
 /** Nobody is to be spared a crowd that comes back: a stop need not take its time. */
 const AT_ONCE = ["--drain-seconds", "0"];
-/** The journal's first growth fits, 2 MiB and some blocks, and so does a small store; a second growth does not. */
+/** A small journal fits, and so does a small store; a journal that holds what is typed then does not. */
 const DISK_BYTES = 3 << 20;
-const OVERFLOWING = "x".repeat(5 << 19);
+const OVERFLOWING = "x".repeat(DISK_BYTES);
 
 test("a full disk refuses writes, and what was refused is saved when there is room", async (t) => {
   const server = await prepareServer(t, ...AT_ONCE);
