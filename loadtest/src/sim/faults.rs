@@ -188,7 +188,7 @@ impl World {
         self.check_acknowledged(at, Some(at));
     }
 
-    /// Whether another region is down for now, or has yet to store what it was sent.
+    /// Whether another region is down at the moment, or has yet to store what it was sent.
     pub(super) fn others_are_busy(&self, at: usize) -> bool {
         let mut others =
             self.regions.iter().filter(|region| region.number != at && !self.is_gone(region.number));

@@ -185,7 +185,7 @@ impl World {
 
     /// What a region need not keep for its peer, over a live link.
     pub(super) fn acknowledged(&self, way: Way) -> Option<Frontier> {
-        self.end(way).filter(|end| !end.closed).map(|end| end.link.acknowledged())
+        self.end(way).filter(|end| !end.closed).map(|end| end.link.acknowledged().into_owned())
     }
 
     /// How many entries of a region its peer is not known to have, over a live link.

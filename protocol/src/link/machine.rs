@@ -25,6 +25,7 @@ use crate::gate::Arrival;
 use crate::ids::{Dot, ReplicaId, Seq, StreamId};
 use crate::time::Time;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ pub struct Figures {
     pub bytes_received: u64,
     /// Batches that came and were known.
     pub duplicates: u64,
-    /// How often what the peer has missed was put off, to keep the pace.
+    /// How often there was more of what the peer has missed, and the pace did not allow it yet.
     pub paced: u64,
     /// Pings since the peer was last heard.
     pub pings_missed: u32,
@@ -527,8 +528,9 @@ impl Link {
     /// Per stream, what need not be kept for the peer. Of this replica's own nothing before it has been compared:
     /// until then the peer may mean another history by it, and what was written here must not be let go of.
     #[must_use]
-    pub fn acknowledged(&self) -> Frontier {
-        if self.history.is_agreed() { self.held().clone() } else { self.held().without(self.ends.own) }
+    pub fn acknowledged(&self) -> Cow<'_, Frontier> {
+        let held = self.outflow.held();
+        if self.history.is_agreed() { Cow::Borrowed(held) } else { Cow::Owned(held.without(self.ends.own)) }
     }
 
     /// The replicas that the peer hears first-hand, as far as it has said.

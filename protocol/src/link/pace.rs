@@ -16,7 +16,7 @@ pub(super) struct Pace {
     level: u64,
     /// As of then.
     at: Time,
-    /// How often something waited for it.
+    /// How often something was seen to wait for it.
     pub(super) put_off: u64,
 }
 
