@@ -7,6 +7,7 @@ pub mod awareness;
 pub mod batch;
 pub mod close;
 pub mod document;
+pub mod fields;
 pub mod frontier;
 pub mod gate;
 pub mod hlc;

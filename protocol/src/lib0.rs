@@ -95,6 +95,26 @@ impl Reader {
         u32::try_from(self.var_u64()?).map_err(|_| ReadError::Overflow)
     }
 
+    /// A signed integer of at most 53 bits: sign and six bits, then seven bits a byte, low bits first.
+    ///
+    /// # Errors
+    /// `End`, or `Overflow` past 53 bits.
+    pub fn var_i64(&mut self) -> Result<i64, ReadError> {
+        let first = self.u8()?;
+        let sign = if first & 0x40 == 0 { 1 } else { -1 };
+        let mut value = i64::from(first & 0x3f);
+        let mut more = first >= 0x80;
+        for shift in (6..55).step_by(7) {
+            if !more {
+                break;
+            }
+            let byte = self.u8()?;
+            value |= i64::from(byte & 0x7f) << shift;
+            more = byte >= 0x80;
+        }
+        if more || value >= 1 << 53 { Err(ReadError::Overflow) } else { Ok(sign * value) }
+    }
+
     /// A byte string of a given length.
     ///
     /// # Errors
@@ -171,6 +191,19 @@ pub fn put_var_u64(out: &mut Vec<u8>, mut value: u64) {
     out.push((value & 0x7f) as u8);
 }
 
+/// Appends a signed integer: sign and six bits, then seven bits a byte, low bits first.
+pub fn put_var_i64(out: &mut Vec<u8>, value: i64) {
+    let sign = if value < 0 { 0x40 } else { 0 };
+    let mut rest = value.unsigned_abs();
+    let low = (rest & 0x3f) as u8;
+    rest >>= 6;
+    if rest == 0 {
+        return out.push(sign | low);
+    }
+    out.push(0x80 | sign | low);
+    put_var_u64(out, rest);
+}
+
 /// Appends a byte string behind its length.
 pub fn put_var_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_var_u64(out, bytes.len() as u64);
@@ -193,9 +226,18 @@ mod tests {
         }
 
         #[test]
+        fn signed_integers_survive_a_round_trip(value in -(1_i64 << 53) + 1..1 << 53) {
+            let mut out = Vec::new();
+            put_var_i64(&mut out, value);
+            let mut reader = Reader::new(out.into());
+            prop_assert_eq!(reader.var_i64(), Ok(value));
+            prop_assert_eq!(reader.finish(), Ok(()));
+        }
+
+        #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             let mut reader = Reader::new(bytes.into());
-            while reader.var_str().is_ok() || reader.var_u64().is_ok() {}
+            while reader.var_str().is_ok() || reader.var_u64().is_ok() || reader.var_i64().is_ok() {}
         }
     }
 
