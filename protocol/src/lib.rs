@@ -15,6 +15,7 @@ pub mod hocuspocus;
 pub mod ids;
 pub mod lib0;
 pub mod link;
+pub mod pattern;
 pub mod snapshot;
 pub mod time;
 pub mod update;

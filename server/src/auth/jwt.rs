@@ -6,8 +6,8 @@
 //! Invariant: claims are read only from a token whose signature has been verified.
 
 use super::Access;
+use super::PatternError;
 use super::key::{JwtKey, MintError};
-use super::pattern::PatternError;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Header, Validation};
 use serde::{Deserialize, Serialize};

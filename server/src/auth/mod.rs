@@ -7,11 +7,10 @@
 mod crypto;
 mod jwt;
 mod key;
-mod pattern;
 
 pub use jwt::{AuthError, CLOCK_LEEWAY_SECONDS, Claims, DocRule, TOKEN_BYTES_MAX, mint};
 pub use key::{JwtKey, KeyError, MintError, SECRET_BYTES_MIN};
-pub use pattern::{Pattern, PatternError};
+pub use quire_protocol::pattern::{Pattern, PatternError};
 
 use quire_protocol::ids::DocName;
 

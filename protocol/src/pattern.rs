@@ -1,14 +1,14 @@
-//! Patterns of document names in a token.
+//! Patterns of document names, as tokens and schemas write them.
 //!
 //! `*` stands for any text within one segment, `**` for any text across segments, every other
 //! character for itself. Segments are what `/` separates.
 //!
 //! Invariant: matching takes time proportional to pattern times name, whatever either holds.
 
-use quire_protocol::ids::DOC_NAME_BYTES_MAX;
+use crate::ids::DOC_NAME_BYTES_MAX;
 
 /// A pattern may be longer than any name, since its stars may stand for nothing.
-const PATTERN_BYTES_MAX: usize = 2 * DOC_NAME_BYTES_MAX;
+pub const PATTERN_BYTES_MAX: usize = 2 * DOC_NAME_BYTES_MAX;
 
 /// Which document names a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,8 @@ pub enum PatternError {
 
 impl Pattern {
     /// Whether it matches every name there can be.
-    pub(super) fn matches_everything(&self) -> bool {
+    #[must_use]
+    pub fn matches_everything(&self) -> bool {
         self.0 == [Step::AcrossSegments]
     }
 
