@@ -12,7 +12,10 @@ pub const PATTERN_BYTES_MAX: usize = 2 * DOC_NAME_BYTES_MAX;
 
 /// Which document names a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern(Vec<Step>);
+pub struct Pattern {
+    text: Box<str>,
+    steps: Vec<Step>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -30,25 +33,31 @@ pub enum PatternError {
     /// It is longer than any pattern needs to be.
     #[error("a document pattern has at most {PATTERN_BYTES_MAX} bytes")]
     TooLong,
+    /// It holds a character that no name has.
+    #[error("a document pattern has no control characters; this one has one at byte {0}")]
+    Control(usize),
 }
 
 impl Pattern {
     /// Whether it matches every name there can be.
     #[must_use]
     pub fn matches_everything(&self) -> bool {
-        self.0 == [Step::AcrossSegments]
+        self.steps == [Step::AcrossSegments]
     }
 
     /// Reads a pattern.
     ///
     /// # Errors
-    /// When it is empty or too long.
+    /// When it is empty, too long or holds a control character.
     pub fn new(text: &str) -> Result<Self, PatternError> {
         if text.is_empty() {
             return Err(PatternError::Empty);
         }
         if text.len() > PATTERN_BYTES_MAX {
             return Err(PatternError::TooLong);
+        }
+        if let Some((at, _)) = text.char_indices().find(|(_, c)| c.is_control()) {
+            return Err(PatternError::Control(at));
         }
         let mut steps = Vec::with_capacity(text.len());
         for byte in text.bytes() {
@@ -61,7 +70,13 @@ impl Pattern {
                 _ => steps.push(Step::Byte(byte)),
             }
         }
-        Ok(Self(steps))
+        Ok(Self { text: text.into(), steps })
+    }
+
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// Whether a document name matches.
@@ -69,12 +84,12 @@ impl Pattern {
     pub fn matches(&self, name: &str) -> bool {
         // `reached[i]`: the name so far can be what the first `i` steps stand for. All ways are
         // followed at once, so that no pattern makes the work explode.
-        let mut reached = vec![false; self.0.len() + 1];
+        let mut reached = vec![false; self.steps.len() + 1];
         reached[0] = true;
         self.skip_stars(&mut reached);
         for byte in name.bytes() {
             let mut next = vec![false; reached.len()];
-            for (at, step) in self.0.iter().enumerate().filter(|(at, _)| reached[*at]) {
+            for (at, step) in self.steps.iter().enumerate().filter(|(at, _)| reached[*at]) {
                 match step {
                     Step::Byte(expected) if *expected == byte => next[at + 1] = true,
                     Step::WithinSegment if byte != b'/' => next[at] = true,
@@ -85,12 +100,12 @@ impl Pattern {
             self.skip_stars(&mut next);
             reached = next;
         }
-        reached[self.0.len()]
+        reached[self.steps.len()]
     }
 
     /// A star may stand for nothing.
     fn skip_stars(&self, reached: &mut [bool]) {
-        for (at, step) in self.0.iter().enumerate() {
+        for (at, step) in self.steps.iter().enumerate() {
             if reached[at] && !matches!(step, Step::Byte(_)) {
                 reached[at + 1] = true;
             }
@@ -133,6 +148,11 @@ mod tests {
         let pattern = "*a".repeat(500);
         let name = "a".repeat(499) + &"b".repeat(13);
         assert!(!matches(&pattern, &name));
+    }
+
+    #[test]
+    fn what_can_match_no_name_is_refused() {
+        assert_eq!(Pattern::new("a\n*"), Err(PatternError::Control(1)));
         assert_eq!(Pattern::new(""), Err(PatternError::Empty));
         assert_eq!(Pattern::new(&"a".repeat(PATTERN_BYTES_MAX + 1)), Err(PatternError::TooLong));
     }
