@@ -8,6 +8,7 @@ mod client;
 mod demo;
 mod doc;
 mod region;
+mod schema;
 mod serve;
 mod status;
 mod table;
@@ -42,6 +43,8 @@ enum Command {
     Status(status::Status),
     /// Say which regions belong to the cluster
     Region(region::Region),
+    /// Show the schema of a configuration file, and its hash
+    Schema(schema::SchemaOf),
     /// Mint a JWT
     Token(token::Token),
 }
@@ -73,6 +76,7 @@ pub fn main(words: Vec<String>) -> ExitCode {
         Ok(Quire { command: Command::Doc(doc) }) => ask(doc::run(doc)),
         Ok(Quire { command: Command::Status(status) }) => ask(status::run(status)),
         Ok(Quire { command: Command::Region(region) }) => ask(region::run(region)),
+        Ok(Quire { command: Command::Schema(schema) }) => schema::run(schema),
         Ok(Quire { command: Command::Token(token) }) => finish(token::run(&token)),
         Err(error) => {
             // Nothing can be done about a closed stdout.

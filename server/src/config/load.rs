@@ -6,12 +6,15 @@
 //! Invariant: loading goes on past a problem, so that all of them are listed at once.
 
 use super::check::{self, Config};
+use super::collections::{self, COLLECTIONS, FileText, did_you_mean};
 use super::file::read_small;
 use super::problem::{Problem, Problems, Source};
 use super::settings::Settings;
 use super::table::{SETTINGS, Setting, VARIABLE_PREFIX};
+use quire_protocol::fields::schema::Schema;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -61,10 +64,11 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
     let variables = read_variables(&sources.variables);
     let file = read_file(config_path(&flags, &variables), &mut problems);
 
-    let mut settings = Settings::default();
+    let mut settings = Settings { schema: Arc::new(file.schema), ..Settings::default() };
     let mut origins = BTreeMap::new();
     for setting in SETTINGS {
-        let given = [&flags, &variables, &file].into_iter().find_map(|values| values.get(setting.name));
+        let given =
+            [&flags, &variables, &file.values].into_iter().find_map(|values| values.get(setting.name));
         for value in given.into_iter().flatten() {
             origins.insert(setting.name, value.source.clone());
             if setting.field.set(&mut settings, &value.text).is_err() {
@@ -73,6 +77,25 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
         }
     }
     check::check(settings, &origins, problems)
+}
+
+/// The schema of a configuration, whatever else stands there: that of the file that is named, or of
+/// `quire.toml` in the working directory if it is there.
+///
+/// # Errors
+/// Everything that is wrong with the file's syntax and with its schema.
+pub fn load_schema(named: Option<PathBuf>) -> Result<Schema, Problems> {
+    let mut problems = Vec::new();
+    let named = named.map(|path| (path, Source::Flag(format!("--{CONFIG}"))));
+    let schema = read_file(named.or_else(default_path), &mut problems).schema;
+    problems.retain(|problem| {
+        let key = problem.key.as_str();
+        key == CONFIG
+            || key
+                .strip_prefix(COLLECTIONS)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    });
+    if problems.is_empty() { Ok(schema) } else { Err(Problems(problems)) }
 }
 
 fn not_accepted(setting: &Setting, value: &Given) -> Problem {
@@ -88,21 +111,10 @@ fn find(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
-/// The setting whose name is closest to what was written, if one is close at all.
-fn did_you_mean(written: &str) -> Option<&'static str> {
-    /// Below this likeness a suggestion only puzzles.
-    const LIKENESS_MIN: f64 = 0.8;
-    let names = SETTINGS.iter().map(|setting| setting.name).chain([CONFIG]);
-    names
-        .map(|name| (strsim::jaro_winkler(written, name), name))
-        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
-}
-
 fn unknown(written: &str, shown: String, source: Source) -> Problem {
     let all = || SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>().join(", ");
-    let (message, accepted) = match did_you_mean(written) {
+    let names = SETTINGS.iter().map(|setting| setting.name).chain([CONFIG, COLLECTIONS]);
+    let (message, accepted) = match did_you_mean(written, names) {
         Some(name) => (format!("there is no such setting; did you mean {name}?"), None),
         None => ("there is no such setting".to_owned(), Some(all())),
     };
@@ -193,15 +205,24 @@ fn config_path(flags: &Values, variables: &Values) -> Option<(PathBuf, Source)> 
     let named = flags.get(CONFIG).or_else(|| variables.get(CONFIG)).and_then(|all| all.first());
     match named {
         Some(given) => Some((PathBuf::from(&given.text), given.source.clone())),
-        None if Path::new(CONFIG_FILE_DEFAULT).exists() => {
-            Some((PathBuf::from(CONFIG_FILE_DEFAULT), Source::Default))
-        }
-        None => None,
+        None => default_path(),
     }
 }
 
-fn read_file(path: Option<(PathBuf, Source)>, problems: &mut Vec<Problem>) -> Values {
-    let Some((path, source)) = path else { return Values::new() };
+fn default_path() -> Option<(PathBuf, Source)> {
+    let path = PathBuf::from(CONFIG_FILE_DEFAULT);
+    path.exists().then_some((path, Source::Default))
+}
+
+/// What the file says.
+#[derive(Default)]
+struct FromFile {
+    values: Values,
+    schema: Schema,
+}
+
+fn read_file(path: Option<(PathBuf, Source)>, problems: &mut Vec<Problem>) -> FromFile {
+    let Some((path, source)) = path else { return FromFile::default() };
     let text = match read_text(&path) {
         Ok(text) => text,
         Err(error) => {
@@ -211,24 +232,26 @@ fn read_file(path: Option<(PathBuf, Source)>, problems: &mut Vec<Problem>) -> Va
                 message: format!("cannot read {}: {error}", path.display()),
                 accepted: None,
             });
-            return Values::new();
+            return FromFile::default();
         }
     };
+    let file = FileText { path: &path, text: &text };
     let (table, errors) = DeTable::parse_recoverable(&text);
     for error in errors {
         let at = error.span().map_or(0, |span| span.start);
         problems.push(Problem {
             key: CONFIG.to_owned(),
-            source: Source::File(path.clone(), line_of(&text, at)),
+            source: file.source(at),
             message: error.message().to_owned(),
             accepted: None,
         });
     }
-    let mut values = Values::new();
+    let (mut values, mut schema) = (Values::new(), Schema::default());
     for (key, value) in table.get_ref() {
-        let source = Source::File(path.clone(), line_of(&text, key.span().start));
+        let source = file.source(key.span().start);
         let name = key.get_ref().as_ref();
         match find(name) {
+            None if name == COLLECTIONS => schema = collections::read(file, value, problems),
             None => problems.push(unknown(name, name.to_owned(), source)),
             Some(setting) => match texts_of(value, setting.field.is_list()) {
                 Some(texts) => {
@@ -244,15 +267,11 @@ fn read_file(path: Option<(PathBuf, Source)>, problems: &mut Vec<Problem>) -> Va
             },
         }
     }
-    values
+    FromFile { values, schema }
 }
 
 fn read_text(path: &Path) -> std::io::Result<String> {
     String::from_utf8(read_small(path)?).map_err(|_| std::io::Error::other("it is not UTF-8"))
-}
-
-fn line_of(text: &str, at: usize) -> usize {
-    text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
 }
 
 /// The value as the text that a flag would have carried.

@@ -3,8 +3,10 @@
 //! Invariant: every bound that an operator may change has its default here, with the reason, and
 //! nowhere else: the help text shows these very values.
 
+use quire_protocol::fields::schema::Schema;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 const KIB: usize = 1024;
@@ -57,6 +59,8 @@ pub struct Settings {
     pub peers: Vec<String>,
     /// The secret that all regions of the cluster share.
     pub cluster_secret_file: Option<PathBuf>,
+    /// What the application says of its documents' fields, the same in all regions.
+    pub schema: Arc<Schema>,
     /// Who may come in.
     pub auth: AuthMode,
     /// The key that JWTs are verified with.
@@ -139,6 +143,7 @@ impl Default for Settings {
             role: RegionRole::Leader,
             peers: Vec::new(),
             cluster_secret_file: None,
+            schema: Arc::default(),
             auth: AuthMode::None,
             jwt_key_file: None,
             tls_cert: None,
