@@ -68,6 +68,18 @@ fn a_schema_is_shown_as_it_is_understood() {
 }
 
 #[test]
+fn the_example_of_the_operators_page_is_a_schema() {
+    let page = include_str!("../../docs/operating/schema.md");
+    let example = page.split("```").find_map(|part| part.strip_prefix("toml\n")).expect("an example");
+    let scratch = Scratch::new();
+    let file = scratch.write("quire.toml", example);
+    scratch.write("labels.rhai", "base");
+    let shown = run(&["schema", "show", "--config", &file]);
+    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    assert!(text(&shown.stdout).contains("refers to people, on delete null"));
+}
+
+#[test]
 fn without_collections_the_hash_is_that_of_regions_that_know_of_none() {
     let scratch = Scratch::new();
     let file = scratch.write("quire.toml", "region = \"eu\"\n");
@@ -162,14 +174,28 @@ fn everything_that_is_wrong_with_a_schema_is_told_at_once_by_its_line() {
 }
 
 #[test]
-fn a_region_starts_with_a_schema() {
+fn a_region_starts_with_a_schema_and_earlier_ones_by_their_hashes() {
     let scratch = Scratch::new();
     scratch.write("merge.rhai", "versions[0]");
-    scratch.write("quire.toml", TASKS);
+    let before = "0".repeat(32);
+    scratch.write("quire.toml", &format!("previous-schema = [\"{before}\"]\n{TASKS}"));
     let server = Server::start_in(scratch, &[]);
     assert_eq!(server.get("/readyz").status, 200);
+
     let scratch = Scratch::new();
-    let file = scratch.write("singular.toml", "collection = 1\n");
+    let many = vec![format!("\"{before}\""); 9].join(", ");
+    let file = scratch.write("quire.toml", &format!("previous-schema = [{many}]\n"));
     let said = text(&run(&["serve", "--config", &file]).stderr);
-    assert!(said.contains("did you mean collections?"), "{said}");
+    assert!(
+        said.contains("quire.toml:1)\n      at most 8 earlier schemas can be named, and 9 are"),
+        "{said}"
+    );
+    let said = text(&run(&["serve", "--previous-schema", "none"]).stderr);
+    assert!(said.contains("accepted: 32 digits, as `quire schema hash` prints them"), "{said}");
+    let file = scratch.write("plural.toml", &format!("previous-schemas = [\"{before}\"]\ncollection = 1\n"));
+    let said = text(&run(&["serve", "--config", &file]).stderr);
+    assert!(
+        said.contains("did you mean previous-schema?") && said.contains("did you mean collections?"),
+        "{said}"
+    );
 }

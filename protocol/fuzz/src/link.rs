@@ -3,15 +3,17 @@
 //! Uses the library only: the crate's tests run it over the committed inputs.
 
 use bytes::Bytes;
+use quire_protocol::fields::schema::{Schema, SchemaHash};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
 use quire_protocol::ids::{Dot, ReplicaId, Seq, StreamId};
 use quire_protocol::link::hello::{VERSIONS, decode_proof, encode_proof};
 use quire_protocol::link::limits::{CHUNK_BYTES_MAX, EPHEMERAL_BYTES_MAX, HEARS_MAX};
-use quire_protocol::link::{Ends, Found, Hello, Input, Link, Message, Output, Piece, Role};
+use quire_protocol::link::{Ends, Found, Hello, Input, Link, Message, Output, Piece, Role, SchemaTerms};
 use quire_protocol::snapshot::SnapshotReader;
 use quire_protocol::time::Time;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Reads the bytes as everything that a peer may send.
 pub(crate) fn run(data: &[u8]) {
@@ -30,6 +32,15 @@ pub(crate) fn run(data: &[u8]) {
         }
         // What is refused is said to a person.
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    let terms = SchemaTerms::new(Arc::default(), []);
+    let hash = SchemaHash::of_encoded(frame.get(2..).unwrap_or_default());
+    if let Err(bye) = terms.meet(hash, frame.clone()) {
+        assert!(!bye.detail.is_empty(), "what is refused is said to a person");
+    }
+    if let Ok(schema) = Schema::decode(frame.clone()) {
+        assert_eq!(schema.encode(), frame, "a schema has one spelling");
+        assert_eq!(schema.differences(&schema), []);
     }
     if let Ok(records) = SnapshotReader::default().take(&frame) {
         let mut bytes = Vec::new();

@@ -19,7 +19,7 @@ pub enum ByeReason {
     Version,
     /// The peer belongs to another cluster.
     Cluster,
-    /// What must be configured alike is not.
+    /// The schemas differ, and neither region names the other's.
     Schema,
     /// The peer has this replica's own number.
     SameReplica,

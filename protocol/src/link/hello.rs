@@ -60,7 +60,7 @@ pub struct Hello {
     pub stream: StreamId,
     /// What it does there.
     pub role: Role,
-    /// A hash of what must be configured alike in all regions.
+    /// The hash of its schema.
     pub schema: [u8; 16],
     /// Drawn at random for this connection.
     pub challenge: [u8; 32],

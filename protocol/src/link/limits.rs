@@ -56,3 +56,7 @@ pub const SNAPSHOT_PINGS_MAX: u32 = 30;
 
 /// A peer that has said nothing since so many pings is gone.
 pub const PINGS_MISSED_MAX: u32 = 3;
+
+/// The most schemas besides its own that a replica may name as ones it gets on with: a change spreads from one
+/// to the next, and one that was held up may be overtaken by a few.
+pub const PREVIOUS_SCHEMAS_MAX: usize = 8;

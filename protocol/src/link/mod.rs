@@ -1,12 +1,13 @@
 //! What two regions say to each other over a link: one message to a frame.
 //!
-//! `hello` is what is said before there is trust, `meeting` whether it leads to a link, `message` what is
-//! said after, `bye` why a link ends, `limits` how much may be said at once. `machine` is one live link:
+//! `hello` is what is said before there is trust, `meeting` whether it leads to a link, `agreement` whether it
+//! does with another schema, `message` what is said after, `bye` why a link ends, `limits` how much may be said at once. `machine` is one live link:
 //! `history` finds out whether both mean the same by this replica's stream, `outflow` decides which batch the
 //! peer is sent next, `pace` how fast it gets what it has missed, `inflow` what it is told and allowed, `check`
 //! what of it is taken, `snapshot` what a peer gets that the log cannot serve, `pulse` whether it is there. The
 //! decoders take bytes from outside.
 
+mod agreement;
 mod bye;
 mod check;
 mod event;
@@ -22,6 +23,7 @@ mod pace;
 mod pulse;
 mod snapshot;
 
+pub use agreement::{SchemaTerms, TermsError};
 pub use bye::{Bye, ByeReason};
 pub use event::{Found, Input, Output};
 pub use hello::{HandshakeError, Hello, Proof, Role, Side};

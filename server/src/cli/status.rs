@@ -35,6 +35,7 @@ struct Here {
     incarnation: u16,
     cluster: String,
     role: String,
+    schema: String,
     unready: Option<String>,
     waiting_entries: u64,
     streams: Vec<Stream>,
@@ -54,6 +55,7 @@ struct Peer {
     url: Option<String>,
     linked: bool,
     role: Option<String>,
+    schema: Option<String>,
     rtt_ms: Option<u64>,
     clock_offset_ms: Option<i64>,
     queue_entries: Option<u64>,
@@ -86,8 +88,10 @@ pub(super) async fn run(status: Status) -> Result<(), ClientError> {
 }
 
 fn told(Regions { region, peers, refused, removed }: &Regions) -> String {
-    let Here { name, replica, incarnation, cluster, role, unready, waiting_entries, streams } = region;
-    let mut text = format!("{name}: replica {replica}.{incarnation}, {role} in cluster {cluster}\n\n");
+    let Here { name, replica, incarnation, cluster, role, schema, unready, waiting_entries, streams } =
+        region;
+    let mut text = format!("{name}: replica {replica}.{incarnation}, {role} in cluster {cluster}\n");
+    text.push_str(&format!("schema {}\n\n", short(schema)));
     if let Some(reason) = unready {
         text.push_str(&format!("not ready: {reason}\n\n"));
     }
@@ -124,7 +128,7 @@ fn told_of_peers(peers: &[Peer]) -> String {
     if peers.is_empty() {
         return "No peers.\n".to_owned();
     }
-    let head = ["peer", "link", "role", "rtt", "clock", "queue", "lag", "url"];
+    let head = ["peer", "link", "role", "schema", "rtt", "clock", "queue", "lag", "url"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(peers.iter().map(|peer| {
         let some = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
@@ -132,6 +136,7 @@ fn told_of_peers(peers: &[Peer]) -> String {
             some(peer.replica.map(|replica| replica.to_string())),
             if peer.linked { "up" } else { "down" }.to_owned(),
             some(peer.role.clone()),
+            some(peer.schema.as_deref().map(short)),
             some(peer.rtt_ms.map(|ms| format!("{ms} ms"))),
             some(peer.clock_offset_ms.map(|ms| format!("{ms:+} ms"))),
             some(peer.queue_entries.map(|entries| entries.to_string())),
@@ -140,6 +145,11 @@ fn told_of_peers(peers: &[Peer]) -> String {
         ]
     }));
     table::aligned(&rows)
+}
+
+/// As much of a schema's hash as people need to tell a few apart.
+fn short(hash: &str) -> String {
+    if hash.bytes().all(|digit| digit == b'0') { "none".to_owned() } else { hash.chars().take(8).collect() }
 }
 
 /// What is wrong between the region that was asked and another, in three lines.
@@ -154,19 +164,20 @@ mod tests {
     #[test]
     fn a_pair_that_is_not_well_is_named_with_cause_and_remedy() {
         let answer = r#"{"region": {"name": "eu", "replica": 1, "incarnation": 2, "cluster": "prod",
-            "role": "leader", "waiting_entries": 3,
+            "role": "leader", "schema": "912a30f0c85fd87e159b5f5ac0e28a4c", "waiting_entries": 3,
             "streams": [{"replica": 2, "incarnation": 1, "received": 9, "applied": 6}]},
-            "peers": [{"replica": 2, "linked": true, "role": "leader", "rtt_ms": 81, "clock_offset_ms": -4,
+            "peers": [{"replica": 2, "linked": true, "role": "leader",
+            "schema": "00000000000000000000000000000000", "rtt_ms": 81, "clock_offset_ms": -4,
             "queue_entries": 0, "lag_ms": 45}, {"url": "ws://asia", "linked": false,
             "problem": {"kind": "secret", "cause": "it does not know it", "remedy": "give it the secret"}}],
             "refused": [{"address": "10.0.3.1", "times": 7, "problem": {"kind": "same_replica",
             "cause": "both are replica 1", "remedy": "give each its own"}}]}"#;
         let text = told(&serde_json::from_str(answer).expect("an answer"));
-        let expected = "eu: replica 1.2, leader in cluster prod\n\n\
+        let expected = "eu: replica 1.2, leader in cluster prod\nschema 912a30f0\n\n\
             stream  received  applied\n2.1     9         6\n3 entries wait for what they depend on\n\n\
-            peer  link  role    rtt    clock  queue  lag    url\n\
-            2     up    leader  81 ms  -4 ms  0      45 ms  -\n\
-            -     down  -       -      -      -      -      ws://asia\n\n\
+            peer  link  role    schema  rtt    clock  queue  lag    url\n\
+            2     up    leader  none    81 ms  -4 ms  0      45 ms  -\n\
+            -     down  -       -       -      -      -      -      ws://asia\n\n\
             region 1 and ws://asia: secret\n  cause   it does not know it\n  remedy  give it the secret\n\n\
             region 1 and whoever dials from 10.0.3.1 (turned away 7 times): same_replica\n  \
             cause   both are replica 1\n  remedy  give each its own\n";

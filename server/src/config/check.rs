@@ -7,6 +7,7 @@ use super::problem::{Problem, Problems, Source};
 use super::settings::{AuthMode, RegionRole, Settings};
 use crate::auth::{Authenticator, JwtKey};
 use crate::peers::Secret;
+use quire_protocol::link::limits::PREVIOUS_SCHEMAS_MAX;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -53,6 +54,7 @@ pub(super) fn check(
     let secret = checking.secret(&settings);
     checking.exposure(&settings);
     checking.limits(&settings);
+    checking.previous_schemas(&settings);
     let authenticator = authenticator.map(|authenticator| match settings.role {
         RegionRole::Leader => authenticator,
         RegionRole::Follower => authenticator.of_follower(),
@@ -152,6 +154,15 @@ impl Checking<'_> {
                 format!("{} can be reached from outside, and everybody could write", settings.listen),
                 Some("a loopback address, or auth = jwt, or insecure"),
             );
+        }
+    }
+
+    fn previous_schemas(&mut self, settings: &Settings) {
+        let named = settings.previous_schemas.len();
+        if named > PREVIOUS_SCHEMAS_MAX {
+            let message =
+                format!("at most {PREVIOUS_SCHEMAS_MAX} earlier schemas can be named, and {named} are");
+            self.problem("previous-schema", message, None);
         }
     }
 

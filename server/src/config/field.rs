@@ -3,6 +3,7 @@
 //! Invariant: what `show` writes, `set` reads back to the same value.
 
 use super::settings::{AuthMode, LogFormat, RegionRole, Settings};
+use quire_protocol::fields::schema::SchemaHash;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub(crate) enum Field {
     Switch(fn(&mut Settings) -> &mut bool),
     /// Web origins; may be given several times.
     Origins(fn(&mut Settings) -> &mut Vec<String>),
+    /// Schemas by their hashes; may be given several times.
+    Hashes(fn(&mut Settings) -> &mut Vec<SchemaHash>),
     /// A number of things.
     Count(fn(&mut Settings) -> &mut usize, RangeInclusive<usize>),
     /// A size.
@@ -57,7 +60,7 @@ impl Field {
 
     /// Whether several values add up.
     pub(crate) const fn is_list(&self) -> bool {
-        matches!(self, Self::Origins(_) | Self::Peers(_))
+        matches!(self, Self::Origins(_) | Self::Peers(_) | Self::Hashes(_))
     }
 
     /// What stands for the value in the help text.
@@ -75,6 +78,7 @@ impl Field {
             Self::Level(_) => "LEVEL",
             Self::Switch(_) => "true|false",
             Self::Origins(_) => "ORIGIN",
+            Self::Hashes(_) => "HASH",
             Self::Bytes(..) => "SIZE",
             Self::Seconds(..) => "SECONDS",
         }
@@ -100,6 +104,7 @@ impl Field {
             Self::Origins(_) => {
                 "an origin, such as https://app.example.com, or * for every origin".to_owned()
             }
+            Self::Hashes(_) => "32 digits, as `quire schema hash` prints them".to_owned(),
             Self::Count(_, range) => format!("a whole number from {} to {}", range.start(), range.end()),
             Self::Seconds(_, range) => {
                 format!("whole seconds from {} to {}", range.start(), range.end())
@@ -147,6 +152,7 @@ impl Field {
             Self::Level(at) => *at(settings) = parse_level(text)?,
             Self::Switch(at) => *at(settings) = text.parse().map_err(|_| Refused)?,
             Self::Origins(at) => at(settings).push(parse_origin(text)?),
+            Self::Hashes(at) => at(settings).push(text.parse().map_err(|_| Refused)?),
             Self::Count(at, range) => *at(settings) = within(text.parse().ok(), range)?,
             Self::Bytes(at, range) => *at(settings) = within(parse_bytes(text), range)?,
             Self::Seconds(at, range) => {
@@ -189,6 +195,10 @@ impl Field {
             Self::Level(at) => Some(at(settings).as_str().to_ascii_lowercase()),
             Self::Switch(at) => Some(at(settings).to_string()),
             Self::Origins(at) => (!at(settings).is_empty()).then(|| at(settings).join(", ")),
+            Self::Hashes(at) => {
+                let all: Vec<_> = at(settings).iter().map(SchemaHash::to_string).collect();
+                (!all.is_empty()).then(|| all.join(", "))
+            }
             Self::Count(at, _) => Some(at(settings).to_string()),
             Self::Bytes(at, _) => Some(show_bytes(*at(settings))),
             Self::Seconds(at, _) => Some(at(settings).as_secs().to_string()),

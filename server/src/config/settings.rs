@@ -3,7 +3,7 @@
 //! Invariant: every bound that an operator may change has its default here, with the reason, and
 //! nowhere else: the help text shows these very values.
 
-use quire_protocol::fields::schema::Schema;
+use quire_protocol::fields::schema::{Schema, SchemaHash};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +61,8 @@ pub struct Settings {
     pub cluster_secret_file: Option<PathBuf>,
     /// What the application says of its documents' fields, the same in all regions.
     pub schema: Arc<Schema>,
+    /// The schemas besides it that a peer may have, while another one spreads through the cluster.
+    pub previous_schemas: Vec<SchemaHash>,
     /// Who may come in.
     pub auth: AuthMode,
     /// The key that JWTs are verified with.
@@ -144,6 +146,7 @@ impl Default for Settings {
             peers: Vec::new(),
             cluster_secret_file: None,
             schema: Arc::default(),
+            previous_schemas: Vec::new(),
             auth: AuthMode::None,
             jwt_key_file: None,
             tls_cert: None,

@@ -56,6 +56,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         Field::OptionalPath(|s| &mut s.cluster_secret_file),
         "Secret that all regions of the cluster share: at least 32 bytes",
     ),
+    row(
+        "previous-schema",
+        Field::Hashes(|s| &mut s.previous_schemas),
+        "Hash of another schema that a peer may have while this one spreads; may be given several times",
+    ),
     row("auth", Field::Auth(|s| &mut s.auth), "Who may come in"),
     row(
         "jwt-key-file",
@@ -217,6 +222,7 @@ mod tests {
                 "2",
                 "70000",
                 "2MiB",
+                "912a30f0c85fd87e159b5f5ac0e28a4c",
             ];
             let before: Vec<_> = SETTINGS.iter().map(|row| row.field.show(&mut settings)).collect();
             for text in other {

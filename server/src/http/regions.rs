@@ -35,6 +35,8 @@ struct Here {
     incarnation: u16,
     cluster: String,
     role: &'static str,
+    /// The hash of its schema.
+    schema: String,
     /// Why no people should be sent here at this moment; none when they may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     unready: Option<String>,
@@ -71,6 +73,7 @@ pub(super) async fn list(State(region): State<Arc<Region>>, _bearer: Bearer) -> 
             RegionRole::Leader => "leader",
             RegionRole::Follower => "follower",
         },
+        schema: settings.schema.hash().to_string(),
         unready: region.unready(),
         waiting_entries: region.log.stats().waiting,
         streams: streams.collect(),

@@ -2,11 +2,13 @@
 
 use super::handshake::{self, Refused};
 use super::links::Peers;
+use super::status::Failure;
 use super::wire;
 use crate::net::Stream;
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use quire_protocol::ids::ReplicaId;
 use quire_protocol::link::Side;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -111,8 +113,25 @@ async fn serve(peers: &Arc<Peers>, stream: Box<dyn Stream>, address: SocketAddr,
     if let Err(refused) = handshake::welcome(&mut socket, proof).await {
         return tell(peers, &refused, address);
     }
+    let agreed = tokio::select! {
+        agreed = handshake::agree(&mut socket, &identity, &hello, Side::Listener) => agreed,
+        () = peers.closing.cancelled() => return,
+    };
+    if let Err(refused) = agreed {
+        return tell_of_peer(peers, &refused, hello.stream.replica);
+    }
     if let Err(bye) = peers.serve(socket, &hello, Side::Listener).await {
         tracing::debug!(peer = hello.stream.replica.0, detail = bye.detail, "connection not kept");
+    }
+}
+
+/// Takes note of a peer that has proved who it is and has no link all the same, and logs it the first time.
+fn tell_of_peer(peers: &Peers, refused: &Refused, peer: ReplicaId) {
+    let reason = refused.label();
+    metrics::counter!(crate::metrics::PEERS_REFUSED, "reason" => reason).increment(1);
+    let failure = Failure { label: reason, text: refused.to_string() };
+    if peers.unfit.note(Instant::now(), peer, failure) {
+        tracing::warn!(peer = peer.0, reason, "a peer was refused: {refused}");
     }
 }
 

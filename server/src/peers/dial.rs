@@ -100,8 +100,10 @@ async fn attempt(peers: &Arc<Peers>, url: &str) -> Result<(), Attempt> {
         Refused::There(bye) if bye.reason == ByeReason::Replaced => Attempt::Kept,
         refused => failed(refused.label(), refused.to_string()),
     };
-    let hello = handshake::dialled(&mut socket, &peers.identity(), secret).await.map_err(refused)?;
+    let identity = peers.identity();
+    let hello = handshake::dialled(&mut socket, &identity, secret).await.map_err(refused)?;
     peers.note_dialling(url, |dialling| dialling.replica = Some(hello.stream.replica));
+    handshake::agree(&mut socket, &identity, &hello, Side::Dialler).await.map_err(refused)?;
     match peers.serve(socket, &hello, Side::Dialler).await {
         Ok(bye) if passes(bye.reason) => Ok(()),
         Ok(bye) => Err(failed(bye.reason.name(), bye.detail)),

@@ -1,4 +1,5 @@
-//! From a connection to a peer that is known: hello, hello, proof, proof.
+//! From a connection to a peer that is known: hello, hello, proof, proof; and where the schemas differ, schema,
+//! schema.
 //!
 //! The dialler says hello first, and proves first: a listener tells nobody anything but who it is before it
 //! knows whom it talks to.
@@ -6,12 +7,14 @@
 use super::secret::Secret;
 use super::wire::{self, Socket};
 use bytes::Bytes;
+use quire_protocol::fields::schema::SchemaHash;
 use quire_protocol::ids::StreamId;
 use quire_protocol::link::hello::{VERSIONS, decode_proof, encode_proof};
 use quire_protocol::link::{
-    Bye, ByeReason, HandshakeError, Hello, Message, MessageError, Role, Side, check_hello,
+    Bye, ByeReason, HandshakeError, Hello, Message, MessageError, Role, SchemaTerms, Side, check_hello,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Both hellos and both proofs take no longer, or something else is connected.
@@ -23,7 +26,7 @@ pub(super) struct Identity {
     pub(super) cluster: u128,
     pub(super) stream: StreamId,
     pub(super) role: Role,
-    pub(super) schema: [u8; 16],
+    pub(super) schema: Arc<SchemaTerms>,
 }
 
 /// Why a connection did not become a link.
@@ -55,7 +58,8 @@ impl Identity {
         let mut challenge = [0; 32];
         let filled = SystemRandom::new().fill(&mut challenge);
         filled.map_err(|_| Refused::Broken("the system has no randomness".to_owned()))?;
-        let Self { cluster, stream, role, schema } = *self;
+        let Self { cluster, stream, role, .. } = *self;
+        let schema = self.schema.hash().0;
         let versions = (*VERSIONS.start(), *VERSIONS.end());
         Ok(Hello { versions, cluster, stream, role, schema, challenge })
     }
@@ -109,6 +113,39 @@ pub(super) async fn listened(
 /// Gives a peer that has proved itself this side's proof.
 pub(super) async fn welcome(socket: &mut Socket, proof: Bytes) -> Result<(), Refused> {
     in_time(say(socket, proof)).await
+}
+
+/// Finds out whether a peer that has proved itself may have a link, where its schema is another. Both show what
+/// they have, the dialler first: two that wrote at once, and read nothing meanwhile, could wait for each other.
+pub(super) async fn agree(
+    socket: &mut Socket,
+    identity: &Identity,
+    peer: &Hello,
+    side: Side,
+) -> Result<(), Refused> {
+    let (ours, theirs) = (&identity.schema, SchemaHash(peer.schema));
+    if ours.hash() == theirs {
+        return Ok(());
+    }
+    in_time(async {
+        if side == Side::Dialler {
+            say(socket, ours.encode()).await?;
+        }
+        let frame = hear(socket).await?;
+        if let Some(bye) = bye_in(frame.clone()) {
+            return Err(Refused::There(bye));
+        }
+        let met = ours.meet(theirs, frame);
+        if side == Side::Listener {
+            // Refused or not: the peer's operators are to see what differs, too.
+            say(socket, ours.encode()).await?;
+        }
+        match met {
+            Ok(()) => Ok(()),
+            Err(bye) => Err(refuse(socket, bye).await),
+        }
+    })
+    .await
 }
 
 async fn in_time<T>(talk: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {

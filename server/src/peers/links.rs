@@ -8,7 +8,7 @@ use super::joining::{Joining, Met};
 use super::kept::Kept;
 use super::lag::{CANARY_EVERY_MS, Lags, Waits};
 use super::presence::PassedOn;
-use super::refused::{RefusedStatus, TurnedAway};
+use super::refused::{RefusedStatus, TurnedAway, Unfit};
 use super::secret::Secret;
 use super::snapshots::ImportPlace;
 use super::status::{Dialling, Failure, LinkStatus, PeerStatus};
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use quire_protocol::batch::{EntryKind, NO_DOC, encode_canary};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, ReplicaId, StreamId};
-use quire_protocol::link::{Bye, ByeReason, Hello, Link, Message, Role, Side, replaces};
+use quire_protocol::link::{Bye, ByeReason, Hello, Link, Message, Role, SchemaTerms, Side, replaces};
 use quire_storage::{Appender, Applied, Log, NewEntry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU32;
@@ -51,6 +51,7 @@ pub(crate) struct Peers {
     /// The stream of this region's own entries.
     pub(super) stream: watch::Sender<StreamId>,
     cluster: u128,
+    schema: Arc<SchemaTerms>,
     pub(super) role: Role,
     pub(super) kept: Kept,
     urls: Vec<String>,
@@ -58,6 +59,7 @@ pub(crate) struct Peers {
     pub(super) passed_on: PassedOn,
     pub(super) importing: ImportPlace,
     pub(super) turned_away: TurnedAway,
+    pub(super) unfit: Unfit,
     pub(super) joining: Joining,
     /// How often the stream was renewed since the start.
     pub(super) renewals: AtomicU32,
@@ -149,6 +151,10 @@ impl Peers {
             closing,
             leaving: CancellationToken::new(),
             cluster: cluster_id(&settings.cluster),
+            schema: Arc::new(SchemaTerms::new(
+                settings.schema.clone(),
+                settings.previous_schemas.iter().copied(),
+            )),
             role: match settings.role {
                 RegionRole::Leader => Role::Leader,
                 RegionRole::Follower => Role::Follower,
@@ -158,6 +164,7 @@ impl Peers {
             passed_on: PassedOn::default(),
             importing: ImportPlace::default(),
             turned_away: TurnedAway::default(),
+            unfit: Unfit::default(),
             renewals: AtomicU32::new(0),
             lags: Lags::default(),
             waits: Waits::default(),
@@ -173,7 +180,7 @@ impl Peers {
     /// Who this region is to its peers.
     pub(super) fn identity(&self) -> Identity {
         let stream = *self.stream.borrow();
-        Identity { cluster: self.cluster, stream, role: self.role, schema: [0; 16] }
+        Identity { cluster: self.cluster, stream, role: self.role, schema: self.schema.clone() }
     }
 
     /// Begins to dial the peers that the configuration names, and has the log kept for them.
@@ -225,6 +232,7 @@ impl Peers {
         let (presence, told) = mpsc::channel(PRESENCE_QUEUE_MAX);
         let (status, heard_there) = (LinkStatus::new(hello), BTreeSet::new());
         state.known.insert(peer);
+        self.unfit.forget(peer);
         let (stop, held, met) = (Some(stop), Frontier::new(), None);
         let active = Active { number, side, stop, status, presence, heard_there, held, met };
         state.links.insert(peer, active);
@@ -357,6 +365,11 @@ impl Peers {
         }
         // One that was removed is missed by nobody.
         let members = self.log.members();
+        for (replica, failure) in self.unfit.status(Instant::now()) {
+            if !members.is_removed(replica) {
+                all.entry(replica).or_insert_with(|| PeerStatus::unfit(replica, failure));
+            }
+        }
         for replica in state.known.iter().filter(|replica| !members.is_removed(**replica)) {
             let expelled = state.expelled.contains(replica);
             all.entry(*replica).or_insert_with(|| PeerStatus::away(*replica, expelled));

@@ -1,10 +1,13 @@
 //! Who dialled this region of late and was turned away: the other half of a pair that does not fit, of which
 //! the configuration here says nothing.
 //!
-//! Anybody may dial, so they are told of and never make this region unwell.
+//! Anybody may dial, so they are told of and never make this region unwell. Those who have proved who they are,
+//! and are refused for what they are configured with, are peers: they are told of as such.
 
-use super::status::{PeerProblem, remedy};
+use super::status::{Failure, PeerProblem, remedy};
+use quire_protocol::ids::ReplicaId;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -56,6 +59,35 @@ impl TurnedAway {
     }
 }
 
+/// Peers that dialled this region of late and do not fit. Only those who know the cluster's secret come here.
+#[derive(Debug, Default)]
+pub(super) struct Unfit(Mutex<BTreeMap<ReplicaId, (Instant, Failure)>>);
+
+impl Unfit {
+    fn recent(&self, now: Instant) -> MutexGuard<'_, BTreeMap<ReplicaId, (Instant, Failure)>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, (last, _)| now.duration_since(*last) < REMEMBERED_FOR);
+        all
+    }
+
+    /// Takes note that a peer was refused. Returns whether that is news.
+    pub(super) fn note(&self, now: Instant, peer: ReplicaId, failure: Failure) -> bool {
+        let text = failure.text.clone();
+        let known = self.recent(now).insert(peer, (now, failure));
+        known.is_none_or(|(_, known)| known.text != text)
+    }
+
+    /// Forgets a peer that has a link.
+    pub(super) fn forget(&self, peer: ReplicaId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+    }
+
+    /// Those who still try, and why they are refused.
+    pub(super) fn status(&self, now: Instant) -> BTreeMap<ReplicaId, Failure> {
+        self.recent(now).iter().map(|(peer, (_, failure))| (*peer, failure.clone())).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +109,22 @@ mod tests {
         assert_eq!(told, [("same_replica", 2), ("secret", 1)]);
         assert_eq!(turned_away.status(began + REMEMBERED_FOR * 2), []);
         assert!(note(REMEMBERED_FOR * 2, "same_replica"));
+    }
+
+    #[test]
+    fn a_peer_that_does_not_fit_is_told_of_until_it_has_stopped_or_has_a_link() {
+        let (unfit, began, peer) = (Unfit::default(), Instant::now(), ReplicaId(3));
+        let note = |after, text: &str| {
+            unfit.note(began + after, peer, Failure { label: "schema", text: text.to_owned() })
+        };
+        assert!(note(Duration::ZERO, "a field"));
+        assert!(!note(REMEMBERED_FOR / 2, "a field"));
+        assert!(note(REMEMBERED_FOR / 2, "another field"), "what differs now is news");
+        assert_eq!(unfit.status(began + REMEMBERED_FOR)[&peer].text, "another field");
+        assert!(unfit.status(began + REMEMBERED_FOR * 2).is_empty());
+        note(REMEMBERED_FOR * 2, "a field");
+        unfit.forget(peer);
+        assert!(unfit.status(began + REMEMBERED_FOR * 2).is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How it goes with each peer, for people: what is wrong, and what to do about it.
 
+use quire_protocol::fields::schema::SchemaHash;
 use quire_protocol::ids::ReplicaId;
 use quire_protocol::link::{Figures, Hello, Role};
 use serde::Serialize;
@@ -40,6 +41,7 @@ pub(crate) struct LinkStatus {
     role: Role,
     incarnation: u16,
     since_ms: u64,
+    schema: SchemaHash,
     pub(super) figures: Figures,
     /// Bytes that wait here for the connection.
     pub(super) queue_bytes: u64,
@@ -52,6 +54,7 @@ impl LinkStatus {
             role: hello.role,
             incarnation: hello.stream.incarnation.0,
             since_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            schema: SchemaHash(hello.schema),
             figures: Figures::default(),
             queue_bytes: 0,
         }
@@ -75,6 +78,9 @@ pub(crate) struct PeerStatus {
     pub(crate) incarnation: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) linked_since_ms: Option<u64>,
+    /// The hash of its schema.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) schema: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rtt_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,6 +126,7 @@ impl PeerStatus {
         role: None,
         incarnation: None,
         linked_since_ms: None,
+        schema: None,
         rtt_ms: None,
         clock_offset_ms: None,
         queue_entries: None,
@@ -144,6 +151,7 @@ impl PeerStatus {
             }),
             incarnation: Some(link.incarnation),
             linked_since_ms: Some(link.since_ms),
+            schema: Some(link.schema.to_string()),
             rtt_ms: figures.rtt_ms,
             clock_offset_ms: figures.clock_offset_ms,
             queue_entries: Some(figures.queue_entries),
@@ -166,6 +174,12 @@ impl PeerStatus {
             ("unlinked", "it has no link to this region")
         };
         let problem = PeerProblem { kind, cause: cause.to_owned(), remedy: remedy(kind) };
+        Self { replica: Some(replica.0), problem: Some(problem), ..Self::NOTHING }
+    }
+
+    /// A peer that dials this region and is refused.
+    pub(super) fn unfit(replica: ReplicaId, failure: Failure) -> Self {
+        let problem = PeerProblem { kind: failure.label, cause: failure.text, remedy: remedy(failure.label) };
         Self { replica: Some(replica.0), problem: Some(problem), ..Self::NOTHING }
     }
 
@@ -234,7 +248,7 @@ pub(super) fn remedy(kind: &str) -> &'static str {
         }
         "version" => "upgrade the older of the two regions",
         "cluster" => "give both regions the same cluster name",
-        "schema" => "configure both regions alike",
+        "schema" => "give both regions one schema, or name the other's as previous-schema: see schema.md",
         "same_replica" => "give each region its own replica number, and let none dial itself",
         "secret" => "give both regions the same cluster-secret-file",
         "fork" => "one of the two has a disk that went back in time: see losing-a-region.md",
@@ -253,7 +267,14 @@ mod tests {
 
     fn link(clock_offset_ms: i64) -> LinkStatus {
         let figures = Figures { clock_offset_ms: Some(clock_offset_ms), ..Figures::default() };
-        LinkStatus { role: Role::Leader, incarnation: 1, since_ms: 0, figures, queue_bytes: 0 }
+        LinkStatus {
+            role: Role::Leader,
+            incarnation: 1,
+            since_ms: 0,
+            schema: SchemaHash::default(),
+            figures,
+            queue_bytes: 0,
+        }
     }
 
     #[test]

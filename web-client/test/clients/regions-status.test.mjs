@@ -52,7 +52,7 @@ test("a peer whose URL does not resolve, or leads nowhere, is told of", async (t
   const region = await startServer(t, "--cluster-secret-file", await secretFile(t), "--peer", nameless, "--peer", nobody);
   await untilTold(region, { pair: `region 1 and ${nameless}`, kind: "resolve", cause: "its name does not resolve: .+", remedy: "correct the peer's URL, or the name in DNS" });
   const printed = await untilTold(region, { pair: `region 1 and ${nobody}`, kind: "connect", cause: "it cannot be reached: .+", remedy: "see whether the peer runs, .+" });
-  assert.match(printed, /^-     down  -     -    -      -      -    ws:\/\/127\.0\.0\.1:1$/m);
+  assert.match(printed, /^-     down  -     -       -    -      -      -    ws:\/\/127\.0\.0\.1:1$/m);
   await write(t, region, "notes", "still here");
 });
 
