@@ -13,6 +13,9 @@ import { until } from "../harness/until.mjs";
 
 const FRONTIER = 4;
 const CREDIT = 7;
+const SCHEMA = 16;
+/** The hash of a schema that no region here has. */
+const ANOTHER = Buffer.alloc(16, 7);
 const REASONS = ["version", "cluster", "schema", "same_replica", "secret", "malformed", "fork", "credit"];
 const number = (reason) => REASONS.indexOf(reason) + 1;
 
@@ -55,6 +58,17 @@ for (const [what, reason, misbehave] of [
   ["does not know the secret", "secret", async (peer) => {
     await peer.hello();
     await peer.prove("some other secret of thirty-two bytes");
+  }],
+  ["names a schema and shows another", "malformed", async (peer) => {
+    await peer.hello({ schema: ANOTHER });
+    await peer.prove();
+    assert.equal((await peer.next())[0], SCHEMA);
+    peer.send(Buffer.from([SCHEMA, 0, 1, 0]));
+  }],
+  ["names another schema and shows none", "malformed", async (peer) => {
+    await peer.hello({ schema: ANOTHER });
+    await peer.prove();
+    peer.send(Buffer.from([FRONTIER, 0, 0]));
   }],
   ["is no region at all", "malformed", async (peer) => {
     await peer.next();
@@ -154,6 +168,16 @@ test("a peer that gives endless credit and reads nothing is sent no more than a 
   t.diagnostic(`of ${DOCUMENTS * DOCUMENT_BYTES} bytes, ${sent} were taken out of the log and ${queued} waited`);
   assert.ok(queued > 0, "the queue is told of");
   assert.ok(sent < UNREAD_BYTES_MAX, `${sent} bytes were taken out of the log`);
+  await nothingElseHappened(t, world);
+});
+
+test("a schema is shown to nobody who does not know the secret", async (t) => {
+  const world = await withFalsePeer(t);
+  const peer = await world.peer.dialled();
+  await peer.hello({ schema: ANOTHER });
+  await peer.prove("some other secret of thirty-two bytes");
+  const { reason, before } = await peer.bye();
+  assert.deepEqual([reason, before], [number("secret"), []]);
   await nothingElseHappened(t, world);
 });
 

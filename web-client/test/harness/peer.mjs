@@ -72,11 +72,11 @@ class Connection {
   }
 
   /** Says hello, as replica 9 of the dialler's own cluster unless told otherwise. */
-  async hello({ versions = [1, 1], cluster, replica = 9, challenge = randomBytes(32) } = {}) {
+  async hello({ versions = [1, 1], cluster, replica = 9, schema = Buffer.alloc(16), challenge = randomBytes(32) } = {}) {
     this.theirs = await this.next();
     const own = this.theirs.subarray(8, 24);
     const ids = Buffer.from(frame(replica, 1, 1));
-    this.ours = Buffer.concat([HELLO, Buffer.from(versions), cluster ?? own, ids, Buffer.alloc(16), challenge]);
+    this.ours = Buffer.concat([HELLO, Buffer.from(versions), cluster ?? own, ids, schema, challenge]);
     this.send(this.ours);
   }
 
@@ -101,11 +101,12 @@ class Connection {
     this.socket.removeAllListeners("message").on("message", answer);
   }
 
-  /** Reads until the region says goodbye: the reason's number. */
+  /** Reads until the region says goodbye: the reason's number, and the kinds of what came before. */
   async bye() {
-    for (;;) {
+    for (const before = []; ; ) {
       const data = await this.next();
-      if (data[0] === 3) return { reason: data[1], detail: data.subarray(2).toString() };
+      if (data[0] === 3) return { reason: data[1], detail: data.subarray(2).toString(), before };
+      before.push(data[0]);
     }
   }
 }
