@@ -38,14 +38,17 @@ pub const ENTRY_PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub enum EntryKind {
     /// A Yjs update.
     Update,
-    /// A conflict's resolution.
-    Resolve,
+    /// An update that writes fields, with what its region says about it: a [`crate::fields::FieldsEntry`].
+    Fields,
     /// Creation, deletion, restoration or a change of home: a [`LifecycleChange`].
     Lifecycle,
     /// A region was added or removed: a [`MemberChange`]; belongs to [`NO_DOC`].
     Member,
     /// Keeps an idle stream measurable; belongs to [`NO_DOC`].
     Canary,
+    /// What a region knew of a document's fields when it told a snapshot: a stored [`crate::fields::Graph`].
+    /// Only snapshots hold it, and the tails of those who took one.
+    Graph,
     /// A kind that a newer release writes. It is stored and forwarded as it is.
     Unknown(u8),
 }
@@ -59,12 +62,19 @@ impl EntryKind {
     pub const fn code(self) -> u8 {
         match self {
             Self::Update => 1,
-            Self::Resolve => 2,
+            Self::Fields => 2,
             Self::Lifecycle => 3,
             Self::Member => 4,
             Self::Canary => 5,
+            Self::Graph => 6,
             Self::Unknown(code) => code,
         }
+    }
+
+    /// Whether its payload holds a Yjs update.
+    #[must_use]
+    pub const fn carries_update(self) -> bool {
+        matches!(self, Self::Update | Self::Fields)
     }
 
     /// The kind that a number stands for.
@@ -72,10 +82,11 @@ impl EntryKind {
     pub const fn from_code(code: u8) -> Self {
         match code {
             1 => Self::Update,
-            2 => Self::Resolve,
+            2 => Self::Fields,
             3 => Self::Lifecycle,
             4 => Self::Member,
             5 => Self::Canary,
+            6 => Self::Graph,
             unknown => Self::Unknown(unknown),
         }
     }

@@ -2,8 +2,37 @@
 //!
 //! Pure: everything here is a function of the entries that carry the fields, in whatever order they came.
 
+mod ahead;
+mod compose;
+mod edit;
+mod entry;
+mod graph;
+mod held;
+mod path;
 pub mod policy;
+mod register;
+mod rules;
 pub mod schema;
+mod state;
+mod stored;
+mod tail;
+mod tracker;
 mod value;
+mod walk;
+mod write;
+mod write_back;
 
+pub use edit::{Edit, EditRefused, FieldVersion, FieldVersionError, VERSION_WRITES_MAX};
+pub use entry::{AUTHOR_BYTES_MAX, FieldsEntry};
+pub use graph::{Authorship, Graph};
+pub use held::Held;
+pub use path::{PATH_KEYS_MAX, Path, PathError};
+pub use rules::Rules;
+pub use state::{Base, ConflictId, FieldState, SIBLINGS_MAX, Shown, Version};
+pub use tracker::Tracker;
 pub use value::{Number, Value};
+pub use walk::{FIELDS_ROOT, RESERVED_PREFIX};
+pub use write::{Mark, MarkKind, WriteBackMark, WriteId};
+pub use write_back::{
+    CONFLICTS_CLIENT, CONFLICTS_KEY, Drafted, VERSION_BYTES_MAX, VERSIONS_SHOWN_MAX, Writer,
+};

@@ -2,6 +2,7 @@
 
 use super::{Bye, ByeReason};
 use crate::batch::{Batch, EncodedBatch, EntryKind, LifecycleChange, NO_DOC};
+use crate::fields::{FieldsEntry, Graph};
 use crate::ids::DocId;
 use crate::snapshot::SnapshotEntry;
 use crate::update::{Limits, Update};
@@ -33,12 +34,13 @@ pub(super) fn check_record(entry: &SnapshotEntry) -> Result<(), String> {
 
 fn check_entry(doc: DocId, kind: EntryKind, payload: &Bytes) -> Result<(), String> {
     match kind {
-        EntryKind::Update => {
-            // yrs never sees what the strict decoder has not accepted, from whomever it comes.
-            Update::decode_within(payload.clone(), &Limits::STORED).map_err(|error| error.to_string())?;
-            if doc == NO_DOC {
-                return Err("an update belongs to a document".to_owned());
-            }
+        EntryKind::Update => check_update(doc, payload.clone())?,
+        EntryKind::Fields => {
+            let entry = FieldsEntry::decode(payload).map_err(|error| error.to_string())?;
+            check_update(doc, entry.update)?;
+        }
+        EntryKind::Graph => {
+            Graph::new().merge(payload.clone()).map_err(|error| error.to_string())?;
         }
         EntryKind::Lifecycle => match LifecycleChange::decode(payload) {
             Ok(LifecycleChange::Create { name }) if name.id() != doc => {
@@ -47,7 +49,13 @@ fn check_entry(doc: DocId, kind: EntryKind, payload: &Bytes) -> Result<(), Strin
             Ok(_) => {}
             Err(error) => return Err(error.to_string()),
         },
-        EntryKind::Resolve | EntryKind::Member | EntryKind::Canary | EntryKind::Unknown(_) => {}
+        EntryKind::Member | EntryKind::Canary | EntryKind::Unknown(_) => {}
     }
     Ok(())
+}
+
+fn check_update(doc: DocId, update: Bytes) -> Result<(), String> {
+    // yrs never sees what the strict decoder has not accepted, from whomever it comes.
+    Update::decode_within(update, &Limits::STORED).map_err(|error| error.to_string())?;
+    if doc == NO_DOC { Err("an update belongs to a document".to_owned()) } else { Ok(()) }
 }

@@ -30,7 +30,11 @@ pub(super) fn to_write(entry: &TailEntry) -> Option<Write> {
             LifecycleChange::Restore => Some(Write::Restore),
             LifecycleChange::Home { .. } | LifecycleChange::Unknown { .. } => None,
         },
-        EntryKind::Resolve | EntryKind::Member | EntryKind::Canary | EntryKind::Unknown(_) => None,
+        EntryKind::Fields
+        | EntryKind::Graph
+        | EntryKind::Member
+        | EntryKind::Canary
+        | EntryKind::Unknown(_) => None,
     }
 }
 

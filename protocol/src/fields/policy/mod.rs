@@ -53,6 +53,17 @@ pub enum Policy {
     Map,
 }
 
+impl Policy {
+    /// Whether what the versions began from says how they merge.
+    #[must_use]
+    pub const fn needs_base(&self) -> bool {
+        match self {
+            Self::Lww | Self::Siblings | Self::Max | Self::Min | Self::Rank(_) => false,
+            Self::Set | Self::Counter | Self::Map => true,
+        }
+    }
+}
+
 /// Who wrote a version, for people. Equal in every region, since what is shown is made of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Author {

@@ -1,0 +1,517 @@
+//! The writes of one field and which of them knew which.
+//!
+//! Every write names what its writer saw. A write-back is transparent: who saw it saw what it renders.
+//!
+//! Invariant: siblings, bases and tail are a function of the set of writes and marks, not of their order.
+
+use super::graph::Authorship;
+use super::held::Held;
+use super::tail::{Run, is_right_of};
+use super::write::{WriteBackMark, WriteId};
+use crate::update::ItemId;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A write whose value so many later writes have come below is settled: its value is let go, and who comes
+/// back after that finds no base. A thousand edits of one field is more than a person makes in a day offline.
+pub(super) const SETTLED_AFTER_WRITES: u64 = 1_024;
+
+/// The same for the bytes of the values that have come below it.
+pub(super) const SETTLED_AFTER_BYTES: u64 = 1 << 20;
+
+/// A write's place in its register.
+pub(super) type NodeIx = u32;
+
+/// One write, as entries tell of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Write {
+    /// Named by its last unit.
+    pub(super) id: WriteId,
+    /// How many units came as one; only the last one's value counts, each replaces the one before.
+    pub(super) len: u32,
+    /// What its writer saw in the field.
+    pub(super) origin: Option<ItemId>,
+    /// What else its writer saw, in order.
+    pub(super) sees: Vec<WriteId>,
+    /// Of the least-stamped entry that carries it.
+    pub(super) by: Authorship,
+    pub(super) held: Held,
+    /// Whether it is a region's write-back.
+    pub(super) write_back: Option<WriteBackMark>,
+}
+
+#[derive(Debug)]
+struct Node {
+    write: Write,
+    /// The writes it was made on, in order, none above another; write-backs stand for what they render.
+    parents: Box<[NodeIx]>,
+    /// The parent with the longest way from the first write, and one further up that way, so that climbing it
+    /// takes a logarithm's time. A node without parents is its own.
+    above: NodeIx,
+    jump: NodeIx,
+    /// Units from the first write to here, along the longest way.
+    level: u64,
+    /// Bytes of the values along that way.
+    weight: u64,
+    settled: bool,
+    /// An item that stands to the left of the tail, which does not rest on it.
+    aside: bool,
+}
+
+/// The writes of one field.
+#[derive(Debug, Default)]
+pub(super) struct Register {
+    nodes: Vec<Node>,
+    by_write: BTreeMap<WriteId, NodeIx>,
+    /// The sets of several writes that others were made on together, each with the write-backs that render it.
+    joins: BTreeMap<Box<[NodeIx]>, Vec<NodeIx>>,
+    /// The writes that no other was made on.
+    tips: BTreeSet<NodeIx>,
+    /// The rightmost item, whose value Yjs shows.
+    tail: Option<NodeIx>,
+    /// Writes that marks name and that are not here: those who saw them are placed anew when they come.
+    wanted: BTreeSet<WriteId>,
+    /// Something has come that changes where others hang.
+    stale: bool,
+}
+
+impl Register {
+    /// Takes a write that is not here; its origin, where it has one, is the last unit of a write that is.
+    pub(super) fn insert(&mut self, write: Write) -> NodeIx {
+        let id = write.id;
+        let ix = self.push(write);
+        self.by_write.insert(id, ix);
+        if let WriteId::Set(_) = id {
+            self.move_tail(ix);
+        }
+        self.stale |= self.wanted.remove(&id);
+        if !self.stale {
+            self.place(ix);
+        }
+        ix
+    }
+
+    /// Changes a write, and tells whether anything is different then.
+    pub(super) fn change(&mut self, ix: NodeIx, change: impl FnOnce(&mut Write)) -> bool {
+        let write = &mut self.nodes[ix as usize].write;
+        let before = write.clone();
+        change(write);
+        let is_changed = *write != before;
+        self.stale |= write.sees != before.sees || write.write_back != before.write_back;
+        is_changed
+    }
+
+    /// Cuts a write in two, so that a unit of it can be named by itself; the second part keeps its place.
+    /// Returns the first, which ends with that unit.
+    pub(super) fn split(&mut self, ix: NodeIx, last: ItemId) -> NodeIx {
+        let write = self.write(ix);
+        let rest = write.id.item().clock - last.clock;
+        let first = Write {
+            id: WriteId::Set(last),
+            len: write.len - rest,
+            held: Held::Unknown,
+            sees: Vec::new(),
+            write_back: None,
+            ..write.clone()
+        };
+        let hangs_elsewhere = !write.sees.is_empty() || write.write_back.is_some();
+        let own = write.held.weight();
+        self.stale |= hangs_elsewhere;
+        let first_ix = self.push(first);
+        let second = &mut self.nodes[ix as usize];
+        second.write.len = rest;
+        second.write.origin = Some(last);
+        let parents = std::mem::replace(&mut second.parents, [first_ix].into());
+        let above = std::mem::replace(&mut second.above, first_ix);
+        let (jump, level, weight) = (second.jump, second.level - u64::from(rest), second.weight - own);
+        let (settled, aside) = (second.settled, second.aside);
+        // What was its own top is not any more.
+        let own_top = |up: NodeIx| if up == ix { first_ix } else { up };
+        if jump == ix {
+            second.jump = first_ix;
+        }
+        let first = &mut self.nodes[first_ix as usize];
+        (first.parents, first.above, first.jump) = (parents, own_top(above), own_top(jump));
+        (first.level, first.weight, first.settled, first.aside) = (level, weight, settled, aside);
+        self.by_write.insert(WriteId::Set(last), first_ix);
+        first_ix
+    }
+
+    /// Ends a round of changes: from here on everything hangs where it belongs.
+    pub(super) fn settle(&mut self) {
+        if std::mem::take(&mut self.stale) {
+            self.rebuild();
+        }
+    }
+
+    pub(super) fn find(&self, id: WriteId) -> Option<NodeIx> {
+        self.by_write.get(&id).copied()
+    }
+
+    pub(super) fn write(&self, ix: NodeIx) -> &Write {
+        &self.nodes[ix as usize].write
+    }
+
+    /// What is still known of what a write left, for who merges on it.
+    pub(super) fn left(&self, ix: NodeIx) -> &Held {
+        let node = &self.nodes[ix as usize];
+        if node.settled { &Held::Unknown } else { node.write.left() }
+    }
+
+    /// Every write, each after those it names.
+    pub(super) fn writes(&self) -> impl Iterator<Item = &Write> {
+        self.in_causal_order().into_iter().map(|ix| self.write(ix))
+    }
+
+    /// The run of units that an item is.
+    pub(super) fn run(&self, ix: NodeIx) -> Run {
+        let Write { id, len, origin, .. } = self.write(ix);
+        let last = id.item();
+        Run { start: ItemId { clock: last.clock - (len - 1), ..last }, origin: *origin }
+    }
+
+    /// The siblings: what was written and not yet overwritten by somebody who saw it, in the order of their
+    /// names.
+    pub(super) fn siblings(&self) -> Vec<NodeIx> {
+        let mut tips: Vec<NodeIx> = self.tips.iter().copied().collect();
+        tips.sort_unstable_by_key(|&ix| self.write(ix).id);
+        tips
+    }
+
+    /// The item whose value Yjs shows, if any was set; it may have been deleted.
+    pub(super) const fn tail(&self) -> Option<NodeIx> {
+        self.tail
+    }
+
+    fn move_tail(&mut self, ix: NodeIx) {
+        let Some(tail) = self.tail else { return self.tail = Some(ix) };
+        let (item, last) = (self.write(ix).id.item(), self.write(tail).id.item());
+        let origin = self.write(ix).origin.and_then(|origin| self.find(WriteId::Set(origin)));
+        if origin == Some(tail) {
+            self.tail = Some(ix);
+        } else if origin.is_some_and(|origin| self.nodes[origin as usize].aside) {
+            self.nodes[ix as usize].aside = true;
+        } else {
+            let right = is_right_of(item, last, |unit| self.run_of(unit));
+            let left = if right { self.tail.replace(ix) } else { Some(ix) };
+            if let Some(left) = left {
+                self.nodes[left as usize].aside = true;
+            }
+        }
+    }
+
+    /// The run that a unit belongs to.
+    pub(super) fn run_of(&self, unit: ItemId) -> Option<Run> {
+        let (id, &ix) = self.by_write.range(WriteId::Set(unit)..).next()?;
+        (id.item().client == unit.client).then(|| self.run(ix))
+    }
+
+    /// The conflicts that somebody has seen: sets of writes that others were made on together.
+    pub(super) fn joins(&self) -> impl Iterator<Item = &[NodeIx]> {
+        self.joins.keys().map(|of| &**of)
+    }
+
+    /// Whether something else than the one write there is may have to be shown.
+    pub(super) fn is_contested(&self) -> bool {
+        let Some(tail) = self.tail else { return false };
+        let siblings: Vec<NodeIx> = self.tips.iter().copied().take(2).collect();
+        siblings[..] != [tail] && !self.is_deletion_of(&siblings, tail)
+    }
+
+    /// Whether all these are is the deletion of the key while an item was shown.
+    pub(super) fn is_deletion_of(&self, of: &[NodeIx], shown: NodeIx) -> bool {
+        let item = self.write(shown).id.item();
+        matches!(of, [one] if self.write(*one).id == WriteId::Deleted(item))
+    }
+
+    /// The least write-back that renders these writes.
+    pub(super) fn rendered(&self, of: &[NodeIx]) -> Option<&Write> {
+        let rendered = self.joins.get(of)?.iter().map(|&ix| self.write(ix));
+        rendered.min_by_key(|write| write.id)
+    }
+
+    /// The write-backs that render these writes.
+    pub(super) fn write_backs(&self, of: &[NodeIx]) -> Vec<NodeIx> {
+        let mut of = of.to_vec();
+        of.sort_unstable();
+        match self.joins.get(&*of) {
+            Some(rendered) => rendered.clone(),
+            None if of.len() > 1 => Vec::new(),
+            // Of a lone write that Yjs does not show, which is rare.
+            None => {
+                let all = self.by_write.values().copied();
+                all.filter(|&ix| self.is_write_back(ix) && *self.nodes[ix as usize].parents == *of).collect()
+            }
+        }
+    }
+
+    fn push(&mut self, write: Write) -> NodeIx {
+        let ix = NodeIx::try_from(self.nodes.len()).expect("a document's size bounds its items");
+        let (parents, above, jump) = (Box::default(), ix, ix);
+        let (level, weight, settled, aside) = (0, 0, false, false);
+        self.nodes.push(Node { write, parents, above, jump, level, weight, settled, aside });
+        ix
+    }
+
+    /// Hangs a write below what its writer saw.
+    fn place(&mut self, ix: NodeIx) {
+        let parents = self.parents_of(ix);
+        let is_write_back = self.is_write_back(ix);
+        if parents.len() > 1 {
+            let rendered = self.joins.entry(parents.as_slice().into()).or_default();
+            rendered.extend(is_write_back.then_some(ix));
+        }
+        self.hang(ix, &parents);
+        if !is_write_back {
+            for parent in &parents {
+                self.tips.remove(parent);
+            }
+            self.tips.insert(ix);
+            self.settle_above(ix);
+        }
+    }
+
+    /// Whether a region's write-back, or the deletion that comes with one of nothing.
+    fn is_write_back(&self, ix: NodeIx) -> bool {
+        let write = self.write(ix);
+        match write.id {
+            WriteId::Set(_) => write.write_back.is_some(),
+            WriteId::Deleted(item) => {
+                let set = self.find(WriteId::Set(item)).and_then(|set| self.write(set).write_back);
+                set.is_some_and(|by| by.absent)
+            }
+        }
+    }
+
+    fn hang(&mut self, ix: NodeIx, parents: &[NodeIx]) {
+        let Write { len, held, .. } = self.write(ix);
+        let (len, own) = (*len, held.weight());
+        let highest =
+            parents.iter().copied().max_by_key(|&up| (self.nodes[up as usize].level, self.write(up).id));
+        let (above, jump, level, weight) = match highest {
+            None => (ix, ix, 0, 0),
+            Some(above) => {
+                let up = &self.nodes[above as usize];
+                let over = &self.nodes[up.jump as usize];
+                let further = &self.nodes[over.jump as usize];
+                let jump =
+                    if up.level - over.level == over.level - further.level { over.jump } else { above };
+                (above, jump, up.level, up.weight)
+            }
+        };
+        let node = &mut self.nodes[ix as usize];
+        (node.above, node.jump) = (above, jump);
+        (node.level, node.weight) = (level + u64::from(len), weight + own);
+        node.parents = parents.into();
+    }
+
+    /// The writes that a write was made on: in order, none above another, write-backs as what they render.
+    fn parents_of(&mut self, ix: NodeIx) -> Vec<NodeIx> {
+        let write = self.write(ix);
+        let named: Vec<WriteId> = write.named().collect();
+        let mut parents = BTreeSet::new();
+        for &id in &named {
+            match self.find(id) {
+                // Only a mark that is wrong names the write itself.
+                Some(seen) if seen == ix => {}
+                Some(seen) if self.is_write_back(seen) => {
+                    parents.extend(self.nodes[seen as usize].parents.iter().copied());
+                }
+                Some(seen) => {
+                    parents.insert(seen);
+                }
+                None => {
+                    self.wanted.insert(id);
+                }
+            }
+        }
+        // What one write-back renders is known to be side by side.
+        if named.len() > 1 {
+            for above in self.above(&parents) {
+                parents.remove(&above);
+            }
+        }
+        parents.into_iter().collect()
+    }
+
+    /// Those of the nodes that others of them were made on, directly or not.
+    fn above(&self, nodes: &BTreeSet<NodeIx>) -> Vec<NodeIx> {
+        let level = |ix: NodeIx| self.nodes[ix as usize].level;
+        let lowest = nodes.iter().map(|&ix| level(ix)).min().unwrap_or(0);
+        let mut found = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut open: Vec<NodeIx> = nodes.iter().copied().collect();
+        while let Some(ix) = open.pop() {
+            for &parent in &self.nodes[ix as usize].parents {
+                if level(parent) >= lowest && seen.insert(parent) {
+                    open.push(parent);
+                    if nodes.contains(&parent) {
+                        found.push(parent);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// The nearest writes that each of these groups has seen or is part of, in order; none above another.
+    ///
+    /// Paints the groups down the writes they were made on, those with the longest way first, until all that is
+    /// left to paint lies above what was found: as `git merge-base` does by generation numbers.
+    pub(super) fn nearest_common(&self, groups: &[&[NodeIx]]) -> Vec<NodeIx> {
+        let mut open: BTreeMap<(u64, NodeIx), Paint> = BTreeMap::new();
+        let mut fresh = 0_usize;
+        let key = |ix: NodeIx| (self.nodes[ix as usize].level, ix);
+        for (group, writes) in groups.iter().enumerate() {
+            for &ix in *writes {
+                let paint = open.entry(key(ix)).or_insert_with(|| {
+                    fresh += 1;
+                    Paint::new(groups.len())
+                });
+                paint.groups[group / 64] |= 1 << (group % 64);
+            }
+        }
+        let mut found = Vec::new();
+        while fresh > 0 {
+            let Some(((_, ix), mut paint)) = open.pop_last() else { break };
+            if !paint.above_found {
+                fresh -= 1;
+                if paint.is_full(groups.len()) {
+                    found.push(ix);
+                    paint.above_found = true;
+                }
+            }
+            for &parent in &self.nodes[ix as usize].parents {
+                match open.entry(key(parent)) {
+                    Entry::Vacant(vacant) => {
+                        fresh += usize::from(!paint.above_found);
+                        vacant.insert(paint.clone());
+                    }
+                    Entry::Occupied(mut known) => {
+                        let known = known.get_mut();
+                        fresh -= usize::from(paint.above_found && !known.above_found);
+                        known.add(&paint);
+                    }
+                }
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+
+    /// Lets go of the values that this write is too far below of.
+    fn settle_above(&mut self, ix: NodeIx) {
+        let (level, weight) = (self.nodes[ix as usize].level, self.nodes[ix as usize].weight);
+        let far = |at: NodeIx| {
+            let node = &self.nodes[at as usize];
+            level - node.level > SETTLED_AFTER_WRITES || weight - node.weight > SETTLED_AFTER_BYTES
+        };
+        let mut at = ix;
+        while !far(at) {
+            let node = &self.nodes[at as usize];
+            if node.above == at {
+                return;
+            }
+            at = if far(node.jump) { node.above } else { node.jump };
+        }
+        // All above a settled write are settled.
+        let mut open = vec![at];
+        while let Some(at) = open.pop() {
+            let node = &mut self.nodes[at as usize];
+            if !std::mem::replace(&mut node.settled, true) {
+                node.write.held = node.write.held.let_go();
+                open.extend(&node.parents);
+            }
+        }
+    }
+
+    /// Places every write anew, each after what its writer saw.
+    fn rebuild(&mut self) {
+        self.joins.clear();
+        self.tips.clear();
+        self.wanted.clear();
+        for (ix, node) in (0..).zip(&mut self.nodes) {
+            (node.above, node.jump, node.level, node.aside) = (ix, ix, 0, false);
+            node.parents = Box::default();
+        }
+        self.tail = None;
+        for ix in self.in_causal_order() {
+            self.place(ix);
+            if let WriteId::Set(_) = self.write(ix).id {
+                self.move_tail(ix);
+            }
+        }
+    }
+
+    /// Every write after those it names. Marks that name each other in a circle come from a region that is
+    /// broken: such writes come last, in the order of their names.
+    fn in_causal_order(&self) -> Vec<NodeIx> {
+        let mut below: BTreeMap<NodeIx, Vec<NodeIx>> = BTreeMap::new();
+        let mut missing: BTreeMap<NodeIx, usize> = BTreeMap::new();
+        let mut ready = VecDeque::new();
+        for &ix in self.by_write.values() {
+            let named = self.write(ix).named().filter_map(|id| self.find(id));
+            let named: BTreeSet<NodeIx> = named.filter(|&named| named != ix).collect();
+            if named.is_empty() {
+                ready.push_back(ix);
+            }
+            missing.insert(ix, named.len());
+            named.into_iter().for_each(|named| below.entry(named).or_default().push(ix));
+        }
+        let mut order = Vec::with_capacity(missing.len());
+        let mut ordered = BTreeSet::new();
+        let mut rest = self.by_write.values().copied();
+        while let Some(ix) = ready.pop_front().or_else(|| rest.next()) {
+            if !ordered.insert(ix) {
+                continue;
+            }
+            order.push(ix);
+            for ix in below.remove(&ix).unwrap_or_default() {
+                let missing = missing.get_mut(&ix).expect("every write was counted");
+                *missing -= 1;
+                if *missing == 0 {
+                    ready.push_back(ix);
+                }
+            }
+        }
+        order
+    }
+}
+
+/// Which groups have seen a write.
+#[derive(Clone, Debug)]
+struct Paint {
+    groups: Box<[u64]>,
+    /// It lies above a write that all of them have seen.
+    above_found: bool,
+}
+
+impl Paint {
+    fn new(groups: usize) -> Self {
+        Self { groups: vec![0; groups.div_ceil(64)].into(), above_found: false }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.groups.iter_mut().zip(&other.groups).for_each(|(mine, theirs)| *mine |= theirs);
+        self.above_found |= other.above_found;
+    }
+
+    fn is_full(&self, groups: usize) -> bool {
+        self.groups.iter().map(|some| some.count_ones() as usize).sum::<usize>() == groups
+    }
+}
+
+impl Write {
+    /// What it left.
+    pub(super) fn left(&self) -> &Held {
+        match self.write_back {
+            Some(WriteBackMark { absent: true, .. }) => &Held::Deleted,
+            _ => &self.held,
+        }
+    }
+
+    /// The writes that its writer saw, as far as it says.
+    fn named(&self) -> impl Iterator<Item = WriteId> {
+        self.origin.map(WriteId::Set).into_iter().chain(self.sees.iter().copied())
+    }
+}

@@ -1,0 +1,80 @@
+//! The rules that a document's fields are merged by: its collection's, ready for use.
+
+use super::path::Path;
+use super::policy::Policy;
+use super::schema::{self, Collection, Field, Schema};
+use crate::ids::DocName;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a schema says of one document.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    collection: Arc<Collection>,
+    policies: Arc<BTreeMap<String, Policy>>,
+    default: Policy,
+    hash: [u8; 16],
+}
+
+impl Default for Rules {
+    /// Those of a document of no collection: every field keeps its siblings.
+    fn default() -> Self {
+        let name = DocName::new("default").expect("a valid name");
+        Self::of(&Schema::default(), &name)
+    }
+}
+
+impl Rules {
+    /// The rules of a document.
+    #[must_use]
+    pub fn of(schema: &Schema, name: &DocName) -> Self {
+        let collection = schema.collection(name);
+        let policies = collection.fields.iter().map(|(name, field)| (name.clone(), ready(&field.policy)));
+        Self {
+            policies: Arc::new(policies.collect()),
+            default: ready(&collection.default.policy),
+            hash: schema.hash().0,
+            collection: Arc::new(collection.clone()),
+        }
+    }
+
+    /// How a field is merged.
+    #[must_use]
+    pub fn policy(&self, path: &Path) -> &Policy {
+        self.policies.get(&path.to_string()).unwrap_or(&self.default)
+    }
+
+    /// What is said of a field.
+    #[must_use]
+    pub fn field(&self, path: &Path) -> &Field {
+        self.collection.field(&path.to_string())
+    }
+
+    /// The document's collection.
+    #[must_use]
+    pub fn collection(&self) -> &Collection {
+        &self.collection
+    }
+
+    /// The schema's hash.
+    #[must_use]
+    pub const fn hash(&self) -> [u8; 16] {
+        self.hash
+    }
+}
+
+fn ready(policy: &schema::Policy) -> Policy {
+    match policy {
+        schema::Policy::Lww => Policy::Lww,
+        schema::Policy::Siblings => Policy::Siblings,
+        schema::Policy::Set => Policy::Set,
+        schema::Policy::Counter => Policy::Counter,
+        schema::Policy::Max => Policy::Max,
+        schema::Policy::Min => Policy::Min,
+        schema::Policy::Rank(order) => {
+            Policy::Rank(order.iter().map(|value| value.as_str().into()).collect())
+        }
+        schema::Policy::Map => Policy::Map,
+        schema::Policy::Text3 | schema::Policy::Custom(_) => Policy::Siblings,
+    }
+}

@@ -1,0 +1,147 @@
+//! The fields of an open document: what is committed of them, and what is on its way.
+
+use super::ahead::Ahead;
+use super::edit::{Edit, EditRefused, FieldVersion};
+use super::graph::{Authorship, Graph};
+use super::held::Held;
+use super::path::Path;
+use super::policy::Policy;
+use super::register::NodeIx;
+use super::rules::Rules;
+use super::state::{ConflictId, FieldState, state};
+use super::write::{Mark, WriteId};
+use super::write_back::{self, Draft, Drafted, WriteBack, Writer};
+use crate::update::{ClientId, Update};
+use std::collections::BTreeSet;
+
+/// Follows the fields of one document.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    pub(super) graph: Graph,
+    ahead: Ahead,
+}
+
+impl Tracker {
+    /// Goes on from what is committed.
+    #[must_use]
+    pub fn new(graph: Graph) -> Self {
+        Self { graph, ahead: Ahead::default() }
+    }
+
+    /// What is committed.
+    #[must_use]
+    pub const fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Whether the document has no fields.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.graph.is_empty()
+    }
+
+    /// What this region is to say about an update that it admits; none when it writes no field.
+    pub fn admit(&mut self, update: &Update) -> Option<Vec<Mark>> {
+        self.ahead.admit(&self.graph, update)
+    }
+
+    /// The same about an update of this region's own, with what was drafted to be said about it.
+    pub fn admit_drafted(&mut self, update: &Update, drafted: Vec<Mark>) -> Vec<Mark> {
+        let mut marks = self.admit(update).unwrap_or_default();
+        // What is said of an item says what its deletion means.
+        marks.retain(|mark| {
+            let is_said = || drafted.iter().any(|own| own.write.item() == mark.write.item());
+            matches!(mark.write, WriteId::Set(_)) || !is_said()
+        });
+        marks.extend(drafted);
+        marks
+    }
+
+    /// Takes note of how many of the writes that were admitted are committed and taken.
+    pub fn committed(&mut self, admitted: u64, committed: u64) {
+        self.ahead.committed(admitted, committed);
+    }
+
+    /// Takes a committed update that writes fields. Returns the fields in which anything is different then.
+    pub fn take(&mut self, update: &Update, marks: &[Mark], by: &Authorship) -> BTreeSet<Path> {
+        let touched = self.graph.take(update, marks, by);
+        touched.into_iter().filter_map(|ix| self.graph.path(ix)).collect()
+    }
+
+    /// The fields that the document has or had, in the order of their paths.
+    #[must_use]
+    pub fn paths(&self) -> BTreeSet<Path> {
+        self.graph.paths()
+    }
+
+    /// The state of a field under a policy; none when it was never written, or is in a map that was replaced.
+    #[must_use]
+    pub fn state(&self, path: &Path, policy: &Policy) -> Option<FieldState> {
+        state(self.graph.register(self.graph.at(path)?), policy)
+    }
+
+    /// The fields that a write-back may be due for: those with siblings, those of which Yjs shows something else
+    /// than their one value, and those that editors are told are in conflict.
+    #[must_use]
+    pub fn contested(&self) -> BTreeSet<Path> {
+        let contested = self.graph.by_place.values().filter(|&&ix| self.graph.register(ix).is_contested());
+        contested.filter_map(|&ix| self.graph.path(ix)).chain(write_back::told(&self.graph)).collect()
+    }
+
+    /// What the writer is to write back in these fields; none when nothing is due. `next_clock` tells a Yjs
+    /// client's next clock in the document.
+    #[must_use]
+    pub fn write_back<'p>(
+        &self,
+        paths: impl IntoIterator<Item = &'p Path>,
+        rules: &Rules,
+        writer: Writer,
+        next_clock: &dyn Fn(ClientId) -> u32,
+    ) -> Option<Drafted> {
+        let mut writing = WriteBack { graph: &self.graph, writer, next_clock, draft: Draft::default() };
+        for path in paths {
+            writing.field(path, rules.policy(path));
+        }
+        writing.draft.finish()
+    }
+
+    /// The update that makes these writes, as the Yjs client `client`; none when they change nothing.
+    ///
+    /// # Errors
+    /// What keeps one of them from being made; then none is.
+    pub fn edit(
+        &self,
+        edits: &[Edit],
+        client: ClientId,
+        next_clock: impl Fn() -> u32,
+    ) -> Result<Option<Drafted>, EditRefused> {
+        let mut draft = Draft::default();
+        let mut seen = BTreeSet::new();
+        for edit in edits {
+            if !seen.insert(&edit.path) {
+                return Err(EditRefused::Twice(edit.path.clone()));
+            }
+            self.graph.edit(edit, client, &next_clock, &mut draft)?;
+        }
+        Ok(draft.finish())
+    }
+
+    /// The writes that made up a conflict of a field: its siblings, or what others were made on together.
+    #[must_use]
+    pub fn conflict(&self, path: &Path, conflict: ConflictId) -> Option<FieldVersion> {
+        let register = self.graph.register(self.graph.at(path)?);
+        let siblings = register.siblings();
+        let writes = |of: &[NodeIx]| -> Vec<WriteId> { of.iter().map(|&ix| register.write(ix).id).collect() };
+        let mut sets = std::iter::once(&siblings[..]).chain(register.joins()).map(writes);
+        sets.find(|of| ConflictId::of(path, of) == conflict).map(FieldVersion)
+    }
+
+    /// What Yjs shows under a field's key.
+    #[must_use]
+    pub fn shows(&self, path: &Path) -> Option<Held> {
+        let register = self.graph.register(self.graph.at(path)?);
+        let tail = register.tail()?;
+        let is_deleted = write_back::is_deleted(register, tail);
+        Some(if is_deleted { Held::Deleted } else { register.write(tail).held.clone() })
+    }
+}

@@ -1,0 +1,8 @@
+//! Fields, against what the writers of random histories truly knew.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets what it did not expect should stop there")]
+
+mod knowledge;
+mod oracle;
+mod stories;
+mod world;

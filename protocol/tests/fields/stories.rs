@@ -1,0 +1,186 @@
+//! What people do to a field in two regions, told in a few lines.
+
+use crate::world::{Act, World};
+use quire_protocol::fields::{CONFLICTS_KEY, Edit, FieldVersion, Held, Path, Shown, Value, WriteId};
+use yrs::types::ToJson;
+use yrs::{Any, Map, Out, Transact};
+
+const TITLE: usize = 0;
+
+fn number(value: f64) -> Option<Value> {
+    Some(Value::from(value))
+}
+
+/// Clients 0 and 1 in regions 0 and 1 have both seen the title 1.
+fn both_have_seen_a_title() -> World {
+    let mut world = World::new(2, 2);
+    set(&mut world, 0);
+    world.settle();
+    pull(&mut world);
+    world
+}
+
+fn set(world: &mut World, client: usize) {
+    world.act(Act::Set { client, key: TITLE, nested: false });
+    world.act(Act::Push { client, whole: false });
+}
+
+fn pull(world: &mut World) {
+    (0..world.clients.len()).for_each(|client| world.act(Act::Pull { client }));
+}
+
+fn conflict() -> World {
+    let mut world = both_have_seen_a_title();
+    set(&mut world, 0);
+    set(&mut world, 1);
+    world.settle();
+    world
+}
+
+/// The editors' map of conflicts, as a client sees it.
+fn conflicts_shown(world: &World, client: usize) -> Option<Any> {
+    let doc = &world.clients[client].doc;
+    let root = doc.get_or_insert_map(quire_protocol::fields::FIELDS_ROOT);
+    let txn = doc.transact();
+    match root.get(&txn, CONFLICTS_KEY) {
+        Some(Out::YMap(map)) => Some(map.get(&txn, "title")?.to_json(&txn)),
+        _ => None,
+    }
+}
+
+#[test]
+fn f2_a_key_is_deleted_when_what_was_shown_is_and_nothing_replaces_it() {
+    let mut world = both_have_seen_a_title();
+    world.act(Act::Delete { client: 0, key: TITLE, nested: false });
+    world.act(Act::Push { client: 0, whole: false });
+    set(&mut world, 1);
+    world.settle();
+    // The deletion in one region and the write in the other are siblings.
+    for region in 0..2 {
+        let state = world.state(region, "title");
+        let held: Vec<&Held> = state.versions.iter().map(|version| &version.held).collect();
+        assert_eq!(held, [&Held::Deleted, &Held::Value(Value::from(2.0))]);
+    }
+    // A rival that lost was deleted by Yjs: nobody deleted the key.
+    let mut world = conflict();
+    pull(&mut world);
+    world.act(Act::Push { client: 0, whole: true });
+    let writes: Vec<WriteId> = world.state(0, "title").versions.iter().map(|version| version.write).collect();
+    assert!(writes.iter().all(|write| matches!(write, WriteId::Set(_))), "{writes:?}");
+}
+
+#[test]
+fn f3_an_edit_of_a_write_back_resolves_the_conflict_in_every_region() {
+    let mut world = conflict();
+    world.act(Act::WriteBack { region: 1 });
+    world.settle();
+    pull(&mut world);
+    assert_eq!(world.state(0, "title").versions.len(), 2);
+    assert!(conflicts_shown(&world, 0).is_some());
+    set(&mut world, 0);
+    world.settle();
+    for region in 0..2 {
+        let state = world.state(region, "title");
+        assert_eq!(state.versions.len(), 1);
+        assert_eq!(state.shown, Shown::Value(number(4.0)));
+        assert_eq!(state.conflict, None);
+    }
+    // The next write-back takes the conflict off the editors' map.
+    world.act(Act::WriteBack { region: 0 });
+    world.settle();
+    pull(&mut world);
+    assert_eq!(conflicts_shown(&world, 1), None);
+}
+
+#[test]
+fn f3_regions_that_write_back_at_once_write_the_same() {
+    let mut world = conflict();
+    world.act(Act::WriteBack { region: 0 });
+    world.act(Act::WriteBack { region: 1 });
+    world.settle();
+    pull(&mut world);
+    assert_eq!(world.state(0, "title").versions.len(), 2);
+    // Whoever saw either of them has seen both versions.
+    set(&mut world, 0);
+    set(&mut world, 1);
+    world.settle();
+    let state = world.state(1, "title");
+    assert_eq!(state.versions.len(), 2);
+    assert_eq!(state.base, quire_protocol::fields::Base::Several(Some(Held::Value(Value::from(3.0)))));
+}
+
+#[test]
+fn f4_different_resolutions_make_a_new_conflict_of_themselves_alone() {
+    let mut world = conflict();
+    let id = world.state(0, "title").conflict_id(&Path::of("title"));
+    let seen = world.regions[0].tracker.conflict(&Path::of("title"), id).unwrap();
+    for (region, value) in [(0, 10.0), (1, 20.0)] {
+        let edit = Edit { path: Path::of("title"), value: number(value), on: Some(seen.clone()) };
+        world.edit_at(region, &[edit]);
+        assert_eq!(world.state(region, "title").versions.len(), 1);
+    }
+    world.settle();
+    for region in 0..2 {
+        let held: Vec<Held> =
+            world.state(region, "title").versions.into_iter().map(|version| version.held).collect();
+        assert_eq!(held, [Held::Value(Value::from(10.0)), Held::Value(Value::from(20.0))]);
+        assert!(world.regions[region].tracker.conflict(&Path::of("title"), id).is_some(), "it is remembered");
+    }
+}
+
+#[test]
+fn f4_a_resolution_leaves_siblings_that_it_has_not_seen() {
+    let mut world = World::new(3, 3);
+    (0..3).for_each(|client| set(&mut world, client));
+    world.act(Act::Exchange { from: 1, to: 0 });
+    world.edit_at(0, &[Edit { path: Path::of("title"), value: number(10.0), on: None }]);
+    world.settle();
+    let held: Vec<Held> = world.state(1, "title").versions.into_iter().map(|version| version.held).collect();
+    assert_eq!(held, [Held::Value(Value::from(3.0)), Held::Value(Value::from(10.0))]);
+}
+
+#[test]
+fn f5_a_write_on_an_old_version_becomes_a_sibling_on_the_right_base() {
+    let mut world = both_have_seen_a_title();
+    let old = world.state(0, "title").version();
+    set(&mut world, 0);
+    let edit = |value, on| Edit { path: Path::of("title"), value, on };
+    world.edit_at(0, &[edit(number(10.0), Some(old.clone()))]);
+    let state = world.state(0, "title");
+    let held: Vec<&Held> = state.versions.iter().map(|version| &version.held).collect();
+    assert_eq!(held, [&Held::Value(Value::from(2.0)), &Held::Value(Value::from(10.0))]);
+    assert_eq!(state.base, quire_protocol::fields::Base::Write(Held::Value(Value::from(1.0))));
+    // So does a deletion, which finds nothing to delete any more.
+    world.edit_at(0, &[edit(None, Some(old))]);
+    assert_eq!(world.state(0, "title").versions.len(), 3);
+    // On the current version it replaces all of them.
+    let current = world.state(0, "title").version();
+    world.edit_at(0, &[edit(number(11.0), Some(current.to_string().parse().unwrap()))]);
+    assert_eq!(world.state(0, "title").versions.len(), 1);
+    assert_eq!(world.regions[0].tracker.shows(&Path::of("title")), Some(Held::Value(Value::from(11.0))));
+    // Who has never read it has seen nothing.
+    world.edit_at(1, &[edit(number(12.0), Some(FieldVersion::default()))]);
+    assert_eq!(world.state(1, "title").versions.len(), 2);
+}
+
+#[test]
+fn f6_sixteen_siblings_are_written_back_once_each_time_one_more_comes() {
+    let mut world = World::new(16, 16);
+    (0..16).for_each(|client| set(&mut world, client));
+    for from in 1..16 {
+        world.act(Act::Exchange { from, to: 0 });
+        world.act(Act::WriteBack { region: 0 });
+        let before = world.regions[0].log.len();
+        world.act(Act::WriteBack { region: 0 });
+        assert_eq!(world.regions[0].log.len(), before);
+    }
+    world.settle();
+    let state = world.state(7, "title");
+    assert_eq!(state.versions.len(), 16);
+    let bytes = world.regions[7].tracker.graph().encode().len();
+    assert!(bytes < 16 << 10, "{bytes} bytes of graph");
+    pull(&mut world);
+    set(&mut world, 7);
+    world.settle();
+    assert_eq!(world.state(0, "title").versions.len(), 1);
+}
