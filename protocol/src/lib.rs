@@ -14,6 +14,7 @@ pub mod hlc;
 pub mod hocuspocus;
 pub mod ids;
 pub mod lib0;
+pub mod life;
 pub mod link;
 pub mod pattern;
 pub mod snapshot;

@@ -1,36 +1,21 @@
-//! What entries say about their document without looking into updates: name, lifecycle, sizes.
+//! What entries say about their document without looking into updates: name, life, home, sizes.
 //!
-//! Invariant: `DocRow::fold` gives the same lifecycle, home and stamps for the same set of entries in
-//! any order: changes are ordered by stamp, ties by dot.
+//! Invariant: `DocRow::fold` gives the same life, home and stamps for the same set of entries in any order:
+//! changes are ordered by stamp, ties by dot.
 
 use crate::log::{DocInfo, Position};
 use bytes::Bytes;
 use quire_protocol::batch::{EntryKind, LifecycleChange, Stamp};
-use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, DocName, Dot, ReplicaId, Seq, StreamId};
+use quire_protocol::life::Life;
 use quire_protocol::snapshot::SnapshotEntry;
-
-/// Whether a document is deleted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Lifecycle {
-    /// It is not.
-    #[default]
-    Live,
-    /// It is. Its content is kept.
-    Deleted {
-        /// What the deleting region had seen of it.
-        frontier: Frontier,
-    },
-}
 
 /// A document as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredDoc {
     /// What is known of it without its content.
     pub info: DocInfo,
-    /// The stamp of what last deleted or restored it.
-    pub turned: Option<Stamp>,
     /// A state that holds every update up to some position.
     pub snapshot: Option<Bytes>,
     /// Every entry after it, in the order they were committed, of all kinds.
@@ -58,12 +43,11 @@ pub struct TailEntry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DocRow {
     pub(crate) name: Option<DocName>,
-    pub(crate) lifecycle: Lifecycle,
-    pub(crate) lifecycle_stamp: Option<Stamp>,
+    pub(crate) life: Life,
     pub(crate) home: Option<ReplicaId>,
     pub(crate) home_stamp: Option<Stamp>,
-    /// Zero until the first entry.
-    pub(crate) created: Hlc,
+    /// The least stamp of a creation.
+    pub(crate) created: Option<Stamp>,
     pub(crate) changed: Hlc,
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
@@ -72,36 +56,36 @@ pub(crate) struct DocRow {
 impl DocRow {
     /// Takes note of an entry.
     pub(crate) fn fold(&mut self, entry: &TailEntry) {
-        self.created = if self.entries == 0 { entry.hlc } else { self.created.min(entry.hlc) };
         self.changed = self.changed.max(entry.hlc);
         self.entries += 1;
         self.bytes += entry.payload.len() as u64;
+        if entry.kind.carries_update() {
+            self.life.edited((entry.hlc, entry.dot));
+        }
         if entry.kind == EntryKind::Lifecycle {
             self.fold_lifecycle(entry);
         }
     }
 
     fn fold_lifecycle(&mut self, entry: &TailEntry) {
-        let stamp = Some((entry.hlc, entry.dot));
+        let stamp = (entry.hlc, entry.dot);
         // What cannot be read was written by a newer release: own entries are checked before they
         // are appended. It is kept in the log and says nothing here.
         let Ok(change) = LifecycleChange::decode(&entry.payload) else { return };
         match change {
-            // A name is a function of the document's id, so all creations agree.
-            LifecycleChange::Create { name } => self.name = Some(name),
-            LifecycleChange::Delete { frontier } if stamp > self.lifecycle_stamp => {
-                self.lifecycle = Lifecycle::Deleted { frontier };
-                self.lifecycle_stamp = stamp;
+            LifecycleChange::Create { name } => {
+                // A name is a function of the document's id, so all creations agree.
+                self.name = Some(name);
+                self.created = Some(self.created.map_or(stamp, |created| created.min(stamp)));
             }
-            LifecycleChange::Restore if stamp > self.lifecycle_stamp => {
-                self.lifecycle = Lifecycle::Live;
-                self.lifecycle_stamp = stamp;
-            }
-            LifecycleChange::Home { replica } if stamp > self.home_stamp => {
+            LifecycleChange::Delete { frontier } => self.life.deleted(stamp, frontier),
+            LifecycleChange::Restore => self.life.restored(stamp),
+            LifecycleChange::Edited => self.life.edited(stamp),
+            LifecycleChange::Home { replica } if Some(stamp) > self.home_stamp => {
                 self.home = Some(replica);
-                self.home_stamp = stamp;
+                self.home_stamp = Some(stamp);
             }
-            _ => {}
+            LifecycleChange::Home { .. } | LifecycleChange::Unknown { .. } => {}
         }
     }
 
@@ -114,30 +98,41 @@ impl DocRow {
         state: Option<Bytes>,
         tail: impl IntoIterator<Item = TailEntry>,
     ) -> Vec<SnapshotEntry> {
-        let nameless = Dot { stream: by, seq: Seq(0) };
         let lifecycle = |(hlc, dot): Stamp, change: LifecycleChange| {
             let (kind, payload) = (EntryKind::Lifecycle, change.encode());
             SnapshotEntry { doc, dot, hlc, kind, payload }
         };
-        let create = |name: &DocName| {
-            lifecycle((self.created, nameless), LifecycleChange::Create { name: name.clone() })
-        };
-        let turned = self.lifecycle_stamp.map(|stamp| match &self.lifecycle {
-            Lifecycle::Live => lifecycle(stamp, LifecycleChange::Restore),
-            Lifecycle::Deleted { frontier } => {
-                lifecycle(stamp, LifecycleChange::Delete { frontier: frontier.clone() })
-            }
-        });
+        let tail: Vec<TailEntry> =
+            tail.into_iter().filter(|entry| entry.kind != EntryKind::Lifecycle).collect();
+        let create = self.created.zip(self.name.clone());
+        let create = create.map(|(stamp, name)| lifecycle(stamp, LifecycleChange::Create { name }));
         let home = self.home_stamp.zip(self.home);
         let home = home.map(|(stamp, replica)| lifecycle(stamp, LifecycleChange::Home { replica }));
-        let (kind, hlc) = (EntryKind::Update, self.changed);
-        let state = state.map(|payload| SnapshotEntry { doc, dot: nameless, hlc, kind, payload });
-        let registers = self.name.as_ref().map(create).into_iter().chain(turned).chain(home);
-        let rest = tail.into_iter().filter(|entry| entry.kind != EntryKind::Lifecycle).map(|entry| {
+        // What the state has taken in has no entry any more that names it.
+        let nameless = |(_, dot): &Stamp| !tail.iter().any(|entry| entry.dot == *dot);
+        let edited = self.life.edits().filter(nameless);
+        let edited = edited.map(|stamp| lifecycle(stamp, LifecycleChange::Edited));
+        let restored = self.life.restoration().map(|stamp| lifecycle(stamp, LifecycleChange::Restore));
+        let deleted = self.life.deletions().map(|deletion| {
+            lifecycle(deletion.stamp, LifecycleChange::Delete { frontier: deletion.seen.clone() })
+        });
+        let mut told: Vec<_> =
+            create.into_iter().chain(home).chain(edited).chain(restored).chain(deleted).collect();
+        told.extend(state.map(|payload| {
+            let dot = Dot { stream: by, seq: Seq(0) };
+            SnapshotEntry { doc, dot, hlc: self.changed, kind: EntryKind::Update, payload }
+        }));
+        told.extend(tail.into_iter().map(|entry| {
             let TailEntry { dot, hlc, kind, payload, .. } = entry;
             SnapshotEntry { doc, dot, hlc, kind, payload }
-        });
-        registers.chain(state).chain(rest).collect()
+        }));
+        told
+    }
+
+    /// The replica that owns the document: the one that was named last, else the one that made it first.
+    fn home(&self) -> Option<ReplicaId> {
+        let maker = self.created.filter(|(_, dot)| dot.seq > Seq(0)).map(|(_, dot)| dot.stream.replica);
+        self.home.or(maker)
     }
 
     /// The row as others see it; none while no entry has named the document.
@@ -145,9 +140,9 @@ impl DocRow {
         Some(DocInfo {
             doc,
             name: self.name.clone()?,
-            lifecycle: self.lifecycle.clone(),
-            home: self.home,
-            created: self.created,
+            life: self.life.clone(),
+            home: self.home(),
+            created: self.created.map_or(Hlc(0), |(hlc, _)| hlc),
             changed: self.changed,
             entries: self.entries,
             bytes: self.bytes,

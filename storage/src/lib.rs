@@ -18,7 +18,7 @@ pub mod sim_disk;
 
 pub use acks::Acks;
 pub use committer::{Appender, Commit, CommitObserver, Committer, CommitterLimits, Unobserved};
-pub use document::{Lifecycle, StoredDoc, TailEntry};
+pub use document::{StoredDoc, TailEntry};
 pub use error::{
     AppendError, CheckpointError, Failure, FailureKind, LoadError, ReadBatchesError, SnapshotError,
 };

@@ -6,7 +6,7 @@
 //! happens to the process or the machine's power in between.
 
 use crate::acks::Acks;
-use crate::document::{Lifecycle, StoredDoc, TailEntry};
+use crate::document::{StoredDoc, TailEntry};
 use crate::error::{AppendError, CheckpointError, Failure, LoadError, ReadBatchesError, SnapshotError};
 use crate::members::Members;
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, DocName, Dot, Incarnation, ReplicaId, Seq, StreamId};
+use quire_protocol::life::Life;
 use quire_protocol::snapshot::{SnapshotEntry, SnapshotHead};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,11 +112,12 @@ pub struct DocInfo {
     pub doc: DocId,
     /// Its name.
     pub name: DocName,
-    /// Whether it is deleted.
-    pub lifecycle: Lifecycle,
-    /// The replica that makes its write-backs, where one was named.
+    /// Whether it is deleted, and what the deletion had not seen.
+    pub life: Life,
+    /// The replica that makes its write-backs: the one that was named last, else the one that made it first;
+    /// none where a release wrote it that did not keep the latter.
     pub home: Option<ReplicaId>,
-    /// The stamp of its first entry.
+    /// The least stamp of its creations.
     pub created: Hlc,
     /// The greatest stamp of its entries.
     pub changed: Hlc,

@@ -216,7 +216,12 @@ impl State {
         let mut ordinal = self.head.ordinal;
         let (keys, parted): (Vec<_>, Vec<_>) = parted.into_iter().unzip();
         keys.iter().for_each(|key| drop(self.batches.remove(key)));
-        for applied in write_again(&mut self.head, stream, &parted) {
+        for entry in parted.iter().flat_map(|encoded| &encoded.batch.entries) {
+            if let Some(doc) = self.docs.get_mut(&entry.doc) {
+                doc.row.life.part(end);
+            }
+        }
+        for applied in write_again(&mut self.head, stream, end, &parted) {
             applied.entries().for_each(|(id, entry)| self.show(id, &entry));
             let batch = &applied.encoded.batch;
             ordinal.0 += batch.entries.len() as u64;
@@ -296,8 +301,8 @@ impl Log for MemoryLog {
         let covered = snapshot.map_or(Position(0), |(position, _)| *position);
         let tail: Vec<_> = stored.tail.iter().filter(|entry| entry.position > covered).cloned().collect();
         let position = tail.last().map_or(covered, |entry| entry.position);
-        let (turned, snapshot) = (stored.row.lifecycle_stamp, snapshot.map(|(_, state)| state.clone()));
-        Ok(Some(StoredDoc { info, turned, snapshot, tail, position }))
+        let snapshot = snapshot.map(|(_, state)| state.clone());
+        Ok(Some(StoredDoc { info, snapshot, tail, position }))
     }
 
     fn put_snapshot(&self, doc: DocId, position: Position, bytes: Bytes) -> Result<(), SnapshotError> {

@@ -9,6 +9,7 @@
 use crate::error::{AppendError, Failure};
 use crate::head::{AppliedBatch, Find, Head, Ordinal};
 use crate::log::{NewEntry, Receipt};
+use bytes::Bytes;
 use quire_protocol::batch::{
     BatchBuilder, BatchFull, ChainHash, ENTRY_PAYLOAD_BYTES_MAX, EncodedBatch, Entry, EntryKind,
     LifecycleChange,
@@ -179,22 +180,41 @@ pub(crate) fn renewed(stream: StreamId, known: Incarnation) -> Result<StreamId, 
     }
 }
 
-/// Has what batches of an ended stream hold happen again as entries of this replica's stream, with the stamps
-/// that it had. Returns what is applied by that. What only says when it was written is left out.
+/// Has what batches hold of an ended stream after its end happen again as entries of this replica's stream, with
+/// the stamps that it had. Returns what is applied by that. What only says when it was written is left out.
 ///
 /// Updates and changes of a document's life may be applied twice: the documents hold them already, and do not
 /// change.
-pub(crate) fn write_again(head: &mut Head, stream: StreamId, old: &[EncodedBatch]) -> Vec<AppliedBatch> {
+pub(crate) fn write_again(
+    head: &mut Head,
+    stream: StreamId,
+    end: Dot,
+    old: &[EncodedBatch],
+) -> Vec<AppliedBatch> {
     let mut filler = Filler::new(head, stream);
     let entries = old.iter().flat_map(|encoded| &encoded.batch.entries);
     for entry in entries.filter(|entry| entry.kind != EntryKind::Canary) {
-        filler.push(entry.clone());
+        let payload = payload_again(entry, end);
+        filler.push(Entry { payload, ..entry.clone() });
     }
     let mut applied = Vec::new();
     for (encoded, hash) in filler.finish() {
         head.commit(&Arc::new(encoded), hash, &mut applied);
     }
     applied
+}
+
+/// A deletion that names what it had seen of the ended stream means entries after the end that are no longer
+/// there: what others wrote in their place it had not seen.
+fn payload_again(entry: &Entry, end: Dot) -> Bytes {
+    match LifecycleChange::decode(&entry.payload) {
+        Ok(LifecycleChange::Delete { frontier }) if entry.kind == EntryKind::Lifecycle => {
+            let mut seen = frontier.without(end.stream);
+            seen.raise(Dot { seq: frontier.get(end.stream).min(end.seq), ..end });
+            LifecycleChange::Delete { frontier: seen }.encode()
+        }
+        _ => entry.payload.clone(),
+    }
 }
 
 /// Checks what a caller asks to append.

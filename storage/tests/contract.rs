@@ -7,9 +7,10 @@ use bytes::Bytes;
 use quire_protocol::batch::{ChainHash, EncodedBatch, EntryKind, LifecycleChange, NO_DOC};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{Dot, ReplicaId, Seq};
+use quire_protocol::life::DeletePolicy;
 use quire_storage::{
-    Acks, AppendError, Health, Lifecycle, LoadError, Log, MemoryLog, NewEntry, Position, ReadBatchesError,
-    Retention, SnapshotError,
+    Acks, AppendError, Health, LoadError, Log, MemoryLog, NewEntry, Position, ReadBatchesError, Retention,
+    SnapshotError,
 };
 use support::{NOW_MS, STREAM, Subject, create, dot, id, lifecycle, load, put, update, updates};
 
@@ -165,12 +166,14 @@ contract! {
         put(subject.log(), vec![lifecycle("a", &LifecycleChange::Home { replica: ReplicaId(3) })]);
         subject.log().checkpoint().expect("a checkpoint");
         let doc = load(subject.log(), "a");
-        assert_eq!((doc.info.lifecycle.clone(), doc.info.home), (Lifecycle::Deleted { frontier }, Some(ReplicaId(3))));
+        assert!(doc.info.life.deletion().expect("deleted").seen.covers_all(&frontier));
+        assert!(doc.info.life.is_deleted(DeletePolicy::Revive));
+        assert_eq!(doc.info.home, Some(ReplicaId(3)));
         assert_eq!(updates(&doc), ["1"]);
         put(subject.log(), vec![lifecycle("a", &LifecycleChange::Restore)]);
         subject.crash();
         let info = subject.log().info(id("a")).expect("readable").expect("stored");
-        assert_eq!((info.lifecycle, info.entries), (Lifecycle::Live, 5));
+        assert_eq!((info.life.is_deleted(DeletePolicy::DeleteWins), info.entries), (false, 5));
         assert!(info.created < info.changed);
     }
 

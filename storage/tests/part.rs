@@ -8,9 +8,10 @@ use quire_protocol::batch::{EncodedBatch, EntryKind, LifecycleChange, MemberChan
 use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
 use quire_protocol::ids::{Dot, Incarnation, ReplicaId, Seq, StreamId};
+use quire_protocol::life::DeletePolicy;
 use quire_storage::sim_disk::{SimDisk, Unsynced};
 use quire_storage::{
-    AppendError, Lifecycle, Log, MemoryLog, NewEntry, OpenError, RedbLog, RedbLogOptions, Retention, verify,
+    AppendError, Log, MemoryLog, NewEntry, OpenError, RedbLog, RedbLogOptions, Retention, verify,
 };
 use std::sync::Arc;
 use support::{
@@ -156,14 +157,35 @@ contract! {
         let later = us.append(NOW_MS + 10, &[vec![lifecycle("a", &LifecycleChange::Restore)]]);
         later.expect("durable");
         receive(subject.log(), &batches(&us, 3, 1));
-        let expected = load(subject.log(), "a").turned;
+        let expected = load(subject.log(), "a").info.life.turned();
         subject.log().part_stream(Seq(3), Incarnation(1)).expect("parted");
         for _ in 0..2 {
             let doc = load(subject.log(), "a");
-            assert_eq!((doc.info.lifecycle, doc.turned), (Lifecycle::Live, expected));
+            assert_eq!(doc.info.life.turned(), expected);
+            assert!(!doc.info.life.is_deleted(DeletePolicy::DeleteWins));
             assert!(subject.log().members().is_removed(ReplicaId(9)));
             restart(subject);
         }
+    }
+
+    fn a_deletion_has_seen_what_it_saw_under_its_new_name_and_nothing_that_others_wrote(subject: &mut impl Subject) {
+        let before = remembered();
+        before_the_backup(subject.log());
+        put(subject.log(), vec![update("a", "mine 4"), update("a", "mine 5")]);
+        let delete = LifecycleChange::Delete { frontier: subject.log().applied() };
+        put(subject.log(), vec![lifecycle("a", &delete)]);
+        assert!(load(subject.log(), "a").info.life.is_deleted(DeletePolicy::Revive));
+        subject.log().part_stream(Seq(3), Incarnation(1)).expect("parted");
+        restart(subject);
+        assert!(load(subject.log(), "a").info.life.is_deleted(DeletePolicy::Revive), "its own edits it had seen");
+        receive(subject.log(), &batches(&before, 1, 4));
+        receive(&before, &of(subject.log(), NEXT));
+        for log in [subject.log(), &before] {
+            let life = load(log, "a").info.life;
+            let unseen: Vec<_> = life.unseen().map(|of| (of.after, of.last)).collect();
+            assert_eq!(unseen, [(dot(1, 3), dot(1, 4))], "what was lost was written before it, and not seen");
+        }
+        assert_eq!(load(subject.log(), "a").info.life, load(&before, "a").info.life);
     }
 
     fn what_is_not_known_to_be_shared_is_written_again_too(subject: &mut impl Subject) {

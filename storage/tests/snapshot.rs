@@ -8,11 +8,12 @@ use quire_protocol::batch::{EntryKind, LifecycleChange, MemberChange, Membership
 use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
 use quire_protocol::ids::{ReplicaId, Seq, StreamId};
+use quire_protocol::life::{DeletePolicy, Life};
 use quire_protocol::snapshot::{Record, SnapshotHead, SnapshotReader};
 use quire_storage::sim_disk::{SimDisk, Unsynced};
 use quire_storage::{
-    AppendError, Imported, Lifecycle, Log, MemoryLog, NewEntry, OpenError, Position, ReadBatchesError,
-    RedbLog, Retention, verify,
+    AppendError, Imported, Log, MemoryLog, NewEntry, OpenError, Position, ReadBatchesError, RedbLog,
+    Retention, verify,
 };
 use support::{
     NOW_MS, OnDisk, STREAM, Subject, batches, create, dot, elsewhere, id, lifecycle, load, options, put,
@@ -67,12 +68,12 @@ fn eu() -> MemoryLog {
 }
 
 /// Everything that a log shows of some documents.
-fn shown(log: &dyn Log) -> Vec<Option<(Vec<String>, Lifecycle)>> {
+fn shown(log: &dyn Log) -> Vec<Option<(Vec<String>, Life)>> {
     let of = |doc: &str| {
         let stored = log.load(id(doc)).expect("readable")?;
         let state = stored.snapshot.iter().map(|state| String::from_utf8_lossy(state).into_owned());
         let content = state.chain(updates(&stored)).collect();
-        Some((content, stored.info.lifecycle))
+        Some((content, stored.info.life))
     };
     ["a", "b", "c", "d"].into_iter().map(of).collect()
 }
@@ -88,9 +89,9 @@ contract! {
         for _ in 0..2 {
             assert_eq!(updates(&load(subject.log(), "a")), ["ours", "1+2", "3"]);
             assert_eq!(updates(&load(subject.log(), "d")), ["only here"]);
-            assert!(matches!(load(subject.log(), "b").info.lifecycle, Lifecycle::Deleted { .. }));
-            assert_eq!(load(subject.log(), "c").info.lifecycle, Lifecycle::Live);
-            assert_eq!(load(subject.log(), "c").turned, load(&eu, "c").turned);
+            assert!(load(subject.log(), "b").info.life.is_deleted(DeletePolicy::Revive));
+            assert!(!load(subject.log(), "c").info.life.is_deleted(DeletePolicy::Revive));
+            assert_eq!(load(subject.log(), "c").info.life, load(&eu, "c").info.life);
             let names: Vec<_> = subject.log().list("", None, 9).expect("readable");
             assert_eq!(names.iter().map(|info| info.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
             let mut both: Frontier = eu.applied();
@@ -125,7 +126,7 @@ contract! {
         assert_eq!(subject.log().received(), received);
         // Updates are merged by whoever reads them: what matters is that all are there.
         assert_eq!(updates(&load(subject.log(), "a")), ["1+2", "3", "1+2", "3"]);
-        assert_eq!(load(subject.log(), "b").info.lifecycle, load(&eu, "b").info.lifecycle);
+        assert_eq!(load(subject.log(), "b").info.life, load(&eu, "b").info.life);
     }
 
     fn what_waited_for_the_snapshot_is_applied_with_it(subject: &mut impl Subject) {

@@ -241,7 +241,7 @@ impl Story {
                 self.spoofed |= spoofs(&seed);
                 Request::Create((!seed.is_empty()).then_some(seed))
             }
-            8 => Request::Delete,
+            8 => Request::Delete { seen: self.world.disk.applied() },
             _ => Request::Restore,
         };
         let ticket = self.world.request(request);

@@ -12,6 +12,7 @@ const CREATE: u8 = 1;
 const DELETE: u8 = 2;
 const RESTORE: u8 = 3;
 const HOME: u8 = 4;
+const EDITED: u8 = 5;
 
 /// A change in a document's life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,9 @@ pub enum LifecycleChange {
         /// The replica.
         replica: ReplicaId,
     },
+    /// An update of this entry's name and stamp is part of the state that a snapshot tells of. Only snapshots
+    /// hold it.
+    Edited,
     /// A change that a newer release writes.
     Unknown {
         /// Its number.
@@ -75,6 +79,7 @@ impl LifecycleChange {
                 out.push(HOME);
                 put_var_u64(&mut out, u64::from(replica.0));
             }
+            Self::Edited => out.push(EDITED),
             Self::Unknown { code, rest } => {
                 out.push(*code);
                 out.extend_from_slice(rest);
@@ -101,6 +106,7 @@ impl LifecycleChange {
                 let replica = u16::try_from(reader.var_u64()?).map_err(|_| ReadError::Overflow)?;
                 Self::Home { replica: ReplicaId(replica) }
             }
+            EDITED => Self::Edited,
             code => Self::Unknown { code, rest: reader.bytes(reader.remaining())? },
         };
         reader.finish()?;
@@ -130,6 +136,7 @@ mod tests {
             LifecycleChange::Delete { frontier: Frontier::new() },
             LifecycleChange::Restore,
             LifecycleChange::Home { replica: ReplicaId(300) },
+            LifecycleChange::Edited,
             LifecycleChange::Unknown { code: 77, rest: Bytes::from_static(b"later") },
         ] {
             assert_eq!(LifecycleChange::decode(&change.encode()), Ok(change));

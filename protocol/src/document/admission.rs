@@ -14,6 +14,7 @@ use super::machine::Phase;
 use super::replica::{Broken, Replica};
 use crate::batch::Stamp;
 use crate::close::CloseReason;
+use crate::frontier::Frontier;
 use crate::hlc::Hlc;
 use crate::ids::{Dot, Seq, SessionId};
 use crate::update::{Limits as UpdateLimits, Overlap, Refusal, Shape, StateVector, Update, reused};
@@ -27,7 +28,8 @@ const MEASURE_AFTER_SHARE: usize = 1024;
 pub(super) enum Change {
     Created,
     Updated(Update),
-    Deleted,
+    /// By a region that had applied so much.
+    Deleted(Frontier),
     Restored,
 }
 
@@ -37,6 +39,8 @@ pub(super) struct Admitted {
     pub(super) change: Change,
     /// The session it came from, if it came from one.
     pub(super) author: Option<SessionId>,
+    /// Whether it was written here and not in another region.
+    pub(super) here: bool,
     /// Its entry's stamp, once that is on disk.
     pub(super) stamp: Option<Stamp>,
 }
@@ -46,7 +50,7 @@ impl Admitted {
     pub(super) const fn update(&self) -> Option<&Update> {
         match &self.change {
             Change::Updated(update) => Some(update),
-            Change::Created | Change::Deleted | Change::Restored => None,
+            Change::Created | Change::Deleted(_) | Change::Restored => None,
         }
     }
 }
@@ -88,10 +92,10 @@ impl Pipeline {
         self.unsent.push(match &change {
             Change::Created => Write::Create,
             Change::Updated(update) => Write::Update(update.encoded().clone()),
-            Change::Deleted => Write::Delete,
+            Change::Deleted(seen) => Write::Delete { seen: seen.clone() },
             Change::Restored => Write::Restore,
         });
-        self.admitted.push_back(Admitted { change, author, stamp: None });
+        self.admitted.push_back(Admitted { change, author, here: true, stamp: None });
         self.admitted_total += 1;
     }
 
@@ -123,7 +127,7 @@ impl Pipeline {
 
     /// Takes what another region wrote, which is on disk, behind what has come on disk before.
     pub(super) fn apply(&mut self, change: Change, stamp: Stamp) {
-        self.committed.push(Admitted { change, author: None, stamp: Some(stamp) });
+        self.committed.push(Admitted { change, author: None, here: false, stamp: Some(stamp) });
     }
 
     /// Whether something admitted is not on disk yet.
@@ -131,9 +135,14 @@ impl Pipeline {
         !self.admitted.is_empty()
     }
 
+    /// Whether an edit is not on disk yet.
+    pub(super) fn edits(&self) -> bool {
+        self.admitted.iter().any(|admitted| admitted.update().is_some())
+    }
+
     /// Whether a deletion or a restoration is not on disk yet.
     pub(super) fn turns(&self) -> bool {
-        let turns = |admitted: &Admitted| matches!(admitted.change, Change::Deleted | Change::Restored);
+        let turns = |admitted: &Admitted| matches!(admitted.change, Change::Deleted(_) | Change::Restored);
         self.admitted.iter().any(turns)
     }
 

@@ -24,7 +24,7 @@ impl Document {
         }
         match write {
             Write::Create => {}
-            Write::Delete => self.pipeline.apply(Change::Deleted, stamp),
+            Write::Delete { seen } => self.pipeline.apply(Change::Deleted(seen), stamp),
             Write::Restore => self.pipeline.apply(Change::Restored, stamp),
             Write::Update(bytes) => {
                 if let Err(divergence) = self.take_elsewhere(bytes, stamp) {

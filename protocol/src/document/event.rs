@@ -5,7 +5,9 @@ use bytes::Bytes;
 use super::session::{Access, Dialect};
 use crate::batch::Stamp;
 use crate::close::CloseReason;
+use crate::frontier::Frontier;
 use crate::ids::SessionId;
+use crate::life::Life;
 use crate::time::Time;
 use crate::update::{ItemId, Refusal, StateVector};
 use crate::ysync::Message;
@@ -86,6 +88,9 @@ pub enum Input {
         /// Its stamp.
         stamp: Stamp,
     },
+    /// What the log says of the document's deletions and edits, where it says more than the entries that are
+    /// told here: some were written again under other names, or stand for many.
+    Life(Box<Life>),
     /// Somebody in another region moves, comes or goes: an awareness update. An empty one asks who is here.
     Ephemeral(Bytes),
     /// The disk refused an append: what was admitted since will never be on disk.
@@ -125,8 +130,11 @@ pub enum Request {
     /// Make the document, with this first content; does nothing where it exists.
     Create(Option<Bytes>),
     /// Delete the document.
-    Delete,
-    /// Bring a deleted document back.
+    Delete {
+        /// What this region has applied: of the edits of others, those beyond it are concurrent.
+        seen: Frontier,
+    },
+    /// Bring a deleted document back, or say that one that was revived is to stay.
     Restore,
 }
 
@@ -135,7 +143,9 @@ impl Request {
     pub(super) const fn writes(&self) -> bool {
         match self {
             Self::State | Self::Diff(_) | Self::Text(_) | Self::Info => false,
-            Self::Update(_) | Self::Splice { .. } | Self::Create(_) | Self::Delete | Self::Restore => true,
+            Self::Update(_) | Self::Splice { .. } | Self::Create(_) | Self::Delete { .. } | Self::Restore => {
+                true
+            }
         }
     }
 }
@@ -193,7 +203,10 @@ pub enum Write {
     /// An admitted update.
     Update(Bytes),
     /// The document is deleted.
-    Delete,
+    Delete {
+        /// What the deleting region had applied.
+        seen: Frontier,
+    },
     /// The document is back.
     Restore,
 }

@@ -80,11 +80,16 @@ impl Document {
         bytes: Bytes,
         out: &mut Vec<Output>,
     ) -> Result<(), Refusing> {
-        session.asked = false;
-        // One that nobody asked for earns one status, as an update does.
-        let statuses = std::mem::take(&mut session.owed).max(1);
+        let was_asked = std::mem::take(&mut session.asked);
+        // One that nobody asked for earns one status, as an update does. The answer to our question pays what is
+        // owed, which is nothing where only we wanted to know.
+        let statuses = std::mem::take(&mut session.owed).max((!was_asked).into());
         if session.access == Access::Read {
             return self.hear_reader(now, id, session, bytes, statuses, out);
+        }
+        if self.phase == Phase::Deleted {
+            session.owed = statuses;
+            return Ok(());
         }
         // What still rests on something unknown stays with the editor: asking again would get the
         // same answer. Its own edits never do, since an editor only edits what it has whole.
@@ -104,6 +109,12 @@ impl Document {
         if session.access == Access::Read {
             return self.hear_reader(now, id, session, bytes, 1, out);
         }
+        if self.phase == Phase::Deleted {
+            // Too late: once the deletion is on disk this session is closed. Where it does not stand, the answer
+            // to our next question holds the update, and earns its status.
+            session.owed += 1;
+            return Ok(());
+        }
         let offered = self.offer(bytes, id)?;
         if offered.missing {
             session.owed += 1;
@@ -115,10 +126,6 @@ impl Document {
     }
 
     pub(super) fn offer(&mut self, bytes: Bytes, author: SessionId) -> Result<Offered, Refusing> {
-        if self.phase == Phase::Deleted {
-            // Too late: once the deletion is on disk this session is closed, before any status.
-            return Ok(Offered { changed: false, missing: false });
-        }
         let mut gate = self.gate();
         let update = gate.decode(bytes)?;
         gate.offer(update, Some(author))

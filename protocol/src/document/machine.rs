@@ -15,9 +15,9 @@ use super::fan_out::Welcome;
 use super::replica::{Broken, EMPTY_UPDATE, Replica};
 use super::session::{Access, Dialect, Session};
 use crate::awareness::{self, Awareness};
-use crate::batch::Stamp;
 use crate::close::CloseReason;
 use crate::ids::SessionId;
+use crate::life::{DeletePolicy, Life};
 use crate::time::Time;
 use crate::update::{ClientId, Limits as UpdateLimits, Refusal, Shape, StateVector, Update, merge};
 
@@ -32,10 +32,10 @@ pub const KEEP_ALIVE_MS: u64 = 15_000;
 pub struct Stored {
     /// Whether the log has ever heard of it.
     pub exists: bool,
-    /// Whether it has been deleted since.
-    pub deleted: bool,
-    /// The stamp of what last deleted or restored it.
-    pub turned: Option<Stamp>,
+    /// What is known of its deletions and edits.
+    pub life: Life,
+    /// What comes of edits that a deletion had not seen.
+    pub on_delete: DeletePolicy,
     /// The newest snapshot.
     pub snapshot: Option<Bytes>,
     /// The updates since.
@@ -73,8 +73,9 @@ pub struct Document {
     pub(super) phase: Phase,
     /// Whether the document is deleted on disk, which is what it is to everybody.
     pub(super) deleted: bool,
-    /// The greatest stamp of what deleted or restored it on disk.
-    pub(super) turned: Option<Stamp>,
+    /// What is on disk of its deletions and edits, as far as it is told.
+    pub(super) life: Life,
+    pub(super) on_delete: DeletePolicy,
     pub(super) shape: Shape,
     pub(super) replica: Replica,
     pub(super) pipeline: Pipeline,
@@ -117,7 +118,8 @@ impl Document {
                 updates.push(fresh);
             }
         }
-        let phase = match (stored.exists, stored.deleted) {
+        let deleted = stored.life.is_deleted(stored.on_delete);
+        let phase = match (stored.exists, deleted) {
             (_, true) => Phase::Deleted,
             (true, false) => Phase::Live,
             (false, false) => Phase::New,
@@ -125,8 +127,9 @@ impl Document {
         let mut document = Self {
             limits,
             phase,
-            deleted: stored.deleted,
-            turned: stored.turned,
+            deleted,
+            life: stored.life,
+            on_delete: stored.on_delete,
             committed: shape.state_vector(),
             shape,
             // Joined as bytes: whoever opens the document need not wait for yrs to build it.
@@ -169,6 +172,7 @@ impl Document {
                 self.position = position;
             }
             Input::Applied { write, position, stamp } => self.applied(write, position, stamp, out),
+            Input::Life(life) => self.lives(now, *life, out),
             Input::Ephemeral(bytes) => self.hear_elsewhere(now, bytes, out),
             Input::AppendFailed => self.disk_failed(now, out),
             Input::Lagging(session) => self.lagging(session),
@@ -183,6 +187,12 @@ impl Document {
     #[must_use]
     pub const fn has_failed(&self) -> bool {
         matches!(self.phase, Phase::Failed)
+    }
+
+    /// Whether the document is deleted, to everybody who asks now.
+    #[must_use]
+    pub const fn is_deleted(&self) -> bool {
+        self.deleted
     }
 
     /// How many sessions the document has.

@@ -9,6 +9,7 @@ use super::event::{Answer, Output, Refused, Request, Ticket};
 use super::machine::{Document, Phase};
 use super::replica::Broken;
 use crate::close::CloseReason;
+use crate::frontier::Frontier;
 
 impl Document {
     pub(super) fn request(&mut self, ticket: Ticket, request: Request, out: &mut Vec<Output>) {
@@ -18,6 +19,8 @@ impl Document {
                 Err(Refused::Reason(CloseReason::Disk).into())
             }
             (Phase::Deleted, Request::Restore) => Ok(self.restore(ticket)),
+            // A deletion that stands, though edits have revived the document, is taken back by it.
+            (Phase::Live, Request::Restore) if self.life.deletion().is_some() => Ok(self.restore(ticket)),
             (Phase::Live, Request::Restore) => Ok(self.wait(ticket)),
             _ if self.deleted => Err(Refused::Reason(CloseReason::Deleted).into()),
             (Phase::Deleted, request) if request.writes() => Ok(self.wait_for_deletion(ticket)),
@@ -54,8 +57,8 @@ impl Document {
                 self.create(ticket, seed)?;
                 None
             }
-            Request::Delete => {
-                self.delete(ticket);
+            Request::Delete { seen } => {
+                self.delete(ticket, seen);
                 None
             }
             Request::Restore => Some(Answer::Saved { changed: false }),
@@ -104,11 +107,11 @@ impl Document {
         Ok(())
     }
 
-    fn delete(&mut self, ticket: Ticket) {
+    fn delete(&mut self, ticket: Ticket, seen: Frontier) {
         let existed = self.phase == Phase::Live;
         if existed {
             self.phase = Phase::Deleted;
-            self.pipeline.push(Change::Deleted, None);
+            self.pipeline.push(Change::Deleted(seen), None);
         }
         self.pipeline.wait(Waiter::Request(ticket, existed));
     }

@@ -14,9 +14,19 @@ use super::session::{Access, Dialect, Lag, Session};
 use crate::close::CloseReason;
 use crate::hocuspocus::put_sync_status;
 use crate::ids::SessionId;
+use crate::life::{DeletePolicy, Life};
 use crate::time::Time;
 use crate::update::{Update, merge};
 use crate::ysync::Reply;
+
+/// What has been admitted since what is judged was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admits {
+    /// Edits that it cannot have seen, if any.
+    Edits,
+    /// Nothing until it was taken back here.
+    Nothing,
+}
 
 impl Document {
     /// The burst is over: what it admitted goes to the log, what the log confirmed goes to everybody.
@@ -51,20 +61,66 @@ impl Document {
                 return self.fail(&broken, out);
             }
         }
+        // Whoever edits keeps the document through a deletion that comes with the edit, and had not seen it.
+        for admitted in committed.iter().filter(|admitted| admitted.update().is_some()) {
+            admitted.stamp.into_iter().for_each(|stamp| self.life.edited(stamp));
+        }
+        self.judge(Admits::Edits, now, out);
         for admitted in committed {
-            if let Change::Deleted | Change::Restored = admitted.change
-                && admitted.stamp > self.turned
-            {
-                self.turned = admitted.stamp;
-                self.deleted = matches!(admitted.change, Change::Deleted);
-                if self.deleted {
-                    for id in self.session_ids() {
-                        self.close(now, id, CloseReason::Deleted, out);
-                    }
+            match (&admitted.change, admitted.stamp) {
+                (Change::Deleted(seen), Some(stamp)) => {
+                    self.life.deleted(stamp, seen.clone());
+                    let admits = if admitted.here { Admits::Nothing } else { Admits::Edits };
+                    self.judge(admits, now, out);
                 }
+                (Change::Restored, Some(stamp)) => {
+                    self.life.restored(stamp);
+                    self.judge(Admits::Edits, now, out);
+                }
+                _ => {}
             }
         }
         self.settle_phase(now, out);
+    }
+
+    /// The log knows more of the document's life than was told.
+    pub(super) fn lives(&mut self, now: Time, life: Life, out: &mut Vec<Output>) {
+        // What comes before it is part of it.
+        self.tell(now, out);
+        self.life = life;
+        self.judge(Admits::Edits, now, out);
+        self.settle_phase(now, out);
+    }
+
+    /// Decides whether the document is deleted to everybody, by what is on disk of its life.
+    fn judge(&mut self, admitted: Admits, now: Time, out: &mut Vec<Output>) {
+        // No other region's deletion has seen an edit that is not on disk yet: nobody is sent away who is about
+        // to revive the document.
+        let revives = admitted == Admits::Edits
+            && self.on_delete == DeletePolicy::Revive
+            && self.phase == Phase::Live
+            && self.pipeline.edits();
+        self.deleted = self.life.is_deleted(self.on_delete) && !revives;
+        if self.deleted {
+            for id in self.session_ids() {
+                self.close(now, id, CloseReason::Deleted, out);
+            }
+        } else if admitted == Admits::Nothing && self.phase == Phase::Live {
+            // It was deleted and restored here in one go, and an edit of another region has kept it all the while.
+            self.ask_writers(now, out);
+        }
+    }
+
+    /// Asks everybody for what was not taken while a deletion was on its way.
+    fn ask_writers(&mut self, now: Time, out: &mut Vec<Output>) {
+        for id in self.session_ids() {
+            if let Some(mut session) = self.sessions.remove(&id) {
+                if session.access == Access::Write {
+                    self.ask(now, id, &mut session, out);
+                }
+                self.sessions.insert(id, session);
+            }
+        }
     }
 
     /// What is admitted follows what is on disk, once nothing on its way there says otherwise.
@@ -79,16 +135,9 @@ impl Document {
         }
         self.phase = settled;
         if settled == Phase::Live {
-            // Another region's restoration stands above the deletion that was on its way: what came
-            // behind that was not taken.
-            for id in self.session_ids() {
-                if let Some(mut session) = self.sessions.remove(&id) {
-                    if session.access == Access::Write {
-                        self.ask(now, id, &mut session, out);
-                    }
-                    self.sessions.insert(id, session);
-                }
-            }
+            // Another region's restoration stands above the deletion that was on its way, or its edit has
+            // revived the document: what came behind the deletion was not taken.
+            self.ask_writers(now, out);
         }
     }
 

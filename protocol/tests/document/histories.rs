@@ -2,9 +2,13 @@
 //! and in the end everybody has what the log holds.
 
 use proptest::prelude::*;
-use quire_protocol::document::Limits;
+use quire_protocol::document::{Limits, Request};
+use quire_protocol::life::DeletePolicy;
 
-use super::steps::{EDITORS, Step, WRITERS, hold_to_account, nobody_did_wrong, run_to_quiet, take, world};
+use super::steps::{
+    EDITORS, Step, WRITERS, everything_is_on_disk, hold_to_account, nobody_did_wrong, run_to_quiet, take,
+    world,
+};
 
 fn step() -> impl Strategy<Value = Step> {
     let who = 0..EDITORS.len();
@@ -28,6 +32,10 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Elsewhere { hears, at, letters, deletes }
         }),
         2 => (0..WRITERS).prop_map(|who| Step::Doubles { who }),
+        1 => any::<bool>().prop_map(|deletes| Step::Turns { deletes }),
+        2 => (any::<bool>(), 0..=100_usize, 1..60_u64).prop_map(|(deletes, seen, ms)| {
+            Step::TurnsElsewhere { deletes, seen, ms }
+        }),
         1 => Just(Step::Killed),
         1 => Just(Step::DiskFails),
     ]
@@ -36,15 +44,22 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn d1_whatever_happens_everybody_ends_with_what_the_log_holds(
-        steps in prop::collection::vec(step(), 1..160),
+        steps in prop::collection::vec(step(), 1..160), deletions_win: bool,
     ) {
         // Snapshots come early, so that restarts load from them.
         let mut world = world(Limits { snapshot_after_bytes: 64, ..Limits::default() }, 1);
         // Texts imply no deletions: every deletion shown must have been written.
         world.implied_deletions = false;
+        if deletions_win {
+            world.disk.on_delete = DeletePolicy::DeleteWins;
+            world.restarts();
+        }
         for step in steps {
             take(&mut world, step);
         }
+        everything_is_on_disk(&mut world);
+        world.request(Request::Restore);
+        everything_is_on_disk(&mut world);
         run_to_quiet(&mut world);
         assert!(world.editors.iter().all(|editor| editor.session.is_some()));
         hold_to_account(&world);

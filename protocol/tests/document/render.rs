@@ -123,7 +123,7 @@ pub(crate) fn writes(writes: &[Write]) -> String {
     let words = writes.iter().map(|write| match write {
         Write::Create => "create".to_owned(),
         Write::Update(bytes) => updates(&Update::decode(bytes.clone()).expect("it was admitted")),
-        Write::Delete => "delete".to_owned(),
+        Write::Delete { .. } => "delete".to_owned(),
         Write::Restore => "restore".to_owned(),
     });
     words.collect::<Vec<_>>().join("; ")

@@ -13,7 +13,9 @@
 use bytes::Bytes;
 use quire_protocol::awareness;
 use quire_protocol::document::{Access, Input, Limits, Request, Splice, Write};
+use quire_protocol::frontier::Frontier;
 use quire_protocol::lib0::{put_var_bytes, put_var_u64};
+use quire_protocol::life::DeletePolicy;
 use quire_protocol::update::StateVector;
 use quire_protocol::ysync::Message;
 use yrs::Transact;
@@ -118,6 +120,10 @@ fn global(world: &mut World, words: &[&str]) -> bool {
         ["tick"] => world.handle(Input::Tick),
         ["restart"] => world.restarts(),
         ["reopen"] => world.reopens(),
+        ["deletions", "win"] => {
+            world.disk.on_delete = DeletePolicy::DeleteWins;
+            world.restarts();
+        }
         ["request", what @ ..] => request(world, what),
         ["everybody", "has", text] => everybody_has(world, text),
         ["log", "has", text] => {
@@ -137,7 +143,8 @@ fn global(world: &mut World, words: &[&str]) -> bool {
 /// Another region's entry is applied: the last edit of an editor that is there, or a change at a time.
 fn elsewhere(world: &mut World, what: &[&str]) {
     let (write, ms) = match what {
-        ["deletes", "at", ms] => (Write::Delete, number(ms)),
+        ["deletes", "at", ms] => (Write::Delete { seen: world.disk.applied() }, number(ms)),
+        ["deletes", "unseen", "at", ms] => (Write::Delete { seen: Frontier::new() }, number(ms)),
         ["restores", "at", ms] => (Write::Restore, number(ms)),
         ["creates"] => (Write::Create, 1),
         [name, "writes"] => {
@@ -199,7 +206,7 @@ fn request(world: &mut World, what: &[&str]) {
             Request::Create(editor.last.take())
         }
         ["update", name] => Request::Update(world.editor(name).last.clone().expect("an edit")),
-        ["delete"] => Request::Delete,
+        ["delete"] => Request::Delete { seen: world.disk.applied() },
         ["restore"] => Request::Restore,
         ["splice", "as", client, changes @ ..] => {
             let splices = changes.chunks(2).map(|change| {

@@ -2,7 +2,7 @@
 //!
 //! Histories are made elsewhere: of random steps, or of bytes that a fuzzer chose.
 
-use quire_protocol::document::{Access, Input, Limits, Live, Write};
+use quire_protocol::document::{Access, Input, Limits, Live, Request, Write};
 use quire_protocol::update::{Shape, Update};
 use yrs::Transact;
 use yrs::updates::decoder::Decode;
@@ -79,6 +79,16 @@ pub(crate) enum Step {
         letters: String,
         deletes: u32,
     },
+    /// Somebody without a session deletes or restores the document here.
+    Turns {
+        deletes: bool,
+    },
+    /// Another region deletes or restores it, having seen the log up to a share of it in percent.
+    TurnsElsewhere {
+        deletes: bool,
+        seen: usize,
+        ms: u64,
+    },
     /// An editor's last edit reaches another region too, which logs it.
     Doubles {
         who: usize,
@@ -144,6 +154,18 @@ pub(crate) fn take(world: &mut World, step: Step) {
         Step::Drains { who } => drains(world, EDITORS[who].0),
         Step::Waits { ms } => world.passes(ms),
         Step::Elsewhere { hears, at, letters, deletes } => elsewhere(world, hears, at, &letters, deletes),
+        Step::Turns { deletes: true } => {
+            world.request(Request::Delete { seen: world.disk.applied() });
+        }
+        Step::Turns { deletes: false } => {
+            world.request(Request::Restore);
+        }
+        Step::TurnsElsewhere { deletes: true, seen, ms } => {
+            let stamps = &world.disk.stamps;
+            let seen = stamps[..stamps.len() * seen / 100].iter().map(|(_, dot)| *dot).collect();
+            world.applies(Write::Delete { seen }, ms);
+        }
+        Step::TurnsElsewhere { deletes: false, ms, .. } => world.applies(Write::Restore, ms),
         Step::Doubles { who } => doubles(world, who),
         Step::Killed => world.restarts(),
         Step::DiskFails => {
@@ -214,6 +236,12 @@ fn drains(world: &mut World, name: &str) {
 
 /// Everybody is online, everything is read, written and committed.
 pub(crate) fn run_to_quiet(world: &mut World) {
+    everything_is_on_disk(world);
+    assert_eq!(
+        world.machine.is_deleted(),
+        world.disk.life().is_deleted(world.disk.on_delete),
+        "whether it is deleted is what the log says"
+    );
     for (name, ..) in EDITORS {
         drains(world, name);
         opens(world, name);
@@ -240,6 +268,13 @@ pub(crate) fn run_to_quiet(world: &mut World) {
         rounds += 1;
         assert!(rounds < 100, "questions and answers go round in circles");
     }
+}
+
+/// All that was written here and elsewhere is on disk and told.
+pub(crate) fn everything_is_on_disk(world: &mut World) {
+    world.handle(Input::Quiet);
+    while world.commits() {}
+    world.handle(Input::Quiet);
 }
 
 /// A document with all that the log holds.

@@ -11,8 +11,10 @@ use quire_protocol::batch::Stamp;
 use quire_protocol::document::{
     Access, Answer, Document, Input, Limits, Opened, Output, Refused, Request, Stored, Ticket, Urgency, Write,
 };
+use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{Dot, Seq, SessionId, StreamId};
+use quire_protocol::life::{DeletePolicy, Life};
 use quire_protocol::time::Time;
 use quire_protocol::update::Update;
 use quire_protocol::ysync::Message;
@@ -30,6 +32,7 @@ pub(crate) struct Disk {
     pub(crate) snapshot: Option<(u64, Bytes)>,
     pub(crate) inserted: Units,
     pub(crate) deleted: Units,
+    pub(crate) on_delete: DeletePolicy,
 }
 
 impl Disk {
@@ -56,6 +59,25 @@ impl Disk {
         self.stamps.push(stamp);
     }
 
+    /// What the log says of the document's life, entry by entry.
+    pub(crate) fn life(&self) -> Life {
+        let mut life = Life::default();
+        for (write, stamp) in self.log.iter().zip(&self.stamps) {
+            match write {
+                Write::Create => {}
+                Write::Update(_) => life.edited(*stamp),
+                Write::Delete { seen } => life.deleted(*stamp, seen.clone()),
+                Write::Restore => life.restored(*stamp),
+            }
+        }
+        life
+    }
+
+    /// All that is on disk.
+    pub(crate) fn applied(&self) -> Frontier {
+        self.stamps.iter().map(|(_, dot)| *dot).collect()
+    }
+
     /// What a restart finds.
     pub(crate) fn stored(&self) -> Stored {
         let from = self
@@ -66,13 +88,10 @@ impl Disk {
             Write::Update(update) => Some(update.clone()),
             _ => None,
         });
-        let turns = self.log.iter().zip(&self.stamps);
-        let turns = turns.filter(|(write, _)| matches!(write, Write::Delete | Write::Restore));
-        let turned = turns.max_by_key(|(_, stamp)| **stamp);
         Stored {
             exists: !self.log.is_empty(),
-            deleted: turned.is_some_and(|(write, _)| *write == Write::Delete),
-            turned: turned.map(|(_, stamp)| *stamp),
+            life: self.life(),
+            on_delete: self.on_delete,
             snapshot: self.snapshot.as_ref().map(|(_, state)| state.clone()),
             tail: updates.collect(),
             position: self.log.len() as u64,

@@ -106,10 +106,22 @@ struct Listed {
 struct Summary {
     name: String,
     deleted: bool,
+    #[serde(default)]
+    revived: bool,
     created_ms: u64,
     changed_ms: u64,
     entries: u64,
     entry_bytes: u64,
+}
+
+impl Summary {
+    const fn state(&self) -> &'static str {
+        match (self.deleted, self.revived) {
+            (true, _) => "deleted",
+            (false, true) => "live, revived by edits that its deletion had not seen",
+            (false, false) => "live",
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -196,12 +208,13 @@ async fn list(client: &Client, prefix: &str, deleted: bool) -> Result<(), DocErr
         let (_, body) = client.ask(Method::GET, &path, None).await?;
         let listed: Listed = serde_json::from_slice(&body).map_err(ClientError::from)?;
         rows.extend(listed.documents.into_iter().map(|document| {
+            let state = if document.deleted || document.revived { document.state() } else { "" };
             vec![
                 document.name,
                 table::time(document.changed_ms),
                 document.entries.to_string(),
                 document.entry_bytes.to_string(),
-                if document.deleted { "deleted".to_owned() } else { String::new() },
+                state.to_owned(),
             ]
         }));
         after = listed.next;
@@ -213,19 +226,21 @@ async fn list(client: &Client, prefix: &str, deleted: bool) -> Result<(), DocErr
 
 async fn show(client: &Client, name: &str) -> Result<(), DocError> {
     let (_, body) = ask(client, name, Method::GET, &path_of(name), None).await?;
-    let Info { summary, home, frontier, state } = serde_json::from_slice(&body).map_err(ClientError::from)?;
+    let Info { summary, home, frontier, state: open } =
+        serde_json::from_slice(&body).map_err(ClientError::from)?;
+    let state = summary.state().to_owned();
     let mut rows = vec![
         ("name", summary.name),
-        ("state", if summary.deleted { "deleted" } else { "live" }.to_owned()),
+        ("state", state),
         ("created", table::time(summary.created_ms)),
         ("changed", table::time(summary.changed_ms)),
         ("entries", format!("{} ({} bytes)", summary.entries, summary.entry_bytes)),
         ("home", format!("replica {home}")),
         ("frontier", frontier),
     ];
-    if let Some(state) = state {
-        rows.push(("size", format!("{} bytes", state.bytes)));
-        rows.push(("sessions", state.sessions.to_string()));
+    if let Some(open) = open {
+        rows.push(("size", format!("{} bytes", open.bytes)));
+        rows.push(("sessions", open.sessions.to_string()));
     }
     let rows: Vec<_> = rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
     write_out(table::aligned(&rows).as_bytes())

@@ -57,9 +57,10 @@ enum OpenFailed {
 
 async fn load(documents: &Arc<Documents>, name: &DocName) -> Result<(Document, Vec<Output>), OpenFailed> {
     let _permit = documents.shared.loads.acquire().await.expect("the semaphore is never closed");
-    let (shared, id) = (documents.clone(), name.id());
+    let (shared, id, on_delete) = (documents.clone(), name.id(), documents.on_delete(name));
     tokio::task::spawn_blocking(move || {
-        let mut stored = shared.log().load(id)?.map_or_else(Stored::default, super::stored::to_machine);
+        let stored = shared.log().load(id)?.map(|stored| super::stored::to_machine(stored, on_delete));
+        let mut stored = stored.unwrap_or_else(|| Stored { on_delete, ..Stored::default() });
         stored.read_only = shared.log().health() != Health::Serving;
         let mut out = Vec::new();
         let machine = Document::load(shared.now(), shared.shared.options.document, stored, &mut out)?;
@@ -233,6 +234,7 @@ impl Actor {
                 Input::AppendFailed
             }
             Message::Elsewhere(payload, _undelivered) => Input::Ephemeral(payload),
+            Message::Life(life) => Input::Life(life),
             Message::Applied(entries, undelivered) => {
                 self.undelivered.push(undelivered);
                 return self.apply(&entries, out);
@@ -322,7 +324,7 @@ impl Actor {
     }
 
     fn entry(&self, write: Write) -> NewEntry {
-        super::stored::to_entry(self.id, &self.name, || self.documents.log().applied(), write)
+        super::stored::to_entry(self.id, &self.name, write)
     }
 
     fn set_alarm(&mut self, time: Time) {

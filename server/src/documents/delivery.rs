@@ -138,6 +138,8 @@ impl Documents {
     pub fn deliver_imported(self: &Arc<Self>, imported: Imported) {
         let (after, last) = imported.positions;
         for doc in imported.docs.into_iter().filter(|doc| self.is_open(*doc)) {
+            // A state stands for entries that nobody tells one by one.
+            self.tell_life(doc);
             match self.shared.log.load(doc) {
                 Ok(stored) => {
                     let entries = stored.map(|stored| stored.tail).unwrap_or_default().into_iter();

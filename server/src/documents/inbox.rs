@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use quire_protocol::document::{Answer, Opened, Refused, Request};
 use quire_protocol::ids::SessionId;
+use quire_protocol::life::Life;
 use quire_protocol::ysync;
 use quire_storage::{Receipt, TailEntry};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
@@ -45,6 +46,8 @@ pub enum Message {
     },
     /// The log shows these entries of other regions, in this order.
     Applied(Vec<TailEntry>, Undelivered),
+    /// What the log says of the document's deletions and edits, where entries do not tell.
+    Life(Box<Life>),
     /// Somebody in another region moves, comes or goes: an awareness update that can be read.
     Elsewhere(Bytes, Undelivered),
     /// The log refused an append.

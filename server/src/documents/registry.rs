@@ -15,6 +15,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use quire_protocol::document::{Answer, Limits, Refused, Request, Ticket};
 use quire_protocol::ids::{DocId, DocName, SessionId};
+use quire_protocol::life::DeletePolicy;
 use quire_protocol::time::Time;
 use quire_storage::{Appender, Log};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -98,6 +99,9 @@ impl Shared {
     }
 }
 
+/// What comes of edits that a document's deletion had not seen.
+type Policies = Box<dyn Fn(&DocName) -> DeletePolicy + Send + Sync>;
+
 /// Tells other regions of awareness.
 type TellElsewhere = Box<dyn Fn(DocId, &Bytes) + Send + Sync>;
 
@@ -109,6 +113,7 @@ pub struct Documents {
     pub(super) backlog: Arc<Backlog>,
     pub(super) order: Mutex<Order>,
     elsewhere: OnceLock<TellElsewhere>,
+    policies: OnceLock<Policies>,
     unreadable: Mutex<HashSet<DocId>>,
 }
 
@@ -144,6 +149,7 @@ impl Documents {
             backlog: Arc::default(),
             order: Mutex::new(Order::new(me, applied)),
             elsewhere: OnceLock::new(),
+            policies: OnceLock::new(),
             unreadable: Mutex::default(),
         })
     }
@@ -152,6 +158,35 @@ impl Documents {
     pub fn set_elsewhere(&self, tell: impl Fn(DocId, &Bytes) + Send + Sync + 'static) {
         // A second one would come too late to be told of everything.
         let _first = self.elsewhere.set(Box::new(tell));
+    }
+
+    /// Says what comes of edits that a document's deletion had not seen; once, before any is opened. Without it
+    /// they revive the document.
+    pub fn set_policies(&self, policies: impl Fn(&DocName) -> DeletePolicy + Send + Sync + 'static) {
+        // A second one would not hold for documents that are open.
+        let _first = self.policies.set(Box::new(policies));
+    }
+
+    /// What comes of edits that a document's deletion had not seen.
+    pub fn on_delete(&self, name: &DocName) -> DeletePolicy {
+        self.policies.get().map_or_else(DeletePolicy::default, |policies| policies(name))
+    }
+
+    /// Has open documents take what the log says of their deletions and edits: entries of this region's own
+    /// were written again under other names. On the thread that commits, so that nothing comes in between.
+    pub(crate) fn written_again(&self) {
+        for doc in self.slots.iter().map(|slot| *slot.key()).collect::<Vec<_>>() {
+            self.tell_life(doc);
+        }
+    }
+
+    /// Has a document take what the log says of its deletions and edits.
+    pub(super) fn tell_life(&self, doc: DocId) {
+        match self.shared.log.info(doc) {
+            Ok(Some(info)) => self.say(doc, Message::Life(Box::new(info.life))),
+            Ok(None) => {}
+            Err(error) => tracing::error!(?doc, %error, "what the log says of a document cannot be read"),
+        }
     }
 
     /// Tells the other regions who moves, comes or goes here.

@@ -2,17 +2,17 @@
 
 use quire_protocol::batch::{EntryKind, LifecycleChange};
 use quire_protocol::document::{Stored, Write};
-use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, DocName};
-use quire_storage::{Lifecycle, NewEntry, StoredDoc, TailEntry};
+use quire_protocol::life::DeletePolicy;
+use quire_storage::{NewEntry, StoredDoc, TailEntry};
 
 /// A stored document, as the machine takes it.
-pub(super) fn to_machine(stored: StoredDoc) -> Stored {
+pub(super) fn to_machine(stored: StoredDoc, on_delete: DeletePolicy) -> Stored {
     let updates = stored.tail.into_iter().filter(|entry| entry.kind == EntryKind::Update);
     Stored {
         exists: true,
-        deleted: matches!(stored.info.lifecycle, Lifecycle::Deleted { .. }),
-        turned: stored.turned,
+        life: stored.info.life,
+        on_delete,
         snapshot: stored.snapshot,
         tail: updates.map(|entry| entry.payload).collect(),
         position: stored.position.0,
@@ -26,9 +26,9 @@ pub(super) fn to_write(entry: &TailEntry) -> Option<Write> {
         EntryKind::Update => Some(Write::Update(entry.payload.clone())),
         EntryKind::Lifecycle => match LifecycleChange::decode(&entry.payload).ok()? {
             LifecycleChange::Create { .. } => Some(Write::Create),
-            LifecycleChange::Delete { .. } => Some(Write::Delete),
+            LifecycleChange::Delete { frontier } => Some(Write::Delete { seen: frontier }),
             LifecycleChange::Restore => Some(Write::Restore),
-            LifecycleChange::Home { .. } | LifecycleChange::Unknown { .. } => None,
+            LifecycleChange::Home { .. } | LifecycleChange::Edited | LifecycleChange::Unknown { .. } => None,
         },
         EntryKind::Fields
         | EntryKind::Graph
@@ -38,18 +38,13 @@ pub(super) fn to_write(entry: &TailEntry) -> Option<Write> {
     }
 }
 
-/// A machine's write, as the log takes it. `seen` is what this region holds, for a deletion.
-pub(super) fn to_entry(
-    doc: DocId,
-    name: &DocName,
-    seen: impl FnOnce() -> Frontier,
-    write: Write,
-) -> NewEntry {
+/// A machine's write, as the log takes it.
+pub(super) fn to_entry(doc: DocId, name: &DocName, write: Write) -> NewEntry {
     let lifecycle = |change: LifecycleChange| (EntryKind::Lifecycle, change.encode());
     let (kind, payload) = match write {
         Write::Update(update) => (EntryKind::Update, update),
         Write::Create => lifecycle(LifecycleChange::Create { name: name.clone() }),
-        Write::Delete => lifecycle(LifecycleChange::Delete { frontier: seen() }),
+        Write::Delete { seen } => lifecycle(LifecycleChange::Delete { frontier: seen }),
         Write::Restore => lifecycle(LifecycleChange::Restore),
     };
     NewEntry { doc, kind, payload }

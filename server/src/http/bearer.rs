@@ -13,7 +13,8 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::DocName;
-use quire_storage::{DocInfo, Lifecycle};
+use quire_protocol::life::DeletePolicy;
+use quire_storage::DocInfo;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,10 +113,15 @@ impl Named {
     /// The document, which must exist and not be deleted, open.
     pub(super) async fn open_existing(&self) -> Result<Lease, Problem> {
         let info = self.existing().await?;
-        if matches!(info.lifecycle, Lifecycle::Deleted { .. }) {
+        if info.life.is_deleted(self.on_delete()) {
             return Err(Problem::new(Kind::Deleted, "the document has been deleted; it can be restored"));
         }
         self.open()
+    }
+
+    /// What comes of edits that the document's deletion had not seen.
+    pub(super) fn on_delete(&self) -> DeletePolicy {
+        self.region.documents.on_delete(&self.name)
     }
 
     /// The document, open, be it new or not.

@@ -18,8 +18,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use quire_protocol::document::{Answer, Request, Splice};
+use quire_protocol::life::Life;
 use quire_protocol::update::StateVector;
-use quire_storage::{DocInfo, Lifecycle};
+use quire_storage::DocInfo;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -62,6 +63,9 @@ struct Listed {
 struct Summary {
     name: String,
     deleted: bool,
+    /// Whether an edit that its deletion had not seen keeps it alive, which nobody has settled yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    revived: bool,
     created_ms: u64,
     changed_ms: u64,
     /// How many entries it has had, and how long they were together.
@@ -69,11 +73,13 @@ struct Summary {
     entry_bytes: u64,
 }
 
-impl From<&DocInfo> for Summary {
-    fn from(info: &DocInfo) -> Self {
+impl Summary {
+    fn new(region: &Region, info: &DocInfo) -> Self {
+        let on_delete = region.documents.on_delete(&info.name);
         Self {
             name: info.name.to_string(),
-            deleted: matches!(info.lifecycle, Lifecycle::Deleted { .. }),
+            deleted: info.life.is_deleted(on_delete),
+            revived: info.life.is_revived(on_delete),
             created_ms: info.created.ms(),
             changed_ms: info.changed.ms(),
             entries: info.entries,
@@ -101,9 +107,10 @@ pub(super) async fn list(
         let full = page.len() == limit;
         for info in page {
             after = Some(info.name.to_string());
-            let shown = listing.deleted || info.lifecycle == Lifecycle::Live;
+            let summary = Summary::new(&region, &info);
+            let shown = listing.deleted || !summary.deleted;
             if shown && grant.access(&info.name).is_some() {
-                documents.push(Summary::from(&info));
+                documents.push(summary);
                 if documents.len() == limit {
                     return Ok(Json(Listed { documents, next: after }).into_response());
                 }
@@ -168,9 +175,49 @@ struct Info {
     /// The replica that makes its write-backs.
     home: u16,
     frontier: String,
+    /// The deletion and the edits that it had not seen: by default they have revived the document, and where
+    /// deletions win they are on record here. Absent once a restoration or a deletion has settled it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contested: Option<Contested>,
     /// What is in memory; absent for a deleted document.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<StateInfo>,
+}
+
+/// A deletion that had not seen all edits.
+#[derive(Serialize)]
+struct Contested {
+    /// The region that deleted the document, and when.
+    deleted_by: u16,
+    deleted_ms: u64,
+    /// The last of the edits, and when it was made.
+    edited_by: u16,
+    edited_ms: u64,
+    /// Where they stand in the log.
+    edits: Vec<ContestedEdits>,
+}
+
+/// Edits of one stream: from behind the first place up to the last.
+#[derive(Serialize)]
+struct ContestedEdits {
+    after: String,
+    last: String,
+}
+
+impl Contested {
+    fn new(life: &Life) -> Option<Self> {
+        let ((deleted, by), (edited, last)) = (life.deletion()?.stamp, life.contested()?);
+        let edits = life.unseen();
+        Some(Self {
+            deleted_by: by.stream.replica.0,
+            deleted_ms: deleted.ms(),
+            edited_by: last.stream.replica.0,
+            edited_ms: edited.ms(),
+            edits: edits
+                .map(|of| ContestedEdits { after: of.after.to_string(), last: of.last.to_string() })
+                .collect(),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -184,7 +231,7 @@ struct StateInfo {
 /// Tells about one document, a deleted one, too.
 pub(super) async fn info(State(region): State<Arc<Region>>, named: Named) -> Result<Response, Problem> {
     let stored = named.existing().await?;
-    let summary = Summary::from(&stored);
+    let summary = Summary::new(&region, &stored);
     let state = if summary.deleted {
         None
     } else {
@@ -198,13 +245,14 @@ pub(super) async fn info(State(region): State<Arc<Region>>, named: Named) -> Res
     };
     let home = stored.home.map_or(region.settings.replica, |home| home.0);
     let frontier = region.log.applied().to_token();
-    Ok(Json(Info { summary, home, frontier, state }).into_response())
+    let contested = Contested::new(&stored.life);
+    Ok(Json(Info { summary, home, frontier, contested, state }).into_response())
 }
 
 /// Deletes a document; its content is kept, and can be restored.
 pub(super) async fn delete(State(region): State<Arc<Region>>, named: Named) -> Result<Response, Problem> {
     named.may_write()?;
-    saved(&named.open_existing().await?.ask(Request::Delete).await?)?;
+    saved(&named.open_existing().await?.ask(Request::Delete { seen: region.log.applied() }).await?)?;
     Ok(written(&region, StatusCode::NO_CONTENT))
 }
 

@@ -40,6 +40,7 @@ impl Peers {
                 if moved == 0 {
                     return;
                 }
+                self.documents.written_again();
                 tracing::warn!(
                     %stream, entries = moved,
                     "what this region wrote since its disk went back is part of its new stream"

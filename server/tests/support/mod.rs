@@ -4,9 +4,10 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub(crate) const SECRET: &str = "a secret for tests only, of some length";
@@ -199,4 +200,65 @@ pub(crate) fn token(key: &Path, words: &[&str]) -> String {
     let output = run(&[&["token", "--jwt-key-file", key], words].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout).trim().to_owned()
+}
+
+/// Carries bytes to a server, unless it is cut.
+pub(crate) struct Relay {
+    address: SocketAddr,
+    state: Arc<Mutex<Carried>>,
+}
+
+#[derive(Default)]
+struct Carried {
+    is_cut: bool,
+    connections: Vec<TcpStream>,
+}
+
+impl Relay {
+    pub(crate) fn to(server: &Server) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (target, state) = (server.address().to_owned(), Arc::new(Mutex::new(Carried::default())));
+        let carried = state.clone();
+        // It ends with the process of the test.
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let mut carried = carried.lock().expect("nobody panics while it is held");
+                let far = (!carried.is_cut).then(|| TcpStream::connect(&target)).and_then(Result::ok);
+                if let Some(far) = far {
+                    carry(&near, &far);
+                    carry(&far, &near);
+                    carried.connections.extend([near, far]);
+                }
+            }
+        });
+        Self { address, state }
+    }
+
+    pub(crate) fn peer(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+
+    /// Ends all connections, and makes none until it is healed.
+    pub(crate) fn cut(&self) {
+        let mut state = self.state.lock().expect("nobody panics while it is held");
+        state.is_cut = true;
+        for connection in state.connections.drain(..) {
+            // The other end may have ended it before.
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    pub(crate) fn heal(&self) {
+        self.state.lock().expect("nobody panics while it is held").is_cut = false;
+    }
+}
+
+fn carry(from: &TcpStream, to: &TcpStream) {
+    let (mut from, mut to) = (from.try_clone().expect("a handle"), to.try_clone().expect("a handle"));
+    std::thread::spawn(move || {
+        // It ends when either end does.
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Both);
+    });
 }

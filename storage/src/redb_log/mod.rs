@@ -203,8 +203,7 @@ impl RedbLog {
         entries.extend(tail.into_iter().filter(|entry| entry.position > covered));
         let position = entries.last().map_or(covered, |entry| entry.position);
         let snapshot = snapshot.map(|(_, state)| state);
-        let turned = row.doc.lifecycle_stamp;
-        Ok(Some(StoredDoc { info, turned, snapshot, tail: entries, position }))
+        Ok(Some(StoredDoc { info, snapshot, tail: entries, position }))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::sequencer::write_again;
 use quire_protocol::batch::{EncodedBatch, NO_DOC};
 use quire_protocol::ids::{DocId, Dot, Seq, StreamId};
 use redb::{ReadableTable, Table, WriteTransaction};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// So many bytes of the old stream are in memory at once, and one batch.
 const PIECE_BYTES_MAX: usize = 1024 * 1024;
@@ -61,8 +61,11 @@ pub(super) fn part(
             break;
         }
         parted.kept_bytes = parted.kept_bytes.saturating_sub(bytes_of(&piece));
+        let touched: BTreeSet<DocId> =
+            piece.iter().flat_map(|encoded| &encoded.batch.entries).map(|entry| entry.doc).collect();
+        touched.into_iter().try_for_each(|doc| docs.part(doc, end))?;
         let mut ordinal = Ordinal(parted.head.ordinal.0 + 1);
-        let applied = write_again(&mut parted.head, stream, &piece);
+        let applied = write_again(&mut parted.head, stream, end, &piece);
         for AppliedBatch { encoded, .. } in &applied {
             kept::insert(&mut log, ordinal, encoded)?;
             ordinal.0 += encoded.batch.entries.len() as u64;

@@ -5,7 +5,7 @@
 
 use super::fault::Fault;
 use crate::acks::Acks;
-use crate::document::{DocRow, Lifecycle, TailEntry};
+use crate::document::{DocRow, TailEntry};
 use crate::head::{Head, Ordinal};
 use crate::log::Position;
 use crate::members::Members;
@@ -16,9 +16,17 @@ use quire_protocol::gate::Gate;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocName, Dot, Incarnation, ReplicaId, Seq, StreamId};
 use quire_protocol::lib0::{ReadError, Reader, put_var_bytes, put_var_u64};
+use quire_protocol::life::Life;
 use std::collections::BTreeMap;
 
 const CRC_BYTES: usize = 4;
+
+/// Where an early row of a document has the time when it was created, which is a greater number or 0.
+const DOC_ROW_VERSION: u64 = 2;
+
+/// The name of a creation in an early row, which does not tell it.
+const NAMELESS: Dot =
+    Dot { stream: StreamId { replica: ReplicaId(0), incarnation: Incarnation(0) }, seq: Seq(0) };
 
 /// What a tail's row takes at most, unless a single entry takes more. With its key it fits a page of 64 KiB: redb
 /// rounds pages up to a power of two, and a longer row would have twice its bytes written in the worst case.
@@ -108,21 +116,28 @@ pub(super) fn encode_doc(row: &StoredRow) -> Vec<u8> {
     put_var_bytes(&mut out, doc.name.as_ref().map_or("", DocName::as_str).as_bytes());
     put_var_u64(&mut out, row.position.0);
     put_var_u64(&mut out, row.snapshot.0);
-    put_var_u64(&mut out, doc.created.0);
+    put_var_u64(&mut out, DOC_ROW_VERSION);
+    put_stamp(&mut out, doc.created);
     put_var_u64(&mut out, doc.changed.0);
     put_var_u64(&mut out, doc.entries);
     put_var_u64(&mut out, doc.bytes);
-    match &doc.lifecycle {
-        Lifecycle::Live => put_var_u64(&mut out, 0),
-        Lifecycle::Deleted { frontier } => {
-            put_var_u64(&mut out, 1);
-            frontier.encode(&mut out);
-        }
-    }
-    put_stamp(&mut out, doc.lifecycle_stamp);
+    doc.life.encode(&mut out);
     put_option(&mut out, doc.home.map(|replica| replica.0.into()));
     put_stamp(&mut out, doc.home_stamp);
     seal(out)
+}
+
+/// What an early row says of its document's life: what stands, and not which edits a deletion has not seen.
+fn read_early_life(reader: &mut Reader) -> Result<Life, ReadError> {
+    let mut life = Life::default();
+    let is_deleted = reader.var_u64()? > 0;
+    let seen = is_deleted.then(|| Frontier::decode(reader)).transpose().map_err(|_| ReadError::Overflow)?;
+    match (read_stamp(reader)?, seen) {
+        (Some(stamp), Some(seen)) => life.deleted(stamp, seen),
+        (Some(stamp), None) => life.restored(stamp),
+        (None, _) => {}
+    }
+    Ok(life)
 }
 
 pub(super) fn decode_doc(row: &Bytes) -> Result<StoredRow, Fault> {
@@ -130,22 +145,19 @@ pub(super) fn decode_doc(row: &Bytes) -> Result<StoredRow, Fault> {
         let name = reader.var_str()?;
         let position = Position(reader.var_u64()?);
         let snapshot = Position(reader.var_u64()?);
-        let created = Hlc(reader.var_u64()?);
+        let version = reader.var_u64()?;
+        let is_early = version != DOC_ROW_VERSION;
+        let created = if is_early { Some((Hlc(version), NAMELESS)) } else { read_stamp(reader)? };
         let changed = Hlc(reader.var_u64()?);
         let entries = reader.var_u64()?;
         let bytes = reader.var_u64()?;
-        let lifecycle = match reader.var_u64()? {
-            0 => Lifecycle::Live,
-            _ => Lifecycle::Deleted { frontier: Frontier::decode(reader).map_err(|_| ReadError::Overflow)? },
-        };
-        let lifecycle_stamp = read_stamp(reader)?;
+        let life = if is_early { read_early_life(reader)? } else { Life::decode(reader)? };
         let home = read_option(reader)?.map(u16::try_from).transpose().map_err(|_| ReadError::Overflow)?;
         let home_stamp = read_stamp(reader)?;
         let name = (!name.as_str().is_empty()).then(|| DocName::new(name.as_str()));
         let name = name.transpose().map_err(|_| ReadError::Utf8)?;
         let home = home.map(ReplicaId);
-        let doc =
-            DocRow { name, lifecycle, lifecycle_stamp, home, home_stamp, created, changed, entries, bytes };
+        let doc = DocRow { name, life, home, home_stamp, created, changed, entries, bytes };
         Ok(StoredRow { doc, position, snapshot })
     })
 }
@@ -418,17 +430,18 @@ mod tests {
         #[test]
         fn a_document_survives_its_row(
             name in proptest::option::of("[a-z/]{1,20}"), numbers: [u32; 6], deleted in proptest::option::of(dots()),
-            stamp in proptest::option::of(dots()), home: Option<u16>,
+            edited in dots(), stamp in proptest::option::of(dots()), home: Option<u16>,
         ) {
+            let mut life = Life::default();
+            life.edited((Hlc(numbers[2].into()), edited));
+            deleted.into_iter().for_each(|dot| life.deleted((Hlc(5), dot), std::iter::once(dot).collect()));
+            stamp.into_iter().for_each(|dot| life.restored((Hlc(4), dot)));
             let doc = DocRow {
                 name: name.map(|name| DocName::new(&name).expect("a valid name")),
-                lifecycle: deleted.map_or(Lifecycle::Live, |dot| Lifecycle::Deleted {
-                    frontier: std::iter::once(dot).collect(),
-                }),
-                lifecycle_stamp: stamp.map(|dot| (Hlc(5), dot)),
+                life,
                 home: home.map(ReplicaId),
                 home_stamp: stamp.map(|dot| (Hlc(u64::MAX), dot)),
-                created: Hlc(numbers[0].into()),
+                created: stamp.map(|dot| (Hlc(numbers[0].into()), dot)),
                 changed: Hlc(numbers[1].into()),
                 entries: numbers[2].into(),
                 bytes: numbers[3].into(),
@@ -454,6 +467,22 @@ mod tests {
             row[at] ^= 1 << bit;
             prop_assert!(decode_tail(&row.into()).is_err());
         }
+    }
+
+    #[test]
+    fn a_row_that_knew_no_edits_is_read() {
+        let dot = Dot { stream: StreamId::from_u32(3), seq: Seq(4) };
+        let mut row = Vec::new();
+        put_var_bytes(&mut row, b"early");
+        [7, 0, 9 << 16, 11 << 16, 5, 60, 1].into_iter().for_each(|number| put_var_u64(&mut row, number));
+        std::iter::once(dot).collect::<Frontier>().encode(&mut row);
+        put_stamp(&mut row, Some((Hlc(10 << 16), dot)));
+        put_option(&mut row, Some(2));
+        put_stamp(&mut row, Some((Hlc(8 << 16), dot)));
+        let row = decode_doc(&seal(row).into()).expect("readable");
+        let deletion = row.doc.life.deletion().expect("deleted");
+        assert_eq!((deletion.stamp, row.doc.home), ((Hlc(10 << 16), dot), Some(ReplicaId(2))));
+        assert_eq!((row.doc.created, row.doc.entries), (Some((Hlc(9 << 16), NAMELESS)), 5));
     }
 
     #[test]

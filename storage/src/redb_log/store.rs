@@ -19,7 +19,7 @@ use crate::document::TailEntry;
 use crate::head::Head;
 use crate::log::Position;
 use bytes::Bytes;
-use quire_protocol::ids::{DocId, DocName, Incarnation};
+use quire_protocol::ids::{DocId, DocName, Dot, Incarnation};
 use redb::{
     ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table, TableDefinition,
     TableHandle as _, WriteTransaction,
@@ -287,6 +287,17 @@ impl<'txn> DocTables<'txn> {
             self.tails.insert((doc.0, last.0), &encode_tail(previous, piece)[..])?;
             (previous, rest) = (last, after);
         }
+        self.documents.insert(doc.0, &encode_doc(&row)[..])?;
+        Ok(())
+    }
+
+    /// Has a document forget what a stream that now ends here had of it after its end.
+    pub(super) fn part(&mut self, doc: DocId, end: Dot) -> Result<(), Fault> {
+        let Some(row) = self.documents.get(doc.0)?.map(|row| Bytes::copy_from_slice(row.value())) else {
+            return Ok(());
+        };
+        let mut row = decode_doc(&row)?;
+        row.doc.life.part(end);
         self.documents.insert(doc.0, &encode_doc(&row)[..])?;
         Ok(())
     }

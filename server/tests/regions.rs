@@ -1,0 +1,86 @@
+//! Two real regions that are cut off from each other and healed, over HTTP.
+
+mod support;
+
+use serde_json::Value;
+use support::{Answer, Relay, Scratch, Server, run, text};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+/// Two regions of one cluster, the second of which dials the first.
+struct Pair {
+    one: Server,
+    two: Server,
+    path: Relay,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let one = region(Scratch::new(), 1, &[]);
+        let path = Relay::to(&one);
+        let two = region(Scratch::new(), 2, &["--peer", &path.peer()]);
+        let pair = Self { one, two, path };
+        pair.meet();
+        pair
+    }
+
+    /// Each has what the other had.
+    fn meet(&self) {
+        for (here, there) in [(&self.one, &self.two), (&self.two, &self.one)] {
+            let made = here.post_json("/v1/docs", r#"{"prefix":"meeting/"}"#);
+            read_after(there, "/v1/docs", &made);
+        }
+    }
+}
+
+fn region(scratch: Scratch, replica: u16, words: &[&str]) -> Server {
+    let secret = scratch.write("secret", "a cluster's secret for tests only, long enough");
+    let replica = replica.to_string();
+    let all = [
+        &["--replica", &replica, "--region", &format!("r{replica}"), "--cluster-secret-file", &secret],
+        words,
+    ];
+    Server::start_in(scratch, &all.concat())
+}
+
+/// Reads what a region says once it has what a write brought elsewhere.
+fn read_after(region: &Server, path: &str, written: &Answer) -> Answer {
+    assert!(written.status < 300, "{written:?}");
+    let token = written.header("quire-frontier").expect("a write's frontier");
+    let answer = region.ask("GET", path, &[("quire-after", token)], "");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer
+}
+
+fn insert(region: &Server, doc: &str, what: &str) -> Answer {
+    let edit = format!(r#"{{"splices":[{{"at":0,"insert":"{what}"}}]}}"#);
+    region.ask("PATCH", &format!("/v1/docs/{doc}/text"), &[JSON], &edit)
+}
+
+#[test]
+fn an_edit_that_a_deletion_had_not_seen_revives_the_document_in_both_regions_until_somebody_settles_it() {
+    let Pair { one, two, path } = Pair::start();
+    let made = one.post_json("/v1/docs", r#"{"name":"a","seed":{"text":"text"}}"#);
+    read_after(&two, "/v1/docs/a", &made);
+    path.cut();
+    let deleted = one.ask("DELETE", "/v1/docs/a", &[], "");
+    let edited = insert(&two, "a", "more ");
+    assert_eq!(one.get("/v1/docs/a").json()["deleted"], true);
+    path.heal();
+    for (region, written) in [(&two, &deleted), (&one, &edited)] {
+        let info = read_after(region, "/v1/docs/a", written).json();
+        assert_eq!((&info["deleted"], &info["revived"]), (&Value::Bool(false), &Value::Bool(true)), "{info}");
+        let contested = &info["contested"];
+        assert_eq!((&contested["deleted_by"], &contested["edited_by"]), (&1.into(), &2.into()), "{info}");
+        assert!(contested["edits"][0]["last"].is_string() && contested["edited_ms"].is_u64(), "{info}");
+        assert_eq!(region.get("/v1/docs/a/text").text(), "more text");
+    }
+    let shown = run(&["doc", "show", "a", "--url", &one.url]);
+    assert!(text(&shown.stdout).contains("revived by edits"), "{shown:?}");
+
+    let restored = one.ask("POST", "/v1/docs/a/restore", &[], "");
+    let settled = read_after(&two, "/v1/docs/a", &restored).json();
+    assert_eq!((&settled["revived"], &settled["contested"]), (&Value::Null, &Value::Null), "{settled}");
+    let deleted = two.ask("DELETE", "/v1/docs/a", &[], "");
+    assert_eq!(read_after(&one, "/v1/docs/a", &deleted).json()["deleted"], true);
+}
