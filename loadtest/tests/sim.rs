@@ -69,6 +69,10 @@ fn fresh_seeds_keep_every_promise() {
         ("joins", totals.joins),
         ("removals", totals.removals),
         ("drains", totals.drains),
+        ("deletions", totals.deletions),
+        ("restorations", totals.restorations),
+        ("documents that are deleted in the end", totals.deleted),
+        ("documents that are revived in the end", totals.revived),
         ("duplicates", totals.duplicates),
         ("gaps", totals.gaps),
     ];

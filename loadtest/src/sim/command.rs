@@ -109,6 +109,10 @@ fn tell(seeds: u64, totals: &Totals, violations: usize) {
         "members         {} joins, {} removals, {} drains",
         totals.joins, totals.removals, totals.drains
     );
+    println!(
+        "documents       {} deletions, {} restorations, {} deleted and {} revived in the end",
+        totals.deletions, totals.restorations, totals.deleted, totals.revived
+    );
     println!("snapshots       {} begun, {} taken whole", totals.snapshots_begun, totals.snapshots_taken);
     println!("paced           {}", totals.paced);
     println!("duplicates      {}", totals.duplicates);

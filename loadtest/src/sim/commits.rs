@@ -124,6 +124,7 @@ impl World {
             self.totals.shown += 1;
         }
         self.tell_sessions(at, &news);
+        self.lives_changed(at);
     }
 
     /// Sends a region's sessions what is news in their documents.

@@ -6,11 +6,12 @@ use super::editor::{ROOT, decoded};
 use super::ledger::Ledger;
 use super::plant::{Plant, Planted};
 use bytes::Bytes;
-use quire_protocol::batch::EntryKind;
+use quire_protocol::batch::{EntryKind, LifecycleChange, NO_DOC, Stamp};
 use quire_protocol::document::Live;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, DocName, Dot, Seq, StreamId};
+use quire_protocol::life::{DeletePolicy, Life};
 use quire_protocol::update::{ClientId, Clocks, Limits, Shape, StateVector, Update};
 use quire_storage::{Log, Position, SnapshotError, StoredDoc, TailEntry};
 use std::collections::BTreeMap;
@@ -26,6 +27,11 @@ pub(super) const DOCUMENTS: usize = NAMES.len();
 
 pub(super) fn doc_name(number: usize) -> DocName {
     DocName::new(NAMES[number]).expect("a valid name")
+}
+
+/// What comes of edits that a deletion had not seen: in the last document, deletions win.
+pub(super) fn on_delete(number: usize) -> DeletePolicy {
+    if number + 1 == DOCUMENTS { DeletePolicy::DeleteWins } else { DeletePolicy::Revive }
 }
 
 /// An entry that is to be shown; its seq is 0 where it stands for many.
@@ -76,12 +82,16 @@ pub(super) struct Open {
     pub(super) admitted: Shape,
     /// What is shown.
     pub(super) shown: Shape,
+    /// What is shown of its deletions and edits, and what comes of those that a deletion had not seen.
+    pub(super) life: Life,
+    on_delete: DeletePolicy,
 }
 
 impl Documents {
     /// All documents, empty.
     pub(super) fn new() -> Self {
-        let docs = (0..DOCUMENTS).map(|number| (doc_name(number).id(), Open::new())).collect();
+        let docs =
+            (0..DOCUMENTS).map(|number| (doc_name(number).id(), Open::new(on_delete(number)))).collect();
         Self { docs, frontier: Frontier::new(), newest: Hlc(0) }
     }
 
@@ -91,6 +101,7 @@ impl Documents {
         let mut entries = Vec::new();
         for number in 0..DOCUMENTS {
             let doc = doc_name(number).id();
+            shows.read_life(doc, log);
             match log.load(doc) {
                 Ok(stored) => entries.extend(stored.into_iter().flat_map(|stored| placed(doc, stored))),
                 Err(error) => ledger.violate(format!("region {region} cannot read a document: {error}")),
@@ -101,7 +112,8 @@ impl Documents {
         let applied = log.applied();
         let count: u64 = applied.iter().map(|dot| dot.seq.0).sum();
         let silent = ledger.count_silent(region, &applied);
-        let is_told = entries.len() as u64 + silent == count && !ledger.has_parted();
+        let is_one_by_one = !ledger.has_parted() && !ledger.has_imported(region);
+        let is_told = entries.len() as u64 + silent == count && is_one_by_one;
         if is_told && entries.iter().all(|entry| entry.dot.seq.0 > 0) {
             for entry in &entries {
                 shows.pass_silent(region, &applied, ledger);
@@ -121,6 +133,24 @@ impl Documents {
         }
         ledger.check_holds(region, &shows);
         shows
+    }
+
+    /// Takes what the log says of a document's life, where entries do not tell: some stand for many, and some were
+    /// written again under other names.
+    pub(super) fn read_life(&mut self, doc: DocId, log: &dyn Log) {
+        if let Ok(Some(info)) = log.info(doc) {
+            self.get_mut(doc).life = info.life;
+        }
+    }
+
+    /// Takes what the log says of every document's life.
+    pub(super) fn read_lives(&mut self, log: &dyn Log) {
+        (0..DOCUMENTS).for_each(|number| self.read_life(doc_name(number).id(), log));
+    }
+
+    /// What has come of each document: whether it is deleted, and the last edit that a deletion had not seen.
+    pub(super) fn fates(&self) -> Vec<(bool, Option<Stamp>)> {
+        self.docs.values().map(|open| (open.is_deleted(), open.life.contested())).collect()
     }
 
     /// Goes on to entries of documents: what belongs to none is not among what is read.
@@ -189,7 +219,8 @@ impl Documents {
 
     /// Forgets a document, as a planted bug does.
     pub(super) fn empty(&mut self, doc: DocId) {
-        self.docs.insert(doc, Open::new());
+        let on_delete = self.get(doc).on_delete;
+        self.docs.insert(doc, Open::new(on_delete));
     }
 
     /// Shows an entry. Returns what is news to sessions.
@@ -216,6 +247,9 @@ impl Documents {
             return None;
         }
         self.newest = self.newest.max(*hlc);
+        if *doc != NO_DOC {
+            self.get_mut(*doc).lives(entry, planted);
+        }
         if *kind != EntryKind::Update {
             return None;
         }
@@ -228,8 +262,29 @@ impl Documents {
 }
 
 impl Open {
-    fn new() -> Self {
-        Self { doc: Live::new(1), admitted: Shape::new(), shown: Shape::new() }
+    fn new(on_delete: DeletePolicy) -> Self {
+        let life = Life::default();
+        Self { doc: Live::new(1), admitted: Shape::new(), shown: Shape::new(), life, on_delete }
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        self.life.is_deleted(self.on_delete)
+    }
+
+    /// Takes note of what an entry does to its document's life.
+    fn lives(&mut self, entry: &Shown, planted: Planted) {
+        let stamp = (entry.hlc, entry.dot);
+        let counts = !planted.is(Plant::EarlierEditsForgotten) || self.life.deletion().is_some();
+        if entry.kind.carries_update() && counts {
+            self.life.edited(stamp);
+        }
+        match LifecycleChange::decode(&entry.payload) {
+            Ok(LifecycleChange::Delete { frontier }) if entry.kind == EntryKind::Lifecycle => {
+                self.life.deleted(stamp, frontier);
+            }
+            Ok(LifecycleChange::Restore) if entry.kind == EntryKind::Lifecycle => self.life.restored(stamp),
+            _ => {}
+        }
     }
 
     /// Takes an update into the document. Returns what of it was new.

@@ -6,13 +6,13 @@
 use super::documents::Documents;
 use super::editor::decoded;
 use bytes::Bytes;
-use quire_protocol::batch::{Batch, ChainHash, EncodedBatch, EntryKind, NO_DOC};
+use quire_protocol::batch::{Batch, ChainHash, EncodedBatch, EntryKind, LifecycleChange, NO_DOC, Stamp};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Dot, Seq, StreamId};
 use quire_protocol::snapshot::SnapshotHead;
 use quire_protocol::update::{ClientId, Clocks, Shape, StateVector, Update};
 use quire_storage::{Log, ReadBatchesError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Deleted ranges by client.
 type Deletes = Vec<(ClientId, Vec<Clocks>)>;
@@ -24,6 +24,8 @@ struct Written {
     deps: Frontier,
     hash: ChainHash,
     updates: Vec<(Dot, DocId, Update)>,
+    /// What deletes or restores documents.
+    turns: Vec<(Stamp, DocId, LifecycleChange)>,
     /// Entries that belong to no document.
     silent: Vec<Seq>,
 }
@@ -62,6 +64,8 @@ pub(super) struct Ledger {
     /// The stream that a restored region has parted with. Documents may hold entries of it under names that
     /// others now have: what was written again.
     parted: Option<StreamId>,
+    /// Regions that have begun to merge a snapshot: it tells of a document's life before its edits.
+    imported: BTreeSet<usize>,
     pub(super) acknowledged: Vec<Acknowledged>,
     edits: BTreeMap<ClientId, Vec<Edit>>,
     /// What was found wrong first.
@@ -135,6 +139,16 @@ impl Ledger {
         self.parted.is_some()
     }
 
+    /// A region begins to merge a snapshot.
+    pub(super) fn imports(&mut self, region: usize) {
+        self.imported.insert(region);
+    }
+
+    /// Whether entries of a snapshot may be among what a region's log tells.
+    pub(super) fn has_imported(&self, region: usize) -> bool {
+        self.imported.contains(&region)
+    }
+
     /// Whether a document may hold this entry of what is applied up to here.
     pub(super) fn may_hold(&self, applied: &Frontier, dot: Dot) -> bool {
         dot.seq == Seq(0) || applied.covers(dot) || self.parted == Some(dot.stream)
@@ -158,7 +172,8 @@ impl Ledger {
         let updates = updates(&batch);
         let silent = (first.0..).zip(&batch.entries).filter(|(_, entry)| entry.doc == NO_DOC);
         let silent = silent.map(|(seq, _)| Seq(seq)).collect();
-        let written = Written { last: last.seq, deps: batch.deps, hash, updates, silent };
+        let turns = turns(&batch);
+        let written = Written { last: last.seq, deps: batch.deps, hash, updates, turns, silent };
         match self.apart.as_mut().filter(|apart| apart.region == region && apart.stream == stream) {
             Some(apart) => apart.batches.insert(first, written),
             None => self.streams.entry(stream).or_default().insert(first, written),
@@ -182,6 +197,28 @@ impl Ledger {
     pub(super) fn deps(&self, region: usize, dot: Dot) -> Option<&Frontier> {
         let (_, written) = self.batches(region, dot.stream)?.range(..=dot.seq).next_back()?;
         (dot.seq <= written.last).then_some(&written.deps)
+    }
+
+    /// Whether a document is deleted, and whether any edit is one that none of the deletions had seen: by what was
+    /// written, one entry beside the other.
+    pub(super) fn life(&self, doc: DocId) -> (bool, bool) {
+        let written = || self.streams.values().flat_map(BTreeMap::values);
+        let turns = || written().flat_map(|written| &written.turns).filter(|(_, of, _)| *of == doc);
+        let restored =
+            turns().filter(|(.., it)| *it == LifecycleChange::Restore).map(|(stamp, ..)| *stamp).max();
+        let standing = turns().filter_map(|(stamp, _, it)| match it {
+            LifecycleChange::Delete { frontier } if Some(*stamp) > restored => Some((stamp.1, frontier)),
+            _ => None,
+        });
+        let deletions: Vec<(Dot, &Frontier)> = standing.collect();
+        let mut edits = written().flat_map(|written| &written.updates).filter(|(_, of, _)| *of == doc);
+        let is_unseen = |dot: Dot| {
+            let saw = |(by, seen): &(Dot, &Frontier)| {
+                seen.covers(dot) || by.stream == dot.stream && by.seq > dot.seq
+            };
+            !deletions.iter().any(saw)
+        };
+        (!deletions.is_empty(), !deletions.is_empty() && edits.any(|(dot, ..)| is_unseen(*dot)))
     }
 
     /// Checks that documents hold every update that their region says is applied, and nothing beyond.
@@ -296,6 +333,17 @@ impl Ledger {
             }
         }
     }
+}
+
+/// What a batch deletes and restores.
+fn turns(batch: &Batch) -> Vec<(Stamp, DocId, LifecycleChange)> {
+    let named = (batch.first_seq.0..).zip(&batch.entries);
+    let lifecycle = named.filter(|(_, entry)| entry.kind == EntryKind::Lifecycle);
+    let turns = lifecycle.filter_map(|(seq, entry)| {
+        let stamp = (entry.hlc, Dot { stream: batch.stream, seq: Seq(seq) });
+        Some((stamp, entry.doc, LifecycleChange::decode(&entry.payload).ok()?))
+    });
+    turns.collect()
 }
 
 /// The updates of a batch, with their names and documents.

@@ -4,7 +4,7 @@
 //! `world` is what happens, one event after the other; `workload` draws what people do and what breaks,
 //! `documents` is what a region shows, `faults` breaks regions,
 //! `restored` is what a disk that was set back makes of its region, `kept` what logs keep for peers,
-//! `drains` stops them in an orderly way, `members` has them join and leave, `wire` carries frames between link machines, `snapshots` gives
+//! `lives` deletes and restores documents, `drains` stops regions in an orderly way, `members` has them join and leave, `wire` carries frames between link machines, `snapshots` gives
 //! and takes snapshots, `sessions` carries what editors say, `commits` is a region's disk; `ledger` and `settle` judge. `docs/verification.md` says what is
 //! checked. Nothing here knows the time of day or opens a socket or a file.
 
@@ -16,6 +16,7 @@ mod editor;
 mod faults;
 mod kept;
 mod ledger;
+mod lives;
 mod members;
 mod plant;
 mod region;

@@ -33,6 +33,8 @@ pub enum Plant {
     HistoryNotParted,
     /// A document that a peer's snapshot holds is replaced by what the snapshot has of it
     SnapshotReplaces,
+    /// An edit counts against a deletion only when it comes after it
+    EarlierEditsForgotten,
 }
 
 /// The bug of this run, if one is planted.

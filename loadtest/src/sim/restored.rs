@@ -166,9 +166,11 @@ impl World {
     fn shows_the_same(&mut self, at: usize, log: &dyn Log, old: StreamId) {
         let shows = &mut self.regions[at].shows;
         let before = std::mem::replace(&mut shows.frontier, log.applied());
+        shows.read_lives(log);
         if before.without(old) != shows.frontier.without(old).without(log.stream()) {
             self.ledger.violate(format!("region {at} has dropped entries of others with its stream {old}"));
         }
         self.ledger.check_holds(at, shows);
+        self.lives_changed(at);
     }
 }

@@ -49,6 +49,9 @@ impl World {
         if !at.online || at.session.is_some() || !self.regions[at.region].takes_writes() {
             return;
         }
+        if self.regions[at.region].shows.get(at.of).is_deleted() {
+            return;
+        }
         let session = self.next_number();
         let at = &mut self.editors[editor];
         at.session = Some(session);

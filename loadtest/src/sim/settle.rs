@@ -73,6 +73,9 @@ impl World {
             if log.applied() != first.durable {
                 return Some(format!("region {at} has not applied all that it received"));
             }
+            if region.shows.fates() != first.shows.fates() {
+                return Some(format!("regions {zero} and {at} do not agree on what is deleted"));
+            }
             if region.shows.essences() != first.shows.essences() {
                 return Some(format!("regions {zero} and {at} do not show the same"));
             }
@@ -80,7 +83,8 @@ impl World {
         if !self.is_linked() {
             return Some("two neighbours are not linked".to_owned());
         }
-        let open = self.editors.iter().filter(|editor| !editor.closed);
+        // Whoever edits what is deleted is let go, and keeps what was not taken.
+        let open = self.editors.iter().filter(|it| !it.closed && !first.shows.get(it.of).is_deleted());
         let mut connected = open.into_iter();
         let apart = connected.find(|editor| {
             let shown = &first.shows.get(editor.of).shown;
@@ -100,6 +104,7 @@ impl World {
                     .violate(format!("regions {first} and {at} read differently: {texts:?} and {told:?}"));
             }
             self.check_acknowledged(at, None);
+            self.judge_lives(at);
             let Some(log) = self.regions[at].log.clone() else { continue };
             let keeps_all = self.keeps_all();
             self.ledger.compare(at, &*log, keeps_all);

@@ -204,6 +204,7 @@ impl World {
         snapshot: &SnapshotHead,
     ) -> Result<(), AppendError> {
         let (at, from) = way;
+        self.ledger.imports(at);
         let answer = match log.import(snapshot) {
             Ok(imported) => {
                 self.totals.snapshots_taken += 1;
@@ -243,6 +244,7 @@ impl World {
             entries.extend(fresh.map(|entry| Shown::of((doc, entry))));
         }
         let shows = &mut self.regions[at].shows;
+        shows.read_lives(log);
         let news: Vec<(DocId, _)> = shows.merge(at, &entries, &mut self.ledger);
         shows.frontier.merge(&snapshot.frontier());
         self.ledger.check_snapshot(at, snapshot, shows);

@@ -56,6 +56,14 @@ pub struct Totals {
     pub removals: u64,
     /// Regions that were told to stop and sent their editors away.
     pub drains: u64,
+    /// Documents that were deleted.
+    pub deletions: u64,
+    /// Documents that were restored.
+    pub restorations: u64,
+    /// Documents that are deleted in the end, counted for each region.
+    pub deleted: u64,
+    /// Documents that live in the end since an edit has revived them, counted for each region.
+    pub revived: u64,
     /// Acknowledged updates that went with a disk before another region had them.
     pub gone_with_disk: u64,
     /// Snapshots that regions began to take from a peer.
@@ -86,6 +94,10 @@ impl Totals {
         self.joins += other.joins;
         self.removals += other.removals;
         self.drains += other.drains;
+        self.deletions += other.deletions;
+        self.restorations += other.restorations;
+        self.deleted += other.deleted;
+        self.revived += other.revived;
         self.gone_with_disk += other.gone_with_disk;
         self.snapshots_begun += other.snapshots_begun;
         self.snapshots_taken += other.snapshots_taken;

@@ -145,7 +145,7 @@ impl World {
         self.after(active_ms, Happening::Heal);
     }
 
-    fn draw_document(&mut self) -> DocId {
+    pub(super) fn draw_document(&mut self) -> DocId {
         doc_name(self.rng.index(self.workload.documents)).id()
     }
 
@@ -174,7 +174,8 @@ impl World {
             0..32 => self.types(editor),
             32..38 => self.begins_to_type(editor),
             38..52 => self.deletes(editor),
-            52..60 => self.formats(editor),
+            52..57 => self.formats(editor),
+            57..60 => self.turns(region),
             60..66 => self.undoes(editor),
             66..72 => self.goes_offline(editor),
             72..76 => self.clones_tab(editor),
