@@ -9,20 +9,11 @@
 use std::collections::BTreeMap;
 
 use crate::batch::Stamp;
+use crate::fields::schema::DeletePolicy;
 use crate::frontier::Frontier;
 use crate::hlc::Hlc;
 use crate::ids::{Dot, Seq, StreamId};
 use crate::lib0::{ReadError, Reader, put_var_u64};
-
-/// What comes of an edit that the deletion of its document had not seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeletePolicy {
-    /// The document lives on, and is flagged until somebody restores or deletes it.
-    #[default]
-    Revive,
-    /// The document stays deleted; the edit is kept, and on record.
-    DeleteWins,
-}
 
 /// What was written of a document's creation, deletions, restorations and edits, as far as it still matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -197,7 +188,7 @@ fn read_stamp(reader: &mut Reader) -> Result<Stamp, ReadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use DeletePolicy::{DeleteWins, Revive};
+    use crate::fields::schema::DeletePolicy::{DeleteWins, Revive};
     use proptest::prelude::*;
 
     #[derive(Clone, Debug)]

@@ -121,6 +121,8 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let (log_of_peers, appender) = (log.clone(), committer.appender());
     let peers =
         Peers::new(&settings, secret, log_of_peers, appender, documents.clone(), CancellationToken::new())?;
+    let schema = settings.schema.clone();
+    documents.set_policies(move |name| schema.collection(name).on_delete);
     let neighbours = Arc::downgrade(&peers);
     documents.set_elsewhere(move |doc, payload| {
         if let Some(peers) = neighbours.upgrade() {

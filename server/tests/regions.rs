@@ -5,6 +5,13 @@ mod support;
 use serde_json::Value;
 use support::{Answer, Relay, Scratch, Server, run, text};
 
+const CONFIG: &str = r#"
+[[collections]]
+name = "bills"
+pattern = "bills/*"
+on-delete = "delete_wins"
+"#;
+
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Two regions of one cluster, the second of which dials the first.
@@ -36,10 +43,11 @@ impl Pair {
 fn region(scratch: Scratch, replica: u16, words: &[&str]) -> Server {
     let secret = scratch.write("secret", "a cluster's secret for tests only, long enough");
     let replica = replica.to_string();
-    let all = [
-        &["--replica", &replica, "--region", &format!("r{replica}"), "--cluster-secret-file", &secret],
-        words,
-    ];
+    let config = scratch.write("quire.toml", CONFIG);
+    let name = format!("r{replica}");
+    let own =
+        ["--replica", &replica, "--region", &name, "--cluster-secret-file", &secret, "--config", &config];
+    let all = [&own[..], words];
     Server::start_in(scratch, &all.concat())
 }
 
@@ -83,4 +91,26 @@ fn an_edit_that_a_deletion_had_not_seen_revives_the_document_in_both_regions_unt
     assert_eq!((&settled["revived"], &settled["contested"]), (&Value::Null, &Value::Null), "{settled}");
     let deleted = two.ask("DELETE", "/v1/docs/a", &[], "");
     assert_eq!(read_after(&one, "/v1/docs/a", &deleted).json()["deleted"], true);
+}
+
+#[test]
+fn where_deletions_win_an_edit_that_one_had_not_seen_is_on_record_and_there_when_it_is_taken_back() {
+    let Pair { one, two, path } = Pair::start();
+    let made = one.post_json("/v1/docs", r#"{"name":"bills/7","seed":{"text":"text"}}"#);
+    read_after(&two, "/v1/docs/bills%2F7", &made);
+    path.cut();
+    let deleted = one.ask("DELETE", "/v1/docs/bills%2F7", &[], "");
+    let edited = insert(&two, "bills%2F7", "more ");
+    path.heal();
+    for (region, written) in [(&two, &deleted), (&one, &edited)] {
+        let info = read_after(region, "/v1/docs/bills%2F7", written).json();
+        assert_eq!((&info["deleted"], &info["revived"]), (&Value::Bool(true), &Value::Null), "{info}");
+        assert_eq!(
+            (&info["contested"]["deleted_by"], &info["contested"]["edited_by"]),
+            (&1.into(), &2.into())
+        );
+        insert(region, "bills%2F7", "x").is_problem(410, "deleted");
+    }
+    let restored = two.ask("POST", "/v1/docs/bills%2F7/restore", &[], "");
+    assert_eq!(read_after(&one, "/v1/docs/bills%2F7/text", &restored).text(), "more text");
 }

@@ -5,9 +5,9 @@ mod support;
 
 use bytes::Bytes;
 use quire_protocol::batch::{ChainHash, EncodedBatch, EntryKind, LifecycleChange, NO_DOC};
+use quire_protocol::fields::schema::DeletePolicy;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{Dot, ReplicaId, Seq};
-use quire_protocol::life::DeletePolicy;
 use quire_storage::{
     Acks, AppendError, Health, LoadError, Log, MemoryLog, NewEntry, Position, ReadBatchesError, Retention,
     SnapshotError,

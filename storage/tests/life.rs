@@ -6,9 +6,9 @@ mod support;
 
 use proptest::prelude::*;
 use quire_protocol::batch::LifecycleChange;
+use quire_protocol::fields::schema::DeletePolicy::{DeleteWins, Revive};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::ReplicaId;
-use quire_protocol::life::DeletePolicy::{DeleteWins, Revive};
 use quire_protocol::life::Life;
 use quire_protocol::snapshot::{Record, SnapshotReader};
 use quire_storage::{Log, MemoryLog, NewEntry, Position};

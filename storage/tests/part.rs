@@ -5,10 +5,10 @@
 mod support;
 
 use quire_protocol::batch::{EncodedBatch, EntryKind, LifecycleChange, MemberChange, Membership, NO_DOC};
+use quire_protocol::fields::schema::DeletePolicy;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
 use quire_protocol::ids::{Dot, Incarnation, ReplicaId, Seq, StreamId};
-use quire_protocol::life::DeletePolicy;
 use quire_storage::sim_disk::{SimDisk, Unsynced};
 use quire_storage::{
     AppendError, Log, MemoryLog, NewEntry, OpenError, RedbLog, RedbLogOptions, Retention, verify,

@@ -5,10 +5,11 @@ mod support;
 
 use bytes::Bytes;
 use quire_protocol::batch::{EntryKind, LifecycleChange, MemberChange, Membership, NO_DOC};
+use quire_protocol::fields::schema::DeletePolicy;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
 use quire_protocol::ids::{ReplicaId, Seq, StreamId};
-use quire_protocol::life::{DeletePolicy, Life};
+use quire_protocol::life::Life;
 use quire_protocol::snapshot::{Record, SnapshotHead, SnapshotReader};
 use quire_storage::sim_disk::{SimDisk, Unsynced};
 use quire_storage::{

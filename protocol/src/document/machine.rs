@@ -16,8 +16,9 @@ use super::replica::{Broken, EMPTY_UPDATE, Replica};
 use super::session::{Access, Dialect, Session};
 use crate::awareness::{self, Awareness};
 use crate::close::CloseReason;
+use crate::fields::schema::DeletePolicy;
 use crate::ids::SessionId;
-use crate::life::{DeletePolicy, Life};
+use crate::life::Life;
 use crate::time::Time;
 use crate::update::{ClientId, Limits as UpdateLimits, Refusal, Shape, StateVector, Update, merge};
 

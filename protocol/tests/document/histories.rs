@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use quire_protocol::document::{Limits, Request};
-use quire_protocol::life::DeletePolicy;
+use quire_protocol::fields::schema::DeletePolicy;
 
 use super::steps::{
     EDITORS, Step, WRITERS, everything_is_on_disk, hold_to_account, nobody_did_wrong, run_to_quiet, take,

@@ -13,9 +13,9 @@
 use bytes::Bytes;
 use quire_protocol::awareness;
 use quire_protocol::document::{Access, Input, Limits, Request, Splice, Write};
+use quire_protocol::fields::schema::DeletePolicy;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::lib0::{put_var_bytes, put_var_u64};
-use quire_protocol::life::DeletePolicy;
 use quire_protocol::update::StateVector;
 use quire_protocol::ysync::Message;
 use yrs::Transact;

@@ -11,10 +11,11 @@ use quire_protocol::batch::Stamp;
 use quire_protocol::document::{
     Access, Answer, Document, Input, Limits, Opened, Output, Refused, Request, Stored, Ticket, Urgency, Write,
 };
+use quire_protocol::fields::schema::DeletePolicy;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{Dot, Seq, SessionId, StreamId};
-use quire_protocol::life::{DeletePolicy, Life};
+use quire_protocol::life::Life;
 use quire_protocol::time::Time;
 use quire_protocol::update::Update;
 use quire_protocol::ysync::Message;

@@ -2,8 +2,8 @@
 
 use quire_protocol::batch::{EntryKind, LifecycleChange};
 use quire_protocol::document::{Stored, Write};
+use quire_protocol::fields::schema::DeletePolicy;
 use quire_protocol::ids::{DocId, DocName};
-use quire_protocol::life::DeletePolicy;
 use quire_storage::{NewEntry, StoredDoc, TailEntry};
 
 /// A stored document, as the machine takes it.
