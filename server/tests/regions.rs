@@ -3,6 +3,7 @@
 mod support;
 
 use serde_json::Value;
+use std::time::{Duration, Instant};
 use support::{Answer, Relay, Scratch, Server, run, text};
 
 const CONFIG: &str = r#"
@@ -65,6 +66,15 @@ fn insert(region: &Server, doc: &str, what: &str) -> Answer {
     region.ask("PATCH", &format!("/v1/docs/{doc}/text"), &[JSON], &edit)
 }
 
+/// Asks until a region says that this one makes a document's write-backs: it hears of links by itself.
+fn has_writer(region: &Server, replica: u64) {
+    let began = Instant::now();
+    while region.get("/v1/docs/a").json()["writer"].as_u64() != Some(replica) {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", region.get("/v1/docs/a"));
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn an_edit_that_a_deletion_had_not_seen_revives_the_document_in_both_regions_until_somebody_settles_it() {
     let Pair { one, two, path } = Pair::start();
@@ -113,4 +123,29 @@ fn where_deletions_win_an_edit_that_one_had_not_seen_is_on_record_and_there_when
     }
     let restored = two.ask("POST", "/v1/docs/bills%2F7/restore", &[], "");
     assert_eq!(read_after(&one, "/v1/docs/bills%2F7/text", &restored).text(), "more text");
+}
+
+#[test]
+fn a_documents_home_writes_while_it_is_reached_and_else_the_lowest_leader() {
+    let Pair { one, two, path } = Pair::start();
+    let made = two.post_json("/v1/docs", r#"{"name":"a"}"#);
+    let home_of = |info: &Answer| info.json()["home"].as_u64();
+    for region in [&one, &two] {
+        assert_eq!(home_of(&read_after(region, "/v1/docs/a", &made)), Some(2), "who made it");
+        has_writer(region, 2);
+    }
+    let home = |region: &Server, body: &str| region.ask("PUT", "/v1/docs/a/home", &[JSON], body);
+    let named = home(&two, r#"{"replica":1}"#);
+    assert_eq!(home_of(&read_after(&one, "/v1/docs/a", &named)), Some(1));
+    [&one, &two].into_iter().for_each(|region| has_writer(region, 1));
+    path.cut();
+    has_writer(&two, 2);
+    assert_eq!(home_of(&two.get("/v1/docs/a")), Some(1));
+    path.heal();
+    let named = home(&one, r#"{"replica":2}"#);
+    assert_eq!(home_of(&read_after(&two, "/v1/docs/a", &named)), Some(2));
+    [&one, &two].into_iter().for_each(|region| has_writer(region, 2));
+    home(&one, r#"{"replica":0}"#).is_problem(400, "bad-request");
+    assert_eq!(home(&one, r#"{"region":1}"#).status, 422);
+    one.ask("PUT", "/v1/docs/none/home", &[JSON], r#"{"replica":1}"#).is_problem(404, "not-found");
 }

@@ -9,6 +9,7 @@ mod entry;
 mod graph;
 mod held;
 mod path;
+pub mod home;
 pub mod policy;
 mod register;
 mod rules;

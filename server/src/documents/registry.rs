@@ -17,7 +17,7 @@ use quire_protocol::document::{Answer, Limits, Refused, Request, Ticket};
 use quire_protocol::fields::schema::DeletePolicy;
 use quire_protocol::ids::{DocId, DocName, SessionId};
 use quire_protocol::time::Time;
-use quire_storage::{Appender, Log};
+use quire_storage::{AppendError, Appender, Log, NewEntry, Receipt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -283,6 +283,16 @@ impl Documents {
         let bytes = bytes.min(self.shared.options.ingest_bytes_max);
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.shared.ingest.clone().acquire_many_owned(permits).await.expect("the budget is never closed")
+    }
+
+    /// Writes an entry about a document that changes nothing of what its machine shows, and waits for its commit.
+    ///
+    /// # Errors
+    /// When the log takes no writes.
+    pub(crate) async fn append(&self, entry: NewEntry) -> Result<Receipt, AppendError> {
+        let (done, committed) = oneshot::channel();
+        self.shared.appender.append(vec![entry], move |receipt| drop(done.send(receipt)));
+        committed.await.unwrap_or(Err(AppendError::Closed))
     }
 
     /// A number for a new session.

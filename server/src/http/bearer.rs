@@ -110,12 +110,18 @@ impl Named {
         self.stored().await?.ok_or_else(missing)
     }
 
-    /// The document, which must exist and not be deleted, open.
-    pub(super) async fn open_existing(&self) -> Result<Lease, Problem> {
+    /// What the log knows of the document, which must exist and not be deleted.
+    pub(super) async fn live(&self) -> Result<DocInfo, Problem> {
         let info = self.existing().await?;
         if info.life.is_deleted(self.on_delete()) {
             return Err(Problem::new(Kind::Deleted, "the document has been deleted; it can be restored"));
         }
+        Ok(info)
+    }
+
+    /// The document, which must exist and not be deleted, open.
+    pub(super) async fn open_existing(&self) -> Result<Lease, Problem> {
+        self.live().await?;
         self.open()
     }
 

@@ -18,6 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use quire_protocol::document::{Answer, Request, Splice};
+use quire_protocol::fields::home::writer;
 use quire_protocol::life::Life;
 use quire_protocol::update::StateVector;
 use quire_storage::DocInfo;
@@ -172,8 +173,12 @@ async fn make(region: &Region, named: &Named, seed: Option<Bytes>) -> Result<Res
 struct Info {
     #[serde(flatten)]
     summary: Summary,
-    /// The replica that makes its write-backs.
+    /// The replica that makes its write-backs: the one that was named, else the one that made it.
     home: u16,
+    /// The replica that makes them as things are, as far as this region sees: its home while that is reached,
+    /// else the lowest leader that is. Absent where none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writer: Option<u16>,
     frontier: String,
     /// The deletion and the edits that it had not seen: by default they have revived the document, and where
     /// deletions win they are on record here. Absent once a restoration or a deletion has settled it.
@@ -243,10 +248,11 @@ pub(super) async fn info(State(region): State<Arc<Region>>, named: Named) -> Res
             _ => return Err(Problem::mismatched()),
         }
     };
+    let writer = writer(stored.home, &region.peers.live_leaders()).map(|writer| writer.0);
     let home = stored.home.map_or(region.settings.replica, |home| home.0);
     let frontier = region.log.applied().to_token();
     let contested = Contested::new(&stored.life);
-    Ok(Json(Info { summary, home, frontier, contested, state }).into_response())
+    Ok(Json(Info { summary, home, writer, frontier, contested, state }).into_response())
 }
 
 /// Deletes a document; its content is kept, and can be restored.
@@ -395,7 +401,7 @@ pub(super) async fn apply(
     Ok(written(&region, StatusCode::NO_CONTENT))
 }
 
-fn written(region: &Region, status: StatusCode) -> Response {
+pub(super) fn written(region: &Region, status: StatusCode) -> Response {
     (status, [(FRONTIER, region.log.applied().to_token())]).into_response()
 }
 

@@ -5,6 +5,7 @@
 mod assets;
 mod bearer;
 mod documents;
+mod home;
 mod operate;
 mod origin;
 mod problem;

@@ -3,7 +3,7 @@
 //! Invariant: a route that is served stands in the table, and so in the document.
 
 use super::problem::{Kind, Problem};
-use super::{assets, documents, operate, regions, request};
+use super::{assets, documents, home, operate, regions, request};
 use crate::region::Region;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -33,6 +33,7 @@ fn route<T: 'static>(
     let filter = match method {
         "get" => MethodFilter::GET,
         "post" => MethodFilter::POST,
+        "put" => MethodFilter::PUT,
         "patch" => MethodFilter::PATCH,
         "delete" => MethodFilter::DELETE,
         other => unreachable!("the table of routes has no method {other}"),
@@ -58,6 +59,7 @@ pub(super) fn routes() -> Vec<Route> {
         route("delete", "/v1/docs/{name}", documents::delete),
         route("post", "/v1/docs/{name}/restore", documents::restore),
         route("post", "/v1/docs/{name}/copy", documents::copy),
+        route("put", "/v1/docs/{name}/home", home::put),
         route("get", "/v1/docs/{name}/text", documents::text),
         route("patch", "/v1/docs/{name}/text", documents::splice),
         route("get", "/v1/docs/{name}/update", documents::update),

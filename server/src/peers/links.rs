@@ -7,6 +7,7 @@ use super::handshake::Identity;
 use super::joining::{Joining, Met};
 use super::kept::Kept;
 use super::lag::{CANARY_EVERY_MS, Lags, Waits};
+use super::live::Live;
 use super::presence::PassedOn;
 use super::refused::{RefusedStatus, TurnedAway, Unfit};
 use super::secret::Secret;
@@ -48,6 +49,7 @@ pub(crate) struct Peers {
     pub(super) received: watch::Sender<Frontier>,
     /// The peers with a link, told when that changes.
     pub(super) hears: watch::Sender<BTreeSet<ReplicaId>>,
+    pub(super) live: Live,
     /// The stream of this region's own entries.
     pub(super) stream: watch::Sender<StreamId>,
     cluster: u128,
@@ -78,6 +80,14 @@ struct State {
     expelled: BTreeSet<ReplicaId>,
     /// How it goes with each URL that is dialled.
     dialling: BTreeMap<String, Dialling>,
+}
+
+impl State {
+    /// The leaders among the peers that have answered over their links.
+    fn leaders(&self) -> impl Iterator<Item = ReplicaId> {
+        let answered = self.links.iter().filter(|(_, active)| active.met.is_some());
+        answered.filter(|(_, active)| active.status.is_leader()).map(|(replica, _)| *replica)
+    }
 }
 
 pub(super) struct Active {
@@ -138,7 +148,13 @@ impl Peers {
         documents: Arc<Documents>,
         closing: CancellationToken,
     ) -> std::io::Result<Arc<Self>> {
+        let me = log.stream().replica;
+        let role = match settings.role {
+            RegionRole::Leader => Role::Leader,
+            RegionRole::Follower => Role::Follower,
+        };
         Ok(Arc::new(Self {
+            live: Live::new(me, role),
             joining: Joining::begin(settings, secret.is_some(), &log.received())?,
             kept: Kept::new(log.clone(), &settings.limits),
             secret,
@@ -155,10 +171,7 @@ impl Peers {
                 settings.schema.clone(),
                 settings.previous_schemas.iter().copied(),
             )),
-            role: match settings.role {
-                RegionRole::Leader => Role::Leader,
-                RegionRole::Follower => Role::Follower,
-            },
+            role,
             urls: settings.peers.clone(),
             state: Mutex::default(),
             passed_on: PassedOn::default(),
@@ -245,6 +258,7 @@ impl Peers {
     /// last has both, or a region that is gone would be taken for linked and never dialled again.
     fn tell_hears(&self, state: MutexGuard<'_, State>) {
         self.hears.send_replace(state.links.keys().copied().collect());
+        self.live.note(state.leaders());
         drop(state);
     }
 
@@ -460,6 +474,7 @@ impl Place {
                 // Not before: one that ends each link at once, for one reason, is told of once.
                 let dialling = state.dialling.values_mut();
                 dialling.filter(|one| one.replica == Some(self.peer)).for_each(Dialling::went_well);
+                self.peers.live.note(state.leaders());
             }
         }
         drop(state);

@@ -48,6 +48,10 @@ pub(crate) struct LinkStatus {
 }
 
 impl LinkStatus {
+    pub(super) fn is_leader(&self) -> bool {
+        self.role == Role::Leader
+    }
+
     pub(super) fn new(hello: &Hello) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
