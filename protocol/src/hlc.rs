@@ -35,11 +35,38 @@ impl Hlc {
         self.0 >> COUNTER_BITS
     }
 
+    /// The millisecond as people and other programs read it, in UTC: `2026-08-01T09:30:00.000Z` (RFC 3339; years
+    /// after 9999 have five digits).
+    #[must_use]
+    pub fn to_rfc3339(self) -> String {
+        const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+        let (days, ms) = (self.ms() / DAY_MS, self.ms() % DAY_MS);
+        let (year, month, day) = date_of(days);
+        let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
+        let (second, ms) = (ms / 1000 % 60, ms % 1000);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+
     /// The stamp's number within its millisecond.
     #[must_use]
     pub const fn counter(self) -> u16 {
         (self.0 & 0xffff) as u16
     }
+}
+
+/// Year, month and day of a day after 1970-01-01, in the Gregorian calendar.
+///
+/// Howard Hinnant's `civil_from_days`: years begin in March, so that a leap day is the last of its year.
+const fn date_of(days: u64) -> (u64, u64, u64) {
+    const ERA_DAYS: u64 = 146_097;
+    let days = days + 719_468;
+    let (era, day) = (days / ERA_DAYS, days % ERA_DAYS);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + next, month, day)
 }
 
 impl fmt::Display for Hlc {
@@ -101,6 +128,22 @@ mod tests {
                 prop_assert!(stamp > last);
                 last = stamp;
             }
+        }
+    }
+
+    #[test]
+    fn a_stamp_has_a_date() {
+        for (ms, date) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_798_761_599_001, "2026-12-31T23:59:59.001Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+            (MS_MAX, "10889-08-02T05:31:50.655Z"),
+        ] {
+            assert_eq!(Hlc::from_ms(ms).to_rfc3339(), date);
         }
     }
 

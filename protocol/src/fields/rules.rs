@@ -75,6 +75,7 @@ fn ready(policy: &schema::Policy) -> Policy {
             Policy::Rank(order.iter().map(|value| value.as_str().into()).collect())
         }
         schema::Policy::Map => Policy::Map,
-        schema::Policy::Text3 | schema::Policy::Custom(_) => Policy::Siblings,
+        schema::Policy::Text3 => Policy::Text3,
+        schema::Policy::Custom(_) => Policy::Siblings,
     }
 }

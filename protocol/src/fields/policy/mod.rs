@@ -9,11 +9,16 @@
 mod counter;
 mod lattice;
 mod map;
+mod markers;
 mod reason;
+mod regions;
 mod set;
+mod text;
 
 pub use map::KEYS_NAMED_MAX;
+pub use markers::{LABEL_CHARS_MAX, MARKER_LEN_MAX};
 pub use reason::{Kind, Reason};
+pub use text::{COMPARED_MAX, MARKED_BYTES_MAX, TEXTS_BYTES_MAX};
 
 use super::Value;
 use crate::batch::Stamp;
@@ -47,6 +52,12 @@ pub enum Policy {
     /// The string that comes last in this order stands. Needs no base. A value that the order does not know, or
     /// cleared against written, stays a conflict.
     Rank(Arc<[Arc<str>]>),
+    /// Strings are merged line by line on the base, and word by word where the same or neighbouring lines were
+    /// changed. Places that only one changed, or all alike, take that change. If any place was changed in two ways
+    /// the field is a conflict, which shows the others merged, and in that place all its versions and the base
+    /// between markers, as `diff3` does. Changes that touch are in one place. A cleared base counts as the empty
+    /// string; a string cleared against one written stays a conflict.
+    Text3,
     /// Objects are merged key by key on the base, and so are the objects in them: a key that only one changed, or
     /// all alike, takes that change. If any key was changed in two ways the field is a conflict, which shows the
     /// other keys merged. An object cleared as a whole against one written stays a conflict.
@@ -59,7 +70,7 @@ impl Policy {
     pub const fn needs_base(&self) -> bool {
         match self {
             Self::Lww | Self::Siblings | Self::Max | Self::Min | Self::Rank(_) => false,
-            Self::Set | Self::Counter | Self::Map => true,
+            Self::Set | Self::Counter | Self::Map | Self::Text3 => true,
         }
     }
 }
@@ -130,6 +141,7 @@ pub fn merge(policy: &Policy, base: Base<'_>, versions: &[Version]) -> Merged {
         Policy::Max => lattice::max(&sides),
         Policy::Min => lattice::min(&sides),
         Policy::Rank(order) => lattice::rank(order, &sides),
+        Policy::Text3 => return text::merge(base, &sides),
         Policy::Map => return map::merge(base, &sides),
     };
     match merged {
@@ -192,3 +204,5 @@ fn written(value: Option<&Value>) -> Option<&Value> {
 mod laws;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod text_tests;

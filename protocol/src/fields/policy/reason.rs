@@ -20,6 +20,16 @@ pub enum Reason {
     NotRanked,
     /// The sum is more than a number holds exactly.
     Inexact,
+    /// Texts were changed in two ways in so many places.
+    Overlap(usize),
+    /// The texts have together more than so many bytes.
+    TextsTooLong(usize),
+    /// With its markers the text would have more than so many bytes.
+    MarkedTooLong(usize),
+    /// Between the first and the last that differ, the texts have more than so many lines.
+    TooDifferent(usize),
+    /// A line begins with more of a marker's characters than a marker may have.
+    MarkersTooLong,
     /// These keys were changed in two ways.
     Keys {
         /// The first of them, in order, those of inner objects as `outer.inner`.
@@ -36,6 +46,8 @@ pub enum Kind {
     Number,
     /// A number or a string.
     Comparable,
+    /// A string.
+    Text,
     /// A list.
     List,
     /// An object.
@@ -52,6 +64,18 @@ impl fmt::Display for Reason {
             Self::Cleared => f.write_str("one version is deleted or null, another is not"),
             Self::NotRanked => f.write_str("a version is none of the ranked values"),
             Self::Inexact => f.write_str("the sum is more than a number can hold exactly"),
+            Self::Overlap(1) => f.write_str("one place was changed in more than one way"),
+            Self::Overlap(places) => write!(f, "{places} places were changed in more than one way"),
+            Self::TextsTooLong(max) => {
+                write!(f, "the texts have more than {max} bytes, which is the most that is merged")
+            }
+            Self::MarkedTooLong(max) => write!(f, "with markers the text would have more than {max} bytes"),
+            Self::TooDifferent(max) => {
+                write!(f, "the texts differ over more than {max} lines, which is the most that is compared")
+            }
+            Self::MarkersTooLong => {
+                f.write_str("a line begins like a conflict marker that is too long to be outdone")
+            }
             Self::Keys { named, more } => {
                 let keys: Vec<_> = named.iter().map(|key| format!("`{key}`")).collect();
                 write!(f, "changed in more than one way: {}", keys.join(", "))?;
@@ -66,6 +90,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Number => "a number",
             Self::Comparable => "a number or a string",
+            Self::Text => "a string",
             Self::List => "a list",
             Self::Object => "an object",
         })
