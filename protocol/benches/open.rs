@@ -8,7 +8,7 @@
 mod support;
 
 use bytes::Bytes;
-use quire_protocol::document::{Document, Limits, Stored};
+use quire_protocol::document::{Document, Kept, Limits, Stored};
 use quire_protocol::time::Time;
 use quire_protocol::update::{Shape, Update, merge};
 use std::hint::black_box;
@@ -41,7 +41,7 @@ fn open(run: u32) {
     );
     let mut with_snapshot = Shape::new();
     with_snapshot.record(&decoded);
-    let tail: Vec<Update> = stored.tail.iter().cloned().map(|bytes| Update::decode(bytes).unwrap()).collect();
+    let tail: Vec<Update> = stored.tail.iter().map(|kept| Update::decode(bytes_of(kept)).unwrap()).collect();
     let all: Vec<Update> = std::iter::once(decoded.clone()).chain(tail.iter().cloned()).collect();
 
     part("decode the snapshot", || Update::decode(snapshot.clone()).unwrap());
@@ -51,7 +51,7 @@ fn open(run: u32) {
         shape
     });
     part("decode the tail", || {
-        stored.tail.iter().cloned().map(|bytes| Update::decode(bytes).unwrap()).collect::<Vec<_>>()
+        stored.tail.iter().map(|kept| Update::decode(bytes_of(kept)).unwrap()).collect::<Vec<_>>()
     });
     part("record it", || {
         let mut shape = with_snapshot.clone();
@@ -81,7 +81,19 @@ fn stored(run: u32) -> Stored {
     }
     drop(txn);
     let snapshot = doc.transact().encode_state_as_update_v1(&StateVector::default());
-    Stored { exists: true, snapshot: Some(snapshot.into()), tail: tail.to_vec(), ..Stored::default() }
+    Stored {
+        exists: true,
+        snapshot: Some(snapshot.into()),
+        tail: tail.iter().cloned().map(Kept::Update).collect(),
+        ..Stored::default()
+    }
+}
+
+fn bytes_of(kept: &Kept) -> Bytes {
+    match kept {
+        Kept::Update(bytes) => bytes.clone(),
+        other => panic!("nobody writes fields here: {other:?}"),
+    }
 }
 
 fn part<T>(name: &str, mut work: impl FnMut() -> T) {

@@ -5,13 +5,14 @@
 //!
 //! Invariant: whatever was acknowledged is in the log when `until` returns.
 
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Settings};
 use crate::documents::{self, Documents};
 use crate::http::{self, Origins};
 use crate::net::{self, Door};
 use crate::peers::Peers;
 use crate::region::{Observer, Region, Told};
 use crate::sessions::{self, Rate, Sessions};
+use quire_protocol::fields::RuleBook;
 use quire_storage::{Committer, CommitterLimits, Health, Log, OpenError};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -116,13 +117,12 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let told = Arc::new(OnceLock::new());
     let observer = Observer { log: log.clone(), shown: shown_by, told: told.clone() };
     let committer = Committer::start(log.clone(), unix_ms, CommitterLimits::default(), observer)?;
-    let documents = Documents::new(log.clone(), committer.appender(), document_options(limits));
+    let documents = Documents::new(log.clone(), committer.appender(), document_options(&settings));
     let closing = CancellationToken::new();
     let (log_of_peers, appender) = (log.clone(), committer.appender());
     let peers =
         Peers::new(&settings, secret, log_of_peers, appender, documents.clone(), CancellationToken::new())?;
-    let schema = settings.schema.clone();
-    documents.set_policies(move |name| schema.collection(name).on_delete);
+    documents.set_live(peers.watch_live_leaders());
     let neighbours = Arc::downgrade(&peers);
     documents.set_elsewhere(move |doc, payload| {
         if let Some(peers) = neighbours.upgrade() {
@@ -173,7 +173,8 @@ fn check_directory(path: &Path) -> Result<(), StartError> {
     }
 }
 
-fn document_options(limits: &Limits) -> documents::Options {
+fn document_options(settings: &Settings) -> documents::Options {
+    let limits = &settings.limits;
     let defaults = documents::Options::default();
     documents::Options {
         document: quire_protocol::document::Limits {
@@ -185,6 +186,8 @@ fn document_options(limits: &Limits) -> documents::Options {
         },
         documents_open_max: limits.open_documents,
         ingest_bytes_max: limits.ingest_bytes,
+        region: settings.region.as_str().into(),
+        rules: Arc::new(RuleBook::new(settings.schema.clone())),
         ..defaults
     }
 }

@@ -6,10 +6,12 @@
 //! Invariant: writes are committed in the order they were admitted.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::event::{Limits, Ticket, Write};
+use super::fields::{Fields, Noted};
 use super::machine::Phase;
 use super::replica::{Broken, Replica};
 use crate::batch::Stamp;
@@ -43,15 +45,22 @@ pub(super) struct Admitted {
     pub(super) here: bool,
     /// Its entry's stamp, once that is on disk.
     pub(super) stamp: Option<Stamp>,
+    /// What is said about it where it writes fields.
+    pub(super) noted: Option<Box<Noted>>,
 }
 
 impl Admitted {
-    /// The update it carries, if it is one.
-    pub(super) const fn update(&self) -> Option<&Update> {
+    /// The update it carries, if it is one; nothing to anybody where it only says what was seen.
+    pub(super) fn update(&self) -> Option<&Update> {
         match &self.change {
-            Change::Updated(update) => Some(update),
+            Change::Updated(update) => Some(update).filter(|update| !update.is_empty()),
             Change::Created | Change::Deleted(_) | Change::Restored => None,
         }
+    }
+
+    /// Whether it is an edit, be it one that shows nothing.
+    pub(super) const fn is_edit(&self) -> bool {
+        matches!(self.change, Change::Updated(_))
     }
 }
 
@@ -88,14 +97,31 @@ pub(super) struct Pipeline {
 
 impl Pipeline {
     /// Queues a write for the end of the burst.
-    pub(super) fn push(&mut self, change: Change, author: Option<SessionId>) {
-        self.unsent.push(match &change {
-            Change::Created => Write::Create,
-            Change::Updated(update) => Write::Update(update.encoded().clone()),
-            Change::Deleted(seen) => Write::Delete { seen: seen.clone() },
-            Change::Restored => Write::Restore,
+    pub(super) fn push(&mut self, change: Change) {
+        self.push_write(change, None, None);
+    }
+
+    /// Queues an update, with what is said about it where it writes fields.
+    pub(super) fn push_noted(
+        &mut self,
+        update: Update,
+        author: Option<SessionId>,
+        noted: Option<Box<Noted>>,
+    ) {
+        self.push_write(Change::Updated(update), author, noted);
+    }
+
+    fn push_write(&mut self, change: Change, author: Option<SessionId>, noted: Option<Box<Noted>>) {
+        self.unsent.push(match (&change, &noted) {
+            (_, Some(noted)) => Write::Fields(noted.payload()),
+            (change, None) => match change {
+                Change::Created => Write::Create,
+                Change::Updated(update) => Write::Update(update.encoded().clone()),
+                Change::Deleted(seen) => Write::Delete { seen: seen.clone() },
+                Change::Restored => Write::Restore,
+            },
         });
-        self.admitted.push_back(Admitted { change, author, here: true, stamp: None });
+        self.admitted.push_back(Admitted { change, author, here: true, stamp: None, noted });
         self.admitted_total += 1;
     }
 
@@ -126,8 +152,8 @@ impl Pipeline {
     }
 
     /// Takes what another region wrote, which is on disk, behind what has come on disk before.
-    pub(super) fn apply(&mut self, change: Change, stamp: Stamp) {
-        self.committed.push(Admitted { change, author: None, here: false, stamp: Some(stamp) });
+    pub(super) fn apply(&mut self, change: Change, stamp: Stamp, noted: Option<Box<Noted>>) {
+        self.committed.push(Admitted { change, author: None, here: false, stamp: Some(stamp), noted });
     }
 
     /// Whether something admitted is not on disk yet.
@@ -137,7 +163,7 @@ impl Pipeline {
 
     /// Whether an edit is not on disk yet.
     pub(super) fn edits(&self) -> bool {
-        self.admitted.iter().any(|admitted| admitted.update().is_some())
+        self.admitted.iter().any(Admitted::is_edit)
     }
 
     /// Whether a deletion or a restoration is not on disk yet.
@@ -171,6 +197,11 @@ impl Pipeline {
         self.admitted.clear();
         self.committed_total = self.admitted_total;
         self.waiters.drain(..).map(|(_, waiter)| waiter).collect()
+    }
+
+    /// How many writes were ever admitted, and how many of them are committed.
+    pub(super) const fn totals(&self) -> (u64, u64) {
+        (self.admitted_total, self.committed_total)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -216,10 +247,11 @@ pub(super) struct Gate<'a> {
     pub(super) pipeline: &'a mut Pipeline,
     pub(super) size: &'a mut Size,
     pub(super) limits: &'a Limits,
+    pub(super) fields: &'a mut Fields,
     pub(super) read_only: bool,
 }
 
-/// Why an update was not admitted.
+/// Why a write was not admitted.
 pub(super) enum Refusing {
     /// Its author's fault.
     Reason(CloseReason),
@@ -255,7 +287,12 @@ impl Gate<'_> {
     }
 
     /// Admits what is new in an update and queues it to be written.
-    pub(super) fn offer(&mut self, update: Update, author: Option<SessionId>) -> Result<Offered, Refusing> {
+    pub(super) fn offer(
+        &mut self,
+        update: Update,
+        author: Option<SessionId>,
+        name: Option<&Arc<str>>,
+    ) -> Result<Offered, Refusing> {
         let incoming = update.clone();
         let admission = self.shape.admit(update)?;
         if !admission.overlap.is_empty() {
@@ -263,21 +300,24 @@ impl Gate<'_> {
         }
         let missing = admission.missing;
         let Some(fresh) = admission.fresh else { return Ok(Offered { changed: false, missing }) };
-        if self.read_only {
-            return Err(CloseReason::Disk.into());
-        }
-        self.check_size(&fresh)?;
+        self.make_room(&fresh)?;
         self.create();
         self.shape.record(&fresh);
-        self.pipeline.push(Change::Updated(fresh), author);
+        let noted = self.fields.note(&fresh, name);
+        self.pipeline.push_noted(fresh, author, noted);
         Ok(Offered { changed: true, missing })
+    }
+
+    /// Checks that the document may take an update, and counts it.
+    pub(super) fn make_room(&mut self, fresh: &Update) -> Result<(), Refusing> {
+        if self.read_only { Err(CloseReason::Disk.into()) } else { self.check_size(fresh) }
     }
 
     /// The first write says that the document exists.
     pub(super) fn create(&mut self) {
         if *self.phase == Phase::New {
             *self.phase = Phase::Live;
-            self.pipeline.push(Change::Created, None);
+            self.pipeline.push(Change::Created);
         }
     }
 

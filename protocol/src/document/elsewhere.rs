@@ -3,10 +3,9 @@
 //! Its origin admitted it on top of what has been applied here before it. So a hole, or bytes that cannot be
 //! taken, mean that some region has broken a rule: the entry is kept in the log, shown nowhere, and told.
 
-use bytes::Bytes;
-
 use super::admission::{Change, Refusing};
 use super::event::{Divergence, Output, Write};
+use super::fields::Noted;
 use super::machine::{Document, Phase};
 use crate::batch::Stamp;
 use crate::close::CloseReason;
@@ -24,18 +23,32 @@ impl Document {
         }
         match write {
             Write::Create => {}
-            Write::Delete { seen } => self.pipeline.apply(Change::Deleted(seen), stamp),
-            Write::Restore => self.pipeline.apply(Change::Restored, stamp),
+            Write::Delete { seen } => self.pipeline.apply(Change::Deleted(seen), stamp, None),
+            Write::Restore => self.pipeline.apply(Change::Restored, stamp, None),
             Write::Update(bytes) => {
-                if let Err(divergence) = self.take_elsewhere(bytes, stamp) {
-                    out.push(Output::Diverged(divergence));
-                }
+                let taken = Update::decode_within(bytes, &UpdateLimits::STORED).map_err(Divergence::from);
+                let taken = taken.and_then(|update| self.take_elsewhere(update, None, stamp));
+                out.extend(taken.err().map(Output::Diverged));
+            }
+            Write::Graph(bytes) => {
+                let taken = self.take_graph(bytes).map_err(Divergence::from);
+                out.extend(taken.err().map(Output::Diverged));
+            }
+            Write::Fields(payload) => {
+                let taken = Noted::read(&payload).map_err(Divergence::from);
+                let taken =
+                    taken.and_then(|noted| self.take_elsewhere(noted.update.clone(), Some(noted), stamp));
+                out.extend(taken.err().map(Output::Diverged));
             }
         }
     }
 
-    fn take_elsewhere(&mut self, bytes: Bytes, stamp: Stamp) -> Result<(), Divergence> {
-        let update = Update::decode_within(bytes, &UpdateLimits::STORED)?;
+    fn take_elsewhere(
+        &mut self,
+        update: Update,
+        noted: Option<Box<Noted>>,
+        stamp: Stamp,
+    ) -> Result<(), Divergence> {
         let admission = self.shape.admit_within(update.clone(), &UpdateLimits::STORED)?;
         // What is on its way to the disk is admitted and not yet in the log before this entry.
         let on_the_way = self.pipeline.is_on_the_way();
@@ -56,8 +69,10 @@ impl Document {
         }
         // Cut off by what is admitted, it would lack in a snapshot what is not on disk by then.
         let shown = if on_the_way { Some(update) } else { admission.fresh };
+        // An entry that says nothing new of the text may still be the earlier one, or say more of the fields.
+        let shown = shown.or_else(|| noted.is_some().then(Update::empty));
         if let Some(shown) = shown {
-            self.pipeline.apply(Change::Updated(shown), stamp);
+            self.pipeline.apply(Change::Updated(shown), stamp, noted);
         }
         diverged
     }

@@ -1,12 +1,16 @@
 //! What goes into a document machine and what comes out of it.
 
 use bytes::Bytes;
+use std::sync::Arc;
 
 use super::session::{Access, Dialect};
 use crate::batch::Stamp;
 use crate::close::CloseReason;
+use crate::fields::schema::FieldType;
+use crate::fields::{ConflictId, Edit, EditRefused, FieldState, Held, Path, Value};
 use crate::frontier::Frontier;
 use crate::ids::SessionId;
+use crate::lib0::ReadError;
 use crate::life::Life;
 use crate::time::Time;
 use crate::update::{ItemId, Refusal, StateVector};
@@ -54,6 +58,8 @@ pub struct Opened {
     pub access: Access,
     /// When its token's time is over.
     pub expires: Option<Time>,
+    /// Who it is, where a token says so: the author of the fields that it writes.
+    pub author: Option<Arc<str>>,
 }
 
 /// What happens to a document.
@@ -91,6 +97,8 @@ pub enum Input {
     /// What the log says of the document's deletions and edits, where it says more than the entries that are
     /// told here: some were written again under other names, or stand for many.
     Life(Box<Life>),
+    /// Whether this region makes the document's write-backs.
+    Duty(bool),
     /// Somebody in another region moves, comes or goes: an awareness update. An empty one asks who is here.
     Ephemeral(Bytes),
     /// The disk refused an append: what was admitted since will never be on disk.
@@ -116,6 +124,28 @@ pub enum Request {
     Text(String),
     /// Who is here and how large it is.
     Info,
+    /// The state of some fields, or of all.
+    Fields(Option<Vec<Path>>),
+    /// Write fields, all or none.
+    EditFields {
+        /// The writes.
+        edits: Vec<Edit>,
+        /// Whether each must be made on the current version.
+        is_exact: bool,
+        /// Who writes.
+        author: Option<Arc<str>>,
+    },
+    /// Resolve a conflict.
+    ResolveField {
+        /// The field.
+        path: Path,
+        /// Which conflict: what else has been written since stays.
+        conflict: ConflictId,
+        /// The value; none deletes the key.
+        value: Option<Value>,
+        /// Who resolves it.
+        author: Option<Arc<str>>,
+    },
     /// Apply an update.
     Update(Bytes),
     /// Change one root text, as the editor with this Yjs client id.
@@ -142,7 +172,8 @@ impl Request {
     /// Whether it asks for a change.
     pub(super) const fn writes(&self) -> bool {
         match self {
-            Self::State | Self::Diff(_) | Self::Text(_) | Self::Info => false,
+            Self::State | Self::Diff(_) | Self::Text(_) | Self::Info | Self::Fields(_) => false,
+            Self::EditFields { .. } | Self::ResolveField { .. } => true,
             Self::Update(_) | Self::Splice { .. } | Self::Create(_) | Self::Delete { .. } | Self::Restore => {
                 true
             }
@@ -166,6 +197,8 @@ pub struct Splice {
 pub enum Answer {
     /// A Yjs update.
     Update(Bytes),
+    /// The state of fields, in the order that was asked for or of their paths; none that was never written.
+    Fields(Vec<FieldView>),
     /// A text; `None` where the document has no such root.
     Text(Option<String>),
     /// Who is here and how large it is.
@@ -184,6 +217,19 @@ pub enum Answer {
     },
 }
 
+/// The state of one field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldView {
+    /// Where it is.
+    pub path: Path,
+    /// What its writes come to.
+    pub state: FieldState,
+    /// What Yjs shows at this moment.
+    pub shows: Held,
+    /// The last value that is of the field's type, where what is to be shown is not: an editor cannot be refused.
+    pub last_valid: Option<Option<Value>>,
+}
+
 /// Why a [`Request`] was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -193,6 +239,31 @@ pub enum Refused {
     /// The update rests on changes that this document does not have.
     #[error("the update rests on changes this document does not have: send the whole state")]
     Missing,
+    /// A write of a field cannot be made.
+    #[error("{0}")]
+    Edit(EditRefused),
+    /// A field has been written since the version that the write must be made on.
+    #[error("field `{0}` has been written since the version given")]
+    FieldChanged(Path),
+    /// A value is not of its field's type.
+    #[error("field `{path}` takes a value of type {}", ty.name())]
+    FieldType {
+        /// The field.
+        path: Path,
+        /// Its type.
+        ty: FieldType,
+    },
+    /// A field that each document must have cannot be left without a value.
+    #[error("field `{0}` is required")]
+    FieldRequired(Path),
+    /// The conflict is none of the field's, or nothing is known of it here yet.
+    #[error("field `{path}` has no conflict {conflict} here: read the field again")]
+    UnknownConflict {
+        /// The field.
+        path: Path,
+        /// The conflict.
+        conflict: ConflictId,
+    },
 }
 
 /// One write to the log.
@@ -202,6 +273,10 @@ pub enum Write {
     Create,
     /// An admitted update.
     Update(Bytes),
+    /// An admitted update that writes fields: a [`crate::fields::FieldsEntry`].
+    Fields(Bytes),
+    /// What a region knew of the fields when it told a snapshot: a stored [`crate::fields::Graph`].
+    Graph(Bytes),
     /// The document is deleted.
     Delete {
         /// What the deleting region had applied.
@@ -217,6 +292,9 @@ pub enum Divergence {
     /// It could harm the document.
     #[error("an update of another region was not taken: {0}")]
     Refused(#[from] Refusal),
+    /// What its region says about it cannot be read.
+    #[error("an entry of another region that writes fields cannot be read: {0}")]
+    Fields(#[from] ReadError),
     /// It rests on what its region never sent.
     #[error("an update of another region rests on what never came")]
     Hole,
@@ -258,6 +336,8 @@ pub enum Output {
         position: u64,
         /// The encoded state.
         state: Bytes,
+        /// The graph of the fields, where the document has some.
+        fields: Option<Bytes>,
     },
     /// Come back at this time; an earlier time replaces a later one.
     WakeAt(Time),

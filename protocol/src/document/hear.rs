@@ -2,6 +2,8 @@
 //!
 //! Updates go through the gate to the log; nobody but their author hears of them here.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::admission::{Offered, Refusing, Waiter};
@@ -93,7 +95,7 @@ impl Document {
         }
         // What still rests on something unknown stays with the editor: asking again would get the
         // same answer. Its own edits never do, since an editor only edits what it has whole.
-        self.offer(bytes, id)?;
+        self.offer(bytes, id, session.author.as_ref())?;
         self.await_status(id, session, statuses);
         Ok(())
     }
@@ -115,7 +117,7 @@ impl Document {
             session.owed += 1;
             return Ok(());
         }
-        let offered = self.offer(bytes, id)?;
+        let offered = self.offer(bytes, id, session.author.as_ref())?;
         if offered.missing {
             session.owed += 1;
             self.ask(now, id, session, out);
@@ -125,10 +127,15 @@ impl Document {
         Ok(())
     }
 
-    pub(super) fn offer(&mut self, bytes: Bytes, author: SessionId) -> Result<Offered, Refusing> {
+    pub(super) fn offer(
+        &mut self,
+        bytes: Bytes,
+        author: SessionId,
+        name: Option<&Arc<str>>,
+    ) -> Result<Offered, Refusing> {
         let mut gate = self.gate();
         let update = gate.decode(bytes)?;
-        gate.offer(update, Some(author))
+        gate.offer(update, Some(author), name)
     }
 
     pub(super) fn await_status(&mut self, id: SessionId, session: &Session, statuses: u32) {

@@ -6,18 +6,23 @@
 //! Invariant: nothing is shown, acknowledged or encoded for a joiner before its commit.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::admission::{Gate, Pipeline, Size, Waiter};
 use super::event::{Input, Limits, Opened, Output, Refused};
 use super::fan_out::Welcome;
+use super::fields::{Fields, Noted};
 use super::replica::{Broken, EMPTY_UPDATE, Replica};
 use super::session::{Access, Dialect, Session};
 use crate::awareness::{self, Awareness};
+use crate::batch::Stamp;
 use crate::close::CloseReason;
 use crate::fields::schema::DeletePolicy;
+use crate::fields::{Graph, Rules, Tracker};
 use crate::ids::SessionId;
+use crate::lib0::ReadError;
 use crate::life::Life;
 use crate::time::Time;
 use crate::update::{ClientId, Limits as UpdateLimits, Refusal, Shape, StateVector, Update, merge};
@@ -39,12 +44,38 @@ pub struct Stored {
     pub on_delete: DeletePolicy,
     /// The newest snapshot.
     pub snapshot: Option<Bytes>,
-    /// The updates since.
-    pub tail: Vec<Bytes>,
+    /// The graph of the fields that belongs to it, where there are some.
+    pub fields: Option<Bytes>,
+    /// What was entered since.
+    pub tail: Vec<Kept>,
     /// The log's position they reach.
     pub position: u64,
+    /// What its collection says of its fields.
+    pub rules: Rules,
+    /// What this region is called.
+    pub region: Arc<str>,
+    /// A Yjs client id that nobody else uses in this document: random. This region writes fields as this client.
+    pub client: u32,
     /// Whether the log takes no writes: the document is then opened to be read.
     pub read_only: bool,
+}
+
+/// An entry of a document, as it is kept.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// An update.
+    Update(Bytes),
+    /// An update that writes fields, with the entry's stamp.
+    Fields(Bytes, Stamp),
+    /// What a region knew of the fields when it told a snapshot.
+    Graph(Bytes),
+}
+
+impl Kept {
+    fn len(&self) -> usize {
+        let (Self::Update(bytes) | Self::Fields(bytes, _) | Self::Graph(bytes)) = self;
+        bytes.len()
+    }
 }
 
 /// Why what is stored cannot be opened.
@@ -53,6 +84,9 @@ pub enum LoadError {
     /// A stored update does not decode.
     #[error("a stored update does not decode: {0}")]
     Undecodable(#[from] Refusal),
+    /// What is stored of its fields does not decode.
+    #[error("what is stored of the document's fields does not decode: {0}")]
+    Fields(#[from] ReadError),
 }
 
 /// The life of the document as a whole, as far as it is admitted.
@@ -80,6 +114,7 @@ pub struct Document {
     pub(super) shape: Shape,
     pub(super) replica: Replica,
     pub(super) pipeline: Pipeline,
+    pub(super) fields: Fields,
     pub(super) size: Size,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) welcome: Welcome,
@@ -103,17 +138,32 @@ impl Document {
     pub fn load(now: Time, limits: Limits, stored: Stored, out: &mut Vec<Output>) -> Result<Self, LoadError> {
         let snapshot = stored.snapshot.unwrap_or_else(|| Bytes::from_static(EMPTY_UPDATE));
         let mut size = Size::measured(snapshot.len());
-        size.since = stored.tail.iter().map(Bytes::len).sum();
+        size.since = stored.tail.iter().map(Kept::len).sum();
         let mut shape = Shape::new();
         let mut updates = Vec::with_capacity(1 + stored.tail.len());
         let snapshot = Update::decode_within(snapshot, &UpdateLimits::STORED)?;
         shape.record(&snapshot);
         updates.push(snapshot);
-        for bytes in stored.tail {
-            let update = Update::decode_within(bytes, &UpdateLimits::STORED)?;
+        let mut fields = Tracker::new(Graph::new());
+        stored.fields.map_or(Ok(()), |bytes| fields.merge(bytes))?;
+        for kept in stored.tail {
+            let (update, noted) = match kept {
+                Kept::Update(bytes) => (Update::decode_within(bytes, &UpdateLimits::STORED)?, None),
+                Kept::Fields(payload, stamp) => {
+                    let noted = Noted::read(&payload)?;
+                    (noted.update.clone(), Some((noted, stamp)))
+                }
+                Kept::Graph(bytes) => {
+                    fields.merge(bytes)?;
+                    continue;
+                }
+            };
             // Two regions may have logged the same content, and one that broke the rules what cannot be
             // taken: it was not when it came, and is not now.
             let Ok(admission) = shape.admit_within(update, &UpdateLimits::STORED) else { continue };
+            if let Some((noted, stamp)) = noted.filter(|_| !admission.missing) {
+                noted.enter(&mut fields, stamp);
+            }
             if let Some(fresh) = admission.fresh.filter(|_| !admission.missing) {
                 shape.record(&fresh);
                 updates.push(fresh);
@@ -136,6 +186,7 @@ impl Document {
             // Joined as bytes: whoever opens the document need not wait for yrs to build it.
             replica: Replica::new(merge(&updates).encoded().clone()),
             pipeline: Pipeline::default(),
+            fields: Fields::new(fields, stored.rules, stored.region, ClientId(stored.client)),
             size,
             sessions: BTreeMap::new(),
             awareness: Awareness::default(),
@@ -174,6 +225,7 @@ impl Document {
             }
             Input::Applied { write, position, stamp } => self.applied(write, position, stamp, out),
             Input::Life(life) => self.lives(now, *life, out),
+            Input::Duty(on_duty) => self.set_duty(on_duty),
             Input::Ephemeral(bytes) => self.hear_elsewhere(now, bytes, out),
             Input::AppendFailed => self.disk_failed(now, out),
             Input::Lagging(session) => self.lagging(session),
@@ -214,7 +266,7 @@ impl Document {
         if let Some(reason) = refusal {
             return out.push(Output::Close(opened.session, reason));
         }
-        let mut session = Session::new(opened.dialect, opened.access, opened.expires, now);
+        let mut session = Session::new(&opened, now);
         if session.dialect == Dialect::YWebsocket && session.access == Access::Write {
             self.ask(now, opened.session, &mut session, out);
         }
@@ -235,6 +287,7 @@ impl Document {
         let may_write_now = session.access == Access::Read && opened.access == Access::Write;
         session.access = opened.access;
         session.expires = opened.expires;
+        session.author.clone_from(&opened.author);
         if may_write_now {
             // What it wrote as a reader was not taken, and nothing else makes it say that again.
             session.owed += std::mem::take(&mut session.refused);
@@ -283,6 +336,7 @@ impl Document {
             pipeline: &mut self.pipeline,
             size: &mut self.size,
             limits: &self.limits,
+            fields: &mut self.fields,
             read_only: self.read_only,
         }
     }

@@ -7,6 +7,7 @@ mod admission;
 mod elsewhere;
 mod event;
 mod fan_out;
+mod fields;
 mod hear;
 mod live;
 mod machine;
@@ -17,8 +18,10 @@ mod tell;
 mod timers;
 
 pub use event::{
-    Answer, Divergence, Input, Limits, Opened, Output, Refused, Request, Splice, Ticket, Urgency, Write,
+    Answer, Divergence, FieldView, Input, Limits, Opened, Output, Refused, Request, Splice, Ticket, Urgency,
+    Write,
 };
+pub use fields::WRITE_BACK_INTERVAL_MS;
 pub use live::Live;
-pub use machine::{AWARENESS_TICK_MS, Document, KEEP_ALIVE_MS, LoadError, Stored};
+pub use machine::{AWARENESS_TICK_MS, Document, KEEP_ALIVE_MS, Kept, LoadError, Stored};
 pub use session::{Access, Dialect};

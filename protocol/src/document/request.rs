@@ -44,6 +44,15 @@ impl Document {
             Request::Diff(from) => Some(Answer::Update(self.replica.diff(&from)?)),
             Request::Text(root) => Some(Answer::Text(self.replica.text(&root)?)),
             Request::Info => Some(self.info()),
+            Request::Fields(paths) => Some(self.field_views(paths.as_deref())),
+            Request::EditFields { edits, is_exact, author } => {
+                self.edit_fields(ticket, &edits, is_exact, author)?;
+                None
+            }
+            Request::ResolveField { path, conflict, value, author } => {
+                self.resolve_field(ticket, path, conflict, value, author)?;
+                None
+            }
             Request::Update(bytes) => {
                 self.write_update(ticket, bytes)?;
                 None
@@ -76,7 +85,7 @@ impl Document {
     fn write_update(&mut self, ticket: Ticket, bytes: Bytes) -> Result<(), Stopped> {
         let mut gate = self.gate();
         let update = gate.decode(bytes)?;
-        let offered = gate.offer(update, None)?;
+        let offered = gate.offer(update, None, None)?;
         // What could be admitted stays admitted: a caller that sends the rest loses nothing.
         if offered.missing {
             return Err(Refused::Missing.into());
@@ -95,7 +104,7 @@ impl Document {
                     if gate.shape.admit(seed.clone()).map_err(Refusing::from)?.missing {
                         return Err(Refused::Missing.into());
                     }
-                    gate.offer(seed, None)?;
+                    gate.offer(seed, None, None)?;
                     gate.create();
                 }
                 None => gate.create(),
@@ -111,14 +120,14 @@ impl Document {
         let existed = self.phase == Phase::Live;
         if existed {
             self.phase = Phase::Deleted;
-            self.pipeline.push(Change::Deleted(seen), None);
+            self.pipeline.push(Change::Deleted(seen));
         }
         self.pipeline.wait(Waiter::Request(ticket, existed));
     }
 
     fn restore(&mut self, ticket: Ticket) -> Option<Answer> {
         self.phase = Phase::Live;
-        self.pipeline.push(Change::Restored, None);
+        self.pipeline.push(Change::Restored);
         self.pipeline.wait(Waiter::Request(ticket, true));
         None
     }
@@ -137,7 +146,7 @@ impl Document {
 }
 
 /// Why a request gets no answer of its own kind.
-enum Stopped {
+pub(super) enum Stopped {
     Refused(Refused),
     Broken(Broken),
 }

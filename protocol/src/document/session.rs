@@ -1,5 +1,8 @@
 //! One editor's session, as the document sees it.
 
+use std::sync::Arc;
+
+use super::event::Opened;
 use crate::hocuspocus::Address;
 use crate::time::Time;
 use crate::update::StateVector;
@@ -37,6 +40,7 @@ pub(super) struct Session {
     pub(super) dialect: Dialect,
     pub(super) access: Access,
     pub(super) expires: Option<Time>,
+    pub(super) author: Option<Arc<str>>,
     /// It has been answered a state vector, and follows the document since.
     pub(super) joined: bool,
     /// A `SyncStep1` of ours is unanswered: at most one is.
@@ -52,11 +56,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) const fn new(dialect: Dialect, access: Access, expires: Option<Time>, now: Time) -> Self {
+    pub(super) fn new(opened: &Opened, now: Time) -> Self {
         Self {
-            dialect,
-            access,
-            expires,
+            dialect: opened.dialect.clone(),
+            access: opened.access,
+            expires: opened.expires,
+            author: opened.author.clone(),
             joined: false,
             asked: false,
             owed: 0,

@@ -37,6 +37,7 @@ impl Document {
             out.push(Output::Append(writes));
         }
         self.tell(now, out);
+        self.write_back(now, out);
         self.snapshot_if_long(self.limits.snapshot_after_bytes, out);
     }
 
@@ -62,8 +63,9 @@ impl Document {
                 return self.fail(&broken, out);
             }
         }
+        self.take_fields(committed);
         // Whoever edits keeps the document through a deletion that comes with the edit, and had not seen it.
-        for admitted in committed.iter().filter(|admitted| admitted.update().is_some()) {
+        for admitted in committed.iter().filter(|admitted| admitted.is_edit()) {
             admitted.stamp.into_iter().for_each(|stamp| self.life.edited(stamp));
         }
         self.judge(Admits::Edits, now, out);

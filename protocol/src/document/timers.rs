@@ -94,7 +94,8 @@ impl Document {
                 self.size = Size::measured(state.len());
                 self.size.since = self.pipeline.bytes_in_flight();
                 self.unsnapshotted_bytes = 0;
-                out.push(Output::Snapshot { position: self.position, state });
+                let fields = self.fields.stored();
+                out.push(Output::Snapshot { position: self.position, state, fields });
             }
             Err(broken) => self.fail(&broken, out),
         }

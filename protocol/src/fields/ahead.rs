@@ -82,6 +82,11 @@ impl Ahead {
         }
     }
 
+    /// Whether nothing is on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.names().all(|names| names.items.is_empty() && names.deleted.is_empty())
+    }
+
     fn names(&self) -> impl Iterator<Item = &Names> {
         [&self.newer, &self.older].into_iter()
     }

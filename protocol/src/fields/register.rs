@@ -7,6 +7,7 @@
 use super::graph::Authorship;
 use super::held::Held;
 use super::tail::{Run, is_right_of};
+use super::value::Value;
 use super::write::{WriteBackMark, WriteId};
 use crate::update::ItemId;
 use std::collections::btree_map::Entry;
@@ -18,6 +19,9 @@ pub(super) const SETTLED_AFTER_WRITES: u64 = 1_024;
 
 /// The same for the bytes of the values that have come below it.
 pub(super) const SETTLED_AFTER_BYTES: u64 = 1 << 20;
+
+/// So many writes are looked through for a value that is valid.
+const BACK_MAX: usize = 256;
 
 /// A write's place in its register.
 pub(super) type NodeIx = u32;
@@ -352,6 +356,22 @@ impl Register {
             }
         }
         found
+    }
+
+    /// The last value that satisfies a condition, going back from the siblings by [`BACK_MAX`] writes at most.
+    pub(super) fn last_left(&self, is_wanted: impl Fn(Option<&Value>) -> bool) -> Option<Value> {
+        let key = |ix: NodeIx| (self.nodes[ix as usize].level, self.write(ix).id, ix);
+        let mut open: BTreeSet<_> = self.tips.iter().map(|&ix| key(ix)).collect();
+        for _ in 0..BACK_MAX {
+            let (_, _, ix) = open.pop_last()?;
+            match self.left(ix) {
+                Held::Value(value) if is_wanted(Some(value)) => return Some(value.clone()),
+                Held::Deleted if is_wanted(None) => return None,
+                _ => {}
+            }
+            open.extend(self.nodes[ix as usize].parents.iter().map(|&parent| key(parent)));
+        }
+        None
     }
 
     /// The nearest writes that each of these groups has seen or is part of, in order; none above another.

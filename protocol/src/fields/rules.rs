@@ -24,16 +24,45 @@ impl Default for Rules {
     }
 }
 
+/// The rules of every document, made ready once.
+#[derive(Debug)]
+pub struct RuleBook {
+    schema: Arc<Schema>,
+    /// By the collection's name.
+    rules: BTreeMap<String, Rules>,
+}
+
+impl RuleBook {
+    /// The rules that a schema gives.
+    #[must_use]
+    pub fn new(schema: Arc<Schema>) -> Self {
+        let collections = schema.collections().iter();
+        let rules = collections.map(|one| (one.name.clone(), Rules::new(one, schema.hash().0)));
+        Self { rules: rules.collect(), schema }
+    }
+
+    /// The rules of a document.
+    #[must_use]
+    pub fn rules(&self, name: &DocName) -> Rules {
+        let collection = self.schema.collection(name);
+        let known = self.rules.get(&collection.name).cloned();
+        known.unwrap_or_else(|| Rules::new(collection, self.schema.hash().0))
+    }
+}
+
 impl Rules {
     /// The rules of a document.
     #[must_use]
     pub fn of(schema: &Schema, name: &DocName) -> Self {
-        let collection = schema.collection(name);
+        Self::new(schema.collection(name), schema.hash().0)
+    }
+
+    fn new(collection: &Collection, hash: [u8; 16]) -> Self {
         let policies = collection.fields.iter().map(|(name, field)| (name.clone(), ready(&field.policy)));
         Self {
             policies: Arc::new(policies.collect()),
             default: ready(&collection.default.policy),
-            hash: schema.hash().0,
+            hash,
             collection: Arc::new(collection.clone()),
         }
     }

@@ -9,9 +9,12 @@ use super::policy::Policy;
 use super::register::NodeIx;
 use super::rules::Rules;
 use super::state::{ConflictId, FieldState, state};
+use super::value::Value;
 use super::write::{Mark, WriteId};
 use super::write_back::{self, Draft, Drafted, WriteBack, Writer};
+use crate::lib0::ReadError;
 use crate::update::{ClientId, Update};
+use bytes::Bytes;
 use std::collections::BTreeSet;
 
 /// Follows the fields of one document.
@@ -32,6 +35,20 @@ impl Tracker {
     #[must_use]
     pub const fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Takes what a stored graph says.
+    ///
+    /// # Errors
+    /// When the bytes are no stored graph.
+    pub fn merge(&mut self, bytes: Bytes) -> Result<(), ReadError> {
+        self.graph.merge(bytes)
+    }
+
+    /// Whether no write of a field is on its way.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.ahead.is_empty()
     }
 
     /// Whether the document has no fields.
@@ -134,6 +151,13 @@ impl Tracker {
         let writes = |of: &[NodeIx]| -> Vec<WriteId> { of.iter().map(|&ix| register.write(ix).id).collect() };
         let mut sets = std::iter::once(&siblings[..]).chain(register.joins()).map(writes);
         sets.find(|of| ConflictId::of(path, of) == conflict).map(FieldVersion)
+    }
+
+    /// The last value that satisfies a condition, going back from the siblings; none where there is none, or it
+    /// has been let go.
+    #[must_use]
+    pub fn last_left(&self, path: &Path, is_wanted: impl Fn(Option<&Value>) -> bool) -> Option<Value> {
+        self.graph.register(self.graph.at(path)?).last_left(is_wanted)
     }
 
     /// What Yjs shows under a field's key.

@@ -199,6 +199,14 @@ impl Update {
         &self.0.bytes
     }
 
+    /// An update that holds nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        let (bytes, sections, blocks) = (Bytes::from_static(&[0, 0]), SmallVec::new(), SmallVec::new());
+        let (deletes, ranges, by_client) = (SmallVec::new(), SmallVec::new(), SmallVec::new());
+        Self(Arc::new(Parts { bytes, sections, blocks, deletes, ranges, by_client }))
+    }
+
     /// True when it holds neither blocks nor deletions.
     #[must_use]
     pub fn is_empty(&self) -> bool {

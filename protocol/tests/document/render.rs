@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quire_protocol::awareness;
 use quire_protocol::close::CloseReason;
 use quire_protocol::document::{Answer, Dialect, Refused, Write};
+use quire_protocol::fields::FieldsEntry;
 use quire_protocol::lib0::Reader;
 use quire_protocol::update::{Clocks, Content, StateVector, Update};
 use quire_protocol::ysync::{self, Message};
@@ -123,6 +124,13 @@ pub(crate) fn writes(writes: &[Write]) -> String {
     let words = writes.iter().map(|write| match write {
         Write::Create => "create".to_owned(),
         Write::Update(bytes) => updates(&Update::decode(bytes.clone()).expect("it was admitted")),
+        Write::Fields(payload) => {
+            let entry = FieldsEntry::decode(payload).expect("it was admitted");
+            let marks: Vec<String> = entry.marks.iter().map(|mark| mark.write.to_string()).collect();
+            let update = updates(&Update::decode(entry.update).expect("it was admitted"));
+            format!("{update} fields({})", marks.join(" "))
+        }
+        Write::Graph(_) => "graph".to_owned(),
         Write::Delete { .. } => "delete".to_owned(),
         Write::Restore => "restore".to_owned(),
     });
@@ -141,6 +149,11 @@ pub(crate) fn answer(answer: &Result<Answer, Refused>) -> String {
         Ok(Answer::Text(text)) => text.as_ref().map_or("no such text".to_owned(), |text| format!("{text:?}")),
         Ok(Answer::Info { sessions, state_vector, .. }) => {
             format!("{sessions} sessions, holds {}", vector(&state_vector.encode()))
+        }
+        Ok(Answer::Fields(views)) => {
+            let views =
+                views.iter().map(|view| format!("{}: {} versions", view.path, view.state.versions.len()));
+            views.collect::<Vec<_>>().join("; ")
         }
         Ok(Answer::Saved { changed: true }) => "saved".to_owned(),
         Ok(Answer::Saved { changed: false }) => "nothing to save".to_owned(),

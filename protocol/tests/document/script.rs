@@ -12,7 +12,8 @@
 
 use bytes::Bytes;
 use quire_protocol::awareness;
-use quire_protocol::document::{Access, Input, Limits, Request, Splice, Write};
+use quire_protocol::document::{Access, Input, Kept, Limits, Request, Splice, Write};
+use quire_protocol::fields::FieldsEntry;
 use quire_protocol::fields::schema::DeletePolicy;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::lib0::{put_var_bytes, put_var_u64};
@@ -129,8 +130,8 @@ fn global(world: &mut World, words: &[&str]) -> bool {
         ["log", "has", text] => {
             let doc = document(u64::from(u32::MAX));
             let stored = world.disk.stored();
-            for update in stored.snapshot.iter().chain(&stored.tail) {
-                let update = yrs::Update::decode_v1(update).expect("the log holds updates");
+            for update in stored.snapshot.clone().into_iter().chain(stored.tail.iter().map(update_of)) {
+                let update = yrs::Update::decode_v1(&update).expect("the log holds updates");
                 doc.transact_mut().apply_update(update).expect("which apply");
             }
             assert_eq!(&essence(&doc).0, text, "the log's text");
@@ -171,11 +172,21 @@ fn limit(world: &mut World, what: &str, value: &str) {
     *world = World::new(limits);
 }
 
+/// The update that a stored entry holds.
+fn update_of(kept: &Kept) -> Bytes {
+    match kept {
+        Kept::Update(bytes) => bytes.clone(),
+        Kept::Fields(payload, _) => FieldsEntry::decode(payload).expect("it was admitted").update,
+        Kept::Graph(_) => panic!("no snapshot of a region is told here"),
+    }
+}
+
 fn everybody_has(world: &mut World, text: &str) {
     let mut log = World::new(Limits::default());
     log.disk.log = world.disk.log.clone();
+    log.disk.stamps = world.disk.stamps.clone();
     let replay = document(u64::from(u32::MAX));
-    for update in log.disk.stored().tail {
+    for update in log.disk.stored().tail.iter().map(update_of) {
         let update = yrs::Update::decode_v1(&update).expect("the log holds updates");
         replay.transact_mut().apply_update(update).expect("which apply");
     }

@@ -8,7 +8,7 @@ use yrs::Transact;
 use yrs::updates::decoder::Decode;
 
 use super::editor::{Editor, document, essence};
-use super::world::World;
+use super::world::{World, update_in};
 
 /// The editors: two of each dialect, and a reader of each.
 pub(crate) const EDITORS: [(&str, bool, Access); 6] = [
@@ -181,10 +181,8 @@ pub(crate) fn take(world: &mut World, step: Step) {
 
 fn elsewhere(world: &mut World, hears: bool, at: u32, letters: &str, deletes: u32) {
     if hears {
-        for write in &world.disk.log {
-            if let Write::Update(update) = write {
-                world.elsewhere.apply(update);
-            }
+        for update in world.disk.log.iter().filter_map(update_in) {
+            world.elsewhere.apply(&update);
         }
     }
     let editor = &mut world.elsewhere;
@@ -203,12 +201,10 @@ fn elsewhere(world: &mut World, hears: bool, at: u32, letters: &str, deletes: u3
 fn doubles(world: &mut World, who: usize) {
     let Some(last) = world.editors[who].last.clone() else { return };
     let mut held = Shape::new();
-    for write in &world.disk.log {
-        if let Write::Update(update) = write {
-            let update = Update::decode(update.clone()).expect("the log holds updates");
-            let admission = held.admit(update).expect("which were admitted");
-            admission.fresh.iter().for_each(|fresh| held.record(fresh));
-        }
+    for update in world.disk.log.iter().filter_map(update_in) {
+        let update = Update::decode(update).expect("the log holds updates");
+        let admission = held.admit(update).expect("which were admitted");
+        admission.fresh.iter().for_each(|fresh| held.record(fresh));
     }
     let edit = Update::decode(last.clone()).expect("an edit can be read");
     // The other region has admitted it too: there was no hole.
@@ -280,11 +276,9 @@ pub(crate) fn everything_is_on_disk(world: &mut World) {
 /// A document with all that the log holds.
 pub(crate) fn replayed(world: &World) -> Live {
     let replay = document(u64::from(u32::MAX));
-    for update in &world.disk.log {
-        if let Write::Update(update) = update {
-            let update = yrs::Update::decode_v1(update).expect("the log holds updates");
-            replay.transact_mut().apply_update(update).expect("which apply in order");
-        }
+    for update in world.disk.log.iter().filter_map(update_in) {
+        let update = yrs::Update::decode_v1(&update).expect("the log holds updates");
+        replay.transact_mut().apply_update(update).expect("which apply in order");
     }
     replay
 }

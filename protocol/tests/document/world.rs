@@ -9,8 +9,10 @@ use bytes::Bytes;
 use quire_protocol::awareness;
 use quire_protocol::batch::Stamp;
 use quire_protocol::document::{
-    Access, Answer, Document, Input, Limits, Opened, Output, Refused, Request, Stored, Ticket, Urgency, Write,
+    Access, Answer, Document, Input, Kept, Limits, Opened, Output, Refused, Request, Stored, Ticket, Urgency,
+    Write,
 };
+use quire_protocol::fields::FieldsEntry;
 use quire_protocol::fields::schema::DeletePolicy;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
@@ -49,9 +51,7 @@ impl Disk {
     }
 
     fn put(&mut self, write: Write, stamp: Stamp) {
-        if let Write::Update(update) = &write
-            && let Ok(update) = Update::decode(update.clone())
-        {
+        if let Some(Ok(update)) = update_in(&write).map(Update::decode) {
             let (inserted, deleted) = units(&update);
             self.inserted.extend(&inserted);
             self.deleted.extend(&deleted);
@@ -66,7 +66,7 @@ impl Disk {
         for (write, stamp) in self.log.iter().zip(&self.stamps) {
             match write {
                 Write::Create => {}
-                Write::Update(_) => life.edited(*stamp),
+                Write::Update(_) | Write::Fields(_) | Write::Graph(_) => life.edited(*stamp),
                 Write::Delete { seen } => life.deleted(*stamp, seen.clone()),
                 Write::Restore => life.restored(*stamp),
             }
@@ -85,8 +85,10 @@ impl Disk {
             .snapshot
             .as_ref()
             .map_or(0, |(position, _)| usize::try_from(*position).expect("a short log"));
-        let updates = self.log[from..].iter().filter_map(|write| match write {
-            Write::Update(update) => Some(update.clone()),
+        let entries = self.log.iter().zip(&self.stamps).skip(from);
+        let updates = entries.filter_map(|(write, stamp)| match write {
+            Write::Update(update) => Some(Kept::Update(update.clone())),
+            Write::Fields(payload) => Some(Kept::Fields(payload.clone(), *stamp)),
             _ => None,
         });
         Stored {
@@ -96,8 +98,17 @@ impl Disk {
             snapshot: self.snapshot.as_ref().map(|(_, state)| state.clone()),
             tail: updates.collect(),
             position: self.log.len() as u64,
-            read_only: false,
+            ..Stored::default()
         }
+    }
+}
+
+/// The update that a write carries, if it carries one.
+pub(crate) fn update_in(write: &Write) -> Option<Bytes> {
+    match write {
+        Write::Update(update) => Some(update.clone()),
+        Write::Fields(payload) => FieldsEntry::decode(payload).ok().map(|entry| entry.update),
+        Write::Create | Write::Graph(_) | Write::Delete { .. } | Write::Restore => None,
     }
 }
 
@@ -178,6 +189,7 @@ impl World {
             dialect: editor.dialect.clone(),
             access: editor.access,
             expires: editor.expires.map(Time),
+            author: None,
         }
     }
 
@@ -186,7 +198,7 @@ impl World {
         let session = editor.session.unwrap_or(SessionId(u64::MAX));
         let (dialect, access) = (editor.dialect.clone(), editor.access);
         let expires = editor.expires.map(Time);
-        self.handle(Input::Renewed(Opened { session, dialect, access, expires }));
+        self.handle(Input::Renewed(Opened { session, dialect, access, expires, author: None }));
     }
 
     pub(crate) fn leaves(&mut self, name: &str) {
@@ -311,7 +323,7 @@ impl World {
                     self.say(format!("reply #{}: {}", ticket.0, super::render::answer(&answer)));
                     self.replies.push((ticket, answer));
                 }
-                Output::Snapshot { position, state } => {
+                Output::Snapshot { position, state, .. } => {
                     let update = Update::decode(state.clone()).expect("a state can be read");
                     self.hold_to_the_disk(&update);
                     self.say(format!("snapshot at {position}: {}", updates(&update)));

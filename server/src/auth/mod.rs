@@ -12,7 +12,9 @@ pub use jwt::{AuthError, CLOCK_LEEWAY_SECONDS, Claims, DocRule, TOKEN_BYTES_MAX,
 pub use key::{JwtKey, KeyError, MintError, SECRET_BYTES_MIN};
 pub use quire_protocol::pattern::{Pattern, PatternError};
 
+use quire_protocol::fields::AUTHOR_BYTES_MAX;
 use quire_protocol::ids::DocName;
+use std::sync::Arc;
 
 /// What a bearer may do with a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -98,6 +100,14 @@ impl Grant {
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+
+    /// Whom the token names, as the author of what is written; none where it names nobody. Cut at
+    /// [`AUTHOR_BYTES_MAX`] bytes.
+    #[must_use]
+    pub fn author(&self) -> Option<Arc<str>> {
+        let end = self.subject.floor_char_boundary(AUTHOR_BYTES_MAX);
+        Some(&self.subject[..end]).filter(|subject| !subject.is_empty()).map(Arc::from)
     }
 
     /// When the grant ends, in Unix milliseconds, the leeway for clocks included.

@@ -3,19 +3,22 @@
 //! A dumb loop: take a burst of messages, hand each to the machine, say that the burst is over, carry
 //! out what the machine orders. Whatever it means is decided in `quire_protocol::document`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use quire_protocol::batch::EntryKind;
 use quire_protocol::close::CloseReason;
 use quire_protocol::document::{
     Answer, Document, Input, LoadError, Output, Refused, Stored, Ticket, Urgency, Write,
 };
-use quire_protocol::ids::{DocId, DocName, SessionId};
+use quire_protocol::fields::{CONFLICTS_CLIENT, home};
+use quire_protocol::ids::{DocId, DocName, ReplicaId, SessionId};
 use quire_protocol::time::Time;
 use quire_storage::{AppendError, Health, NewEntry, Receipt, TailEntry};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::Sleep;
 
 use super::delivery::Undelivered;
@@ -57,13 +60,18 @@ enum OpenFailed {
 
 async fn load(documents: &Arc<Documents>, name: &DocName) -> Result<(Document, Vec<Output>), OpenFailed> {
     let _permit = documents.shared.loads.acquire().await.expect("the semaphore is never closed");
-    let (shared, id, on_delete) = (documents.clone(), name.id(), documents.on_delete(name));
+    let (shared, name) = (documents.clone(), name.clone());
     tokio::task::spawn_blocking(move || {
-        let stored = shared.log().load(id)?.map(|stored| super::stored::to_machine(stored, on_delete));
-        let mut stored = stored.unwrap_or_else(|| Stored { on_delete, ..Stored::default() });
+        let mut stored =
+            shared.log().load(name.id())?.map_or_else(Stored::default, super::stored::to_machine);
+        let options = &shared.shared.options;
+        stored.rules = options.rules.rules(&name);
+        stored.on_delete = stored.rules.collection().on_delete;
+        stored.region = options.region.clone();
+        stored.client = random_client();
         stored.read_only = shared.log().health() != Health::Serving;
         let mut out = Vec::new();
-        let machine = Document::load(shared.now(), shared.shared.options.document, stored, &mut out)?;
+        let machine = Document::load(shared.now(), options.document, stored, &mut out)?;
         Ok((machine, out))
     })
     .await?
@@ -78,6 +86,32 @@ fn refuse(message: Message, reason: CloseReason) {
             let _gone = reply.send(Err(Refused::Reason(reason)));
         }
         _ => {}
+    }
+}
+
+/// Waits until other leaders are reached; for ever where nobody tells.
+async fn changed(live: Option<&mut watch::Receiver<BTreeSet<ReplicaId>>>) {
+    match live {
+        Some(live) => {
+            if live.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// A Yjs client id that no editor of the document uses, in all likelihood; one in four thousand million is Quire's.
+fn random_client() -> u32 {
+    let mut bytes = [0; 4];
+    loop {
+        SystemRandom::new()
+            .fill(&mut bytes)
+            .expect("the system has randomness, or it would serve no TLS either");
+        let client = u32::from_le_bytes(bytes);
+        if client != CONFLICTS_CLIENT.0 {
+            return client;
+        }
     }
 }
 
@@ -99,6 +133,10 @@ struct Actor {
     began: Instant,
     /// When the last commit of this burst returned.
     committed: Option<Instant>,
+    /// The leaders that this region reaches.
+    live: Option<watch::Receiver<BTreeSet<ReplicaId>>>,
+    /// The document's home.
+    home: Option<ReplicaId>,
     wake: Option<Time>,
     /// Rings at `wake`; kept between turns, since a new timer for each costs more than most turns.
     alarm: Pin<Box<Sleep>>,
@@ -107,7 +145,10 @@ struct Actor {
 
 impl Actor {
     fn new(documents: Arc<Documents>, name: DocName, inbox: Arc<Inbox>, machine: Document) -> Self {
+        let live = documents.live();
         Self {
+            live,
+            home: None,
             documents,
             id: name.id(),
             name,
@@ -128,6 +169,8 @@ impl Actor {
 
     async fn serve(mut self: Box<Self>, mut out: Vec<Output>) {
         let mut burst = Vec::new();
+        self.read_home();
+        self.take_duty(&mut out);
         loop {
             self.carry_out(&mut out);
             if self.leaving && self.has_left() {
@@ -135,6 +178,7 @@ impl Actor {
             }
             tokio::select! {
                 () = self.inbox.ready() => {}
+                () = changed(self.live.as_mut()) => self.take_duty(&mut out),
                 () = self.alarm.as_mut(), if self.wake.is_some() => {
                     self.wake = None;
                     self.machine.handle(self.documents.now(), Input::Tick, &mut out);
@@ -235,6 +279,10 @@ impl Actor {
             }
             Message::Elsewhere(payload, _undelivered) => Input::Ephemeral(payload),
             Message::Life(life) => Input::Life(life),
+            Message::Rehome => {
+                self.read_home();
+                return self.take_duty(out);
+            }
             Message::Applied(entries, undelivered) => {
                 self.undelivered.push(undelivered);
                 return self.apply(&entries, out);
@@ -244,7 +292,29 @@ impl Actor {
         self.carry_out(out);
     }
 
+    /// Looks up the document's home.
+    fn read_home(&mut self) {
+        match self.documents.log().info(self.id) {
+            Ok(info) => self.home = info.and_then(|info| info.home),
+            Err(error) => {
+                tracing::error!(document = %self.name, %error, "the document's home cannot be read")
+            }
+        }
+    }
+
+    /// Tells the machine whether this region makes the document's write-backs.
+    fn take_duty(&mut self, out: &mut Vec<Output>) {
+        let Some(live) = &mut self.live else { return };
+        let writer = home::writer(self.home, &live.borrow_and_update());
+        let on_duty = writer == Some(self.documents.log().stream().replica);
+        self.machine.handle(self.documents.now(), Input::Duty(on_duty), out);
+    }
+
     fn apply(&mut self, entries: &[TailEntry], out: &mut Vec<Output>) {
+        if entries.iter().any(|entry| entry.kind == EntryKind::Lifecycle) {
+            self.read_home();
+            self.take_duty(out);
+        }
         for entry in entries {
             if let Some(write) = super::stored::to_write(entry) {
                 let (position, stamp) = (entry.position.0, (entry.hlc, entry.dot));
@@ -278,7 +348,9 @@ impl Actor {
                         metrics::counter!(crate::metrics::DIVERGENCE).increment(1);
                         tracing::error!(document = %self.name, %divergence, "this region does not show what another does");
                     }
-                    Output::Snapshot { position, state } => self.put_snapshot(position, state),
+                    Output::Snapshot { position, state, fields } => {
+                        self.put_snapshot(position, state, fields)
+                    }
                     Output::WakeAt(time) => self.set_alarm(time),
                     Output::Unload => self.leaving = true,
                 }
@@ -335,7 +407,7 @@ impl Actor {
         }
     }
 
-    fn put_snapshot(&self, position: u64, state: bytes::Bytes) {
+    fn put_snapshot(&self, position: u64, state: bytes::Bytes, _fields: Option<bytes::Bytes>) {
         if let Err(error) =
             self.documents.log().put_snapshot(self.id, quire_storage::Position(position), state)
         {

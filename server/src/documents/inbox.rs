@@ -48,6 +48,8 @@ pub enum Message {
     Applied(Vec<TailEntry>, Undelivered),
     /// What the log says of the document's deletions and edits, where entries do not tell.
     Life(Box<Life>),
+    /// The document may have another home.
+    Rehome,
     /// Somebody in another region moves, comes or goes: an awareness update that can be read.
     Elsewhere(Bytes, Undelivered),
     /// The log refused an append.

@@ -5,7 +5,7 @@
 //!
 //! Invariant: no guard of the map lives across an `.await`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -14,11 +14,12 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use quire_protocol::document::{Answer, Limits, Refused, Request, Ticket};
+use quire_protocol::fields::RuleBook;
 use quire_protocol::fields::schema::DeletePolicy;
-use quire_protocol::ids::{DocId, DocName, SessionId};
+use quire_protocol::ids::{DocId, DocName, ReplicaId, SessionId};
 use quire_protocol::time::Time;
 use quire_storage::{AppendError, Appender, Log, NewEntry, Receipt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::actor;
@@ -27,7 +28,7 @@ use super::inbox::{Closed, Inbox, Message};
 use super::order::Order;
 
 /// The bounds that all documents share.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The bounds of each document.
     pub document: Limits,
@@ -37,6 +38,10 @@ pub struct Options {
     pub ingest_bytes_max: usize,
     /// The most documents that are read from the disk at once.
     pub loads_max: usize,
+    /// What this region is called.
+    pub region: Arc<str>,
+    /// How the fields of documents are merged.
+    pub rules: Arc<RuleBook>,
 }
 
 impl Default for Options {
@@ -46,6 +51,8 @@ impl Default for Options {
             documents_open_max: 100_000,
             ingest_bytes_max: 64 << 20,
             loads_max: 16,
+            region: "".into(),
+            rules: Arc::new(RuleBook::new(Arc::default())),
         }
     }
 }
@@ -99,9 +106,6 @@ impl Shared {
     }
 }
 
-/// What comes of edits that a document's deletion had not seen.
-type Policies = Box<dyn Fn(&DocName) -> DeletePolicy + Send + Sync>;
-
 /// Tells other regions of awareness.
 type TellElsewhere = Box<dyn Fn(DocId, &Bytes) + Send + Sync>;
 
@@ -113,7 +117,7 @@ pub struct Documents {
     pub(super) backlog: Arc<Backlog>,
     pub(super) order: Mutex<Order>,
     elsewhere: OnceLock<TellElsewhere>,
-    policies: OnceLock<Policies>,
+    live: OnceLock<watch::Receiver<BTreeSet<ReplicaId>>>,
     unreadable: Mutex<HashSet<DocId>>,
 }
 
@@ -136,11 +140,11 @@ impl Documents {
             shared: Shared {
                 log,
                 appender,
-                options,
                 loads: Semaphore::new(options.loads_max),
                 ack_seconds: metrics::histogram!(crate::metrics::ACK_SECONDS),
                 fanout_seconds: metrics::histogram!(crate::metrics::FANOUT_SECONDS),
                 ingest: Arc::new(Semaphore::new(options.ingest_bytes_max)),
+                options,
                 started: Instant::now(),
                 next_ticket: AtomicU64::new(1),
                 next_session: AtomicU64::new(1),
@@ -149,7 +153,7 @@ impl Documents {
             backlog: Arc::default(),
             order: Mutex::new(Order::new(me, applied)),
             elsewhere: OnceLock::new(),
-            policies: OnceLock::new(),
+            live: OnceLock::new(),
             unreadable: Mutex::default(),
         })
     }
@@ -160,16 +164,26 @@ impl Documents {
         let _first = self.elsewhere.set(Box::new(tell));
     }
 
-    /// Says what comes of edits that a document's deletion had not seen; once, before any is opened. Without it
-    /// they revive the document.
-    pub fn set_policies(&self, policies: impl Fn(&DocName) -> DeletePolicy + Send + Sync + 'static) {
-        // A second one would not hold for documents that are open.
-        let _first = self.policies.set(Box::new(policies));
-    }
-
     /// What comes of edits that a document's deletion had not seen.
     pub fn on_delete(&self, name: &DocName) -> DeletePolicy {
-        self.policies.get().map_or_else(DeletePolicy::default, |policies| policies(name))
+        self.shared.options.rules.rules(name).collection().on_delete
+    }
+
+    /// Says which leaders this region reaches; once, before any document is opened. Without it no region makes
+    /// write-backs.
+    pub fn set_live(&self, live: watch::Receiver<BTreeSet<ReplicaId>>) {
+        // A second one would not hold for documents that are open.
+        let _first = self.live.set(live);
+    }
+
+    /// The leaders that are reached, for whoever wants to know of changes.
+    pub(super) fn live(&self) -> Option<watch::Receiver<BTreeSet<ReplicaId>>> {
+        self.live.get().cloned()
+    }
+
+    /// Has a document look again who its home is.
+    pub(crate) fn rehome(&self, doc: DocId) {
+        self.say(doc, Message::Rehome);
     }
 
     /// Has open documents take what the log says of their deletions and edits: entries of this region's own

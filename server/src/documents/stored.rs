@@ -1,22 +1,25 @@
 //! Between the log's words and the machine's: entries, documents, lifecycles.
 
 use quire_protocol::batch::{EntryKind, LifecycleChange};
-use quire_protocol::document::{Stored, Write};
-use quire_protocol::fields::schema::DeletePolicy;
+use quire_protocol::document::{Kept, Stored, Write};
 use quire_protocol::ids::{DocId, DocName};
 use quire_storage::{NewEntry, StoredDoc, TailEntry};
 
 /// A stored document, as the machine takes it.
-pub(super) fn to_machine(stored: StoredDoc, on_delete: DeletePolicy) -> Stored {
-    let updates = stored.tail.into_iter().filter(|entry| entry.kind == EntryKind::Update);
+pub(super) fn to_machine(stored: StoredDoc) -> Stored {
+    let kept = stored.tail.into_iter().filter_map(|entry| match entry.kind {
+        EntryKind::Update => Some(Kept::Update(entry.payload)),
+        EntryKind::Fields => Some(Kept::Fields(entry.payload, (entry.hlc, entry.dot))),
+        EntryKind::Graph => Some(Kept::Graph(entry.payload)),
+        _ => None,
+    });
     Stored {
         exists: true,
         life: stored.info.life,
-        on_delete,
         snapshot: stored.snapshot,
-        tail: updates.map(|entry| entry.payload).collect(),
+        tail: kept.collect(),
         position: stored.position.0,
-        read_only: false,
+        ..Stored::default()
     }
 }
 
@@ -30,11 +33,9 @@ pub(super) fn to_write(entry: &TailEntry) -> Option<Write> {
             LifecycleChange::Restore => Some(Write::Restore),
             LifecycleChange::Home { .. } | LifecycleChange::Edited | LifecycleChange::Unknown { .. } => None,
         },
-        EntryKind::Fields
-        | EntryKind::Graph
-        | EntryKind::Member
-        | EntryKind::Canary
-        | EntryKind::Unknown(_) => None,
+        EntryKind::Fields => Some(Write::Fields(entry.payload.clone())),
+        EntryKind::Graph => Some(Write::Graph(entry.payload.clone())),
+        EntryKind::Member | EntryKind::Canary | EntryKind::Unknown(_) => None,
     }
 }
 
@@ -43,6 +44,8 @@ pub(super) fn to_entry(doc: DocId, name: &DocName, write: Write) -> NewEntry {
     let lifecycle = |change: LifecycleChange| (EntryKind::Lifecycle, change.encode());
     let (kind, payload) = match write {
         Write::Update(update) => (EntryKind::Update, update),
+        Write::Fields(payload) => (EntryKind::Fields, payload),
+        Write::Graph(payload) => (EntryKind::Graph, payload),
         Write::Create => lifecycle(LifecycleChange::Create { name: name.clone() }),
         Write::Delete { seen } => lifecycle(LifecycleChange::Delete { frontier: seen }),
         Write::Restore => lifecycle(LifecycleChange::Restore),

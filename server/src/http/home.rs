@@ -43,5 +43,6 @@ pub(super) async fn put(
     let entry = NewEntry { doc: named.name.id(), kind: EntryKind::Lifecycle, payload };
     let done = region.documents.append(entry).await;
     done.map_err(|error| Problem::new(Kind::Unavailable, error.to_string()))?;
+    region.documents.rehome(named.name.id());
     Ok(written(&region, StatusCode::NO_CONTENT))
 }

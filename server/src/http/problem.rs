@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use quire_protocol::close::CloseReason;
 use quire_protocol::document::Refused;
+use quire_protocol::fields::EditRefused;
 use quire_protocol::update::Refusal;
 use serde::Serialize;
 
@@ -31,6 +32,10 @@ pub(crate) enum Kind {
     Timeout,
     /// It does not fit what is there.
     Conflict,
+    /// What the request is conditional on is not so.
+    Precondition,
+    /// A value is not what its field takes.
+    Unprocessable,
     /// The document has been deleted.
     Deleted,
     /// The content is larger than allowed.
@@ -59,6 +64,12 @@ impl Kind {
             }
             Self::Timeout => ("timeout", StatusCode::REQUEST_TIMEOUT, "The request took too long"),
             Self::Conflict => ("conflict", StatusCode::CONFLICT, "It does not fit what is there"),
+            Self::Precondition => {
+                ("precondition", StatusCode::PRECONDITION_FAILED, "It has changed since it was read")
+            }
+            Self::Unprocessable => {
+                ("unprocessable", StatusCode::UNPROCESSABLE_ENTITY, "The value is not what the field takes")
+            }
             Self::Deleted => ("deleted", StatusCode::GONE, "The document has been deleted"),
             Self::TooLarge => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The content is too large"),
             Self::TooMany => ("too-many", StatusCode::TOO_MANY_REQUESTS, "This came too often"),
@@ -103,6 +114,15 @@ impl From<RequestError> for Problem {
         let kind = match &error {
             RequestError::Lost => Kind::Unavailable,
             RequestError::Refused(Refused::Missing) => Kind::Conflict,
+            RequestError::Refused(Refused::FieldChanged(_)) => Kind::Precondition,
+            RequestError::Refused(Refused::FieldType { .. } | Refused::FieldRequired(_)) => {
+                Kind::Unprocessable
+            }
+            RequestError::Refused(Refused::UnknownConflict { .. }) => Kind::NotFound,
+            RequestError::Refused(Refused::Edit(refused)) => match refused {
+                EditRefused::NoMap(_) | EditRefused::UnknownVersion(_) => Kind::Conflict,
+                EditRefused::Twice(_) => Kind::BadRequest,
+            },
             RequestError::Refused(Refused::Reason(reason)) => match reason {
                 CloseReason::Frame(_)
                 | CloseReason::Awareness(_)

@@ -1,5 +1,6 @@
 //! What a token allows a session: the server's authenticator, in the machines' words.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quire_protocol::close::CloseReason;
@@ -10,12 +11,14 @@ use quire_protocol::time::Time;
 use crate::auth::{self, AuthError, Authenticator};
 
 /// What a token allows on one document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
     /// Reading, or writing as well.
     pub access: Access,
     /// When the token's time is over.
     pub expires: Option<Time>,
+    /// Whom the token names, if it names somebody.
+    pub author: Option<Arc<str>>,
 }
 
 /// What the bearer of a token may do with a document at this moment.
@@ -38,7 +41,7 @@ pub(super) fn authorize(
         auth::Access::Write => Access::Write,
     };
     let expires = grant.expires_at_ms().map(|end| now.after(end.saturating_sub(unix_ms)));
-    Ok(Granted { access, expires })
+    Ok(Granted { access, expires, author: grant.author() })
 }
 
 fn unix_ms() -> u64 {

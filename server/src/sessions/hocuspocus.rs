@@ -109,7 +109,7 @@ impl Connection {
                 Output::Authenticate(address, token) => {
                     let now = self.sessions.documents.now();
                     let verdict = self.sessions.authorize(address.name(), Some(token.as_str()));
-                    granted = verdict.as_ref().ok().copied();
+                    granted = verdict.as_ref().ok().cloned();
                     let verdict =
                         verdict.map_or_else(Verdict::Denied, |granted| Verdict::Granted(granted.access));
                     let mut more = Vec::new();
@@ -148,6 +148,7 @@ impl Connection {
             dialect: Dialect::Hocuspocus(address.clone()),
             access: granted.access,
             expires: granted.expires,
+            author: granted.author.clone(),
         };
         if let Some(open) = self.open.get(&address) {
             // A document that was given up ends the session through the outbox, with its reason.

@@ -60,7 +60,8 @@ impl Sessions {
         let lease = self.documents.open(&name).map_err(|_| CloseReason::SessionsFull("on this server"))?;
         let (id, outbox) = self.register();
         let dialect = Dialect::YWebsocket;
-        let opened = Opened { session: id, dialect, access: granted.access, expires: granted.expires };
+        let super::Granted { access, expires, author } = granted;
+        let opened = Opened { session: id, dialect, access, expires, author };
         let session = Session { sessions: self, id, lease, outbox };
         session.say(Message::Open(opened, session.outbox.clone())).map_err(|_| CloseReason::LoadFailed)?;
         Ok(session)

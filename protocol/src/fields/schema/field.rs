@@ -1,6 +1,7 @@
 //! What is said of one field.
 
 use super::policy::Policy;
+use crate::fields::{Number, Value};
 use std::fmt;
 
 /// What is said of one field.
@@ -92,6 +93,26 @@ impl FieldType {
         Self::List,
         Self::Object,
     ];
+
+    /// Whether a value is valid. A field without a value is, whatever its type.
+    #[must_use]
+    pub fn accepts(self, value: Option<&Value>) -> bool {
+        let Some(value) = value.filter(|value| !matches!(value, Value::Null | Value::Undefined)) else {
+            return true;
+        };
+        let is_whole = |number: &Number| number.get().fract() == 0.0;
+        match (self, value) {
+            (Self::Any, _)
+            | (Self::String, Value::String(_))
+            | (Self::Number, Value::Number(_) | Value::BigInt(_))
+            | (Self::Integer | Self::Timestamp, Value::BigInt(_))
+            | (Self::Boolean, Value::Bool(_))
+            | (Self::List, Value::List(_))
+            | (Self::Object, Value::Map(_)) => true,
+            (Self::Integer | Self::Timestamp, Value::Number(number)) => is_whole(number),
+            _ => false,
+        }
+    }
 
     /// Its name.
     #[must_use]

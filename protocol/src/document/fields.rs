@@ -1,0 +1,286 @@
+//! The fields of an open document: what its region says about writes, and when it writes back.
+//!
+//! Invariant: what is read here is committed, like the rest of what the document shows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::admission::{Admitted, Refusing, Waiter};
+use super::event::{Answer, Divergence, FieldView, Output, Refused, Ticket};
+use super::machine::{Document, LoadError, Phase};
+use super::request::Stopped;
+use crate::batch::Stamp;
+use crate::fields::schema::FieldType;
+use crate::fields::{
+    Authorship, ConflictId, Drafted, Edit, FieldVersion, FieldsEntry, Mark, Path, Rules, Shown, Tracker,
+    Value, Writer,
+};
+use crate::lib0::ReadError;
+use crate::time::Time;
+use crate::update::{ClientId, Limits as UpdateLimits, Refusal, Update};
+
+/// A document writes back again no sooner: while siblings keep coming, one write-back renders many.
+pub const WRITE_BACK_INTERVAL_MS: u64 = 100;
+
+/// What a region says about an update that writes fields.
+#[derive(Clone, Debug)]
+pub(super) struct Noted {
+    /// The update as its region wrote it, of which part may be known here.
+    pub(super) update: Update,
+    pub(super) region: Arc<str>,
+    pub(super) author: Option<Arc<str>>,
+    pub(super) marks: Vec<Mark>,
+}
+
+impl Noted {
+    /// Reads an entry that writes fields.
+    pub(super) fn read(payload: &Bytes) -> Result<Box<Self>, UnreadableEntry> {
+        let FieldsEntry { region, author, marks, update } = FieldsEntry::decode(payload)?;
+        let update = Update::decode_within(update, &UpdateLimits::STORED)?;
+        Ok(Box::new(Self { update, region, author, marks }))
+    }
+
+    /// Enters it into the fields; returns those in which anything is different then.
+    pub(super) fn enter(&self, tracker: &mut Tracker, stamp: Stamp) -> BTreeSet<Path> {
+        let by = Authorship { stamp, region: self.region.clone(), author: self.author.clone() };
+        tracker.take(&self.update, &self.marks, &by)
+    }
+
+    pub(super) fn payload(&self) -> Bytes {
+        let (region, author, marks) = (self.region.clone(), self.author.clone(), self.marks.clone());
+        FieldsEntry { region, author, marks, update: self.update.encoded().clone() }.encode()
+    }
+}
+
+/// Why an entry that writes fields cannot be read.
+#[derive(Debug)]
+pub(super) enum UnreadableEntry {
+    Payload(ReadError),
+    Update(Refusal),
+}
+
+impl From<ReadError> for UnreadableEntry {
+    fn from(error: ReadError) -> Self {
+        Self::Payload(error)
+    }
+}
+
+impl From<Refusal> for UnreadableEntry {
+    fn from(refusal: Refusal) -> Self {
+        Self::Update(refusal)
+    }
+}
+
+impl From<UnreadableEntry> for LoadError {
+    fn from(error: UnreadableEntry) -> Self {
+        match error {
+            UnreadableEntry::Payload(error) => Self::Fields(error),
+            UnreadableEntry::Update(refusal) => Self::Undecodable(refusal),
+        }
+    }
+}
+
+impl From<UnreadableEntry> for Divergence {
+    fn from(error: UnreadableEntry) -> Self {
+        match error {
+            UnreadableEntry::Payload(error) => Self::Fields(error),
+            UnreadableEntry::Update(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+/// The fields of one document.
+#[derive(Debug)]
+pub(super) struct Fields {
+    tracker: Tracker,
+    rules: Rules,
+    /// What this region is called.
+    region: Arc<str>,
+    /// The Yjs client that this region writes fields as.
+    client: ClientId,
+    /// Whether this region makes the document's write-backs.
+    on_duty: bool,
+    /// Fields that something has changed in since they were last looked at for a write-back.
+    due: BTreeSet<Path>,
+    /// When it may write back again.
+    next_write_back: Time,
+}
+
+impl Fields {
+    pub(super) fn new(tracker: Tracker, rules: Rules, region: Arc<str>, client: ClientId) -> Self {
+        let (on_duty, due, next_write_back) = (false, BTreeSet::new(), Time(0));
+        Self { tracker, rules, region, client, on_duty, due, next_write_back }
+    }
+
+    /// What is to be said about an update that is admitted here; none when it writes no field.
+    pub(super) fn note(&mut self, update: &Update, author: Option<&Arc<str>>) -> Option<Box<Noted>> {
+        let marks = self.tracker.admit(update)?;
+        Some(self.noted(update.clone(), author.cloned(), marks))
+    }
+
+    fn noted(&self, update: Update, author: Option<Arc<str>>, marks: Vec<Mark>) -> Box<Noted> {
+        Box::new(Noted { update, region: self.region.clone(), author, marks })
+    }
+
+    fn take(&mut self, noted: &Noted, stamp: Stamp) {
+        let touched = noted.enter(&mut self.tracker, stamp);
+        if self.on_duty {
+            self.due.extend(touched);
+        }
+    }
+
+    /// The graph, to be stored beside the state; none when there are no fields.
+    pub(super) fn stored(&self) -> Option<Bytes> {
+        (!self.tracker.is_empty()).then(|| self.tracker.graph().encode())
+    }
+
+    fn view(&self, path: &Path) -> Option<FieldView> {
+        let state = self.tracker.state(path, self.rules.policy(path))?;
+        let shows = self.tracker.shows(path)?;
+        let ty = self.rules.field(path).ty;
+        let is_valid = match &state.shown {
+            Shown::Value(value) => ty.accepts(value.as_ref()),
+            Shown::AsYjs => ty == FieldType::Any,
+        };
+        let last_valid = (!is_valid).then(|| self.tracker.last_left(path, |value| ty.accepts(value)));
+        Some(FieldView { path: path.clone(), state, shows, last_valid })
+    }
+}
+
+impl Document {
+    /// This region makes the document's write-backs from now on, or does so no more.
+    pub(super) fn set_duty(&mut self, on_duty: bool) {
+        let fields = &mut self.fields;
+        if on_duty && !fields.on_duty {
+            fields.due = fields.tracker.contested();
+        } else if !on_duty {
+            fields.due.clear();
+        }
+        fields.on_duty = on_duty;
+    }
+
+    /// Takes what another region knew of the fields.
+    pub(super) fn take_graph(&mut self, bytes: Bytes) -> Result<(), ReadError> {
+        self.fields.tracker.merge(bytes)?;
+        if self.fields.on_duty {
+            self.fields.due = self.fields.tracker.contested();
+        }
+        Ok(())
+    }
+
+    /// Takes what of the committed writes concerns fields.
+    pub(super) fn take_fields(&mut self, committed: &[Admitted]) {
+        for admitted in committed {
+            if let (Some(noted), Some(stamp)) = (&admitted.noted, admitted.stamp) {
+                self.fields.take(noted, stamp);
+            }
+        }
+        let (admitted, committed) = self.pipeline.totals();
+        self.fields.tracker.committed(admitted, committed);
+    }
+
+    /// Writes back what is due, once nothing on its way says otherwise.
+    pub(super) fn write_back(&mut self, now: Time, out: &mut Vec<Output>) {
+        let is_able = self.phase == Phase::Live && !self.deleted && !self.read_only;
+        if self.fields.due.is_empty() || !is_able || !self.fields.tracker.is_settled() {
+            return;
+        }
+        if now < self.fields.next_write_back {
+            return self.wake_by(self.fields.next_write_back, out);
+        }
+        let due = std::mem::take(&mut self.fields.due);
+        let writer = Writer { client: self.fields.client, schema: self.fields.rules.hash() };
+        let shape = &self.shape;
+        let next_clock = |client| shape.next_clock(client);
+        let drafted = self.fields.tracker.write_back(&due, &self.fields.rules, writer, &next_clock);
+        let Some(drafted) = drafted else { return };
+        self.fields.next_write_back = now.after(WRITE_BACK_INTERVAL_MS);
+        match self.admit_drafted(drafted, None) {
+            // A document that has no room is as it was: its editors see what Yjs shows them.
+            Ok(()) | Err(Refusing::Reason(_)) => {}
+            Err(Refusing::Broken(broken)) => return self.fail(&broken, out),
+        }
+        let writes = self.pipeline.take_unsent();
+        if !writes.is_empty() {
+            out.push(Output::Append(writes));
+        }
+    }
+
+    fn admit_drafted(&mut self, drafted: Drafted, author: Option<Arc<str>>) -> Result<(), Refusing> {
+        let mut gate = self.gate();
+        let update = gate.decode(drafted.update)?;
+        gate.make_room(&update)?;
+        gate.create();
+        gate.shape.record(&update);
+        let marks = gate.fields.tracker.admit_drafted(&update, drafted.marks);
+        let noted = gate.fields.noted(update.clone(), author, marks);
+        gate.pipeline.push_noted(update, None, Some(noted));
+        Ok(())
+    }
+
+    /// What is committed of some fields, or of all.
+    pub(super) fn field_views(&self, paths: Option<&[Path]>) -> Answer {
+        let views: Vec<FieldView> = match paths {
+            Some(paths) => paths.iter().filter_map(|path| self.fields.view(path)).collect(),
+            None => self.fields.tracker.paths().iter().filter_map(|path| self.fields.view(path)).collect(),
+        };
+        Answer::Fields(views)
+    }
+
+    /// Writes fields for somebody without a session.
+    pub(super) fn edit_fields(
+        &mut self,
+        ticket: Ticket,
+        edits: &[Edit],
+        is_exact: bool,
+        author: Option<Arc<str>>,
+    ) -> Result<(), Stopped> {
+        if is_exact {
+            for edit in edits {
+                let current =
+                    self.fields.view(&edit.path).map(|view| view.state.version()).unwrap_or_default();
+                if edit.on.as_ref() != Some(&current) {
+                    return Err(Refused::FieldChanged(edit.path.clone()).into());
+                }
+            }
+        }
+        for edit in edits {
+            let field = self.fields.rules.field(&edit.path);
+            if !field.ty.accepts(edit.value.as_ref()) {
+                return Err(Refused::FieldType { path: edit.path.clone(), ty: field.ty }.into());
+            }
+            if field.required && is_missing(edit.value.as_ref()) {
+                return Err(Refused::FieldRequired(edit.path.clone()).into());
+            }
+        }
+        let (client, shape) = (self.fields.client, &self.shape);
+        let drafted = self.fields.tracker.edit(edits, client, || shape.next_clock(client));
+        let drafted = drafted.map_err(Refused::Edit)?;
+        let changed = drafted.is_some();
+        if let Some(drafted) = drafted {
+            self.admit_drafted(drafted, author)?;
+        }
+        self.pipeline.wait(Waiter::Request(ticket, changed));
+        Ok(())
+    }
+
+    /// Resolves a conflict for somebody without a session.
+    pub(super) fn resolve_field(
+        &mut self,
+        ticket: Ticket,
+        path: Path,
+        conflict: ConflictId,
+        value: Option<Value>,
+        author: Option<Arc<str>>,
+    ) -> Result<(), Stopped> {
+        let on: Option<FieldVersion> = self.fields.tracker.conflict(&path, conflict);
+        let on = on.ok_or_else(|| Refused::UnknownConflict { path: path.clone(), conflict })?;
+        self.edit_fields(ticket, &[Edit { path, value, on: Some(on) }], false, author)
+    }
+}
+
+fn is_missing(value: Option<&Value>) -> bool {
+    value.is_none_or(|value| matches!(value, Value::Null | Value::Undefined))
+}
