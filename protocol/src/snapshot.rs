@@ -140,8 +140,8 @@ impl Record {
                 let seq = Seq(canonical_u64(&mut reader)?);
                 let hlc = Hlc(canonical_u64(&mut reader)?);
                 let kind = EntryKind::from_code(reader.u8()?);
-                // Who belongs to the cluster is part of no document.
-                if (doc == NO_DOC) != (kind == EntryKind::Member) {
+                // Who belongs to the cluster and what numbers are taken is part of no document.
+                if (doc == NO_DOC) != matches!(kind, EntryKind::Member | EntryKind::Lease) {
                     return Err(SnapshotFormatError::NoDoc);
                 }
                 let payload = reader.bytes(reader.remaining())?;
@@ -223,7 +223,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry() -> impl Strategy<Value = Record> {
-        let kind = any::<u8>().prop_filter("of a document", |kind| *kind != EntryKind::Member.code());
+        let kind = any::<u8>().prop_filter("of a document", |kind| {
+            ![EntryKind::Member.code(), EntryKind::Lease.code()].contains(kind)
+        });
         let ids = (1_u128.., any::<u32>(), any::<u32>(), any::<u64>(), kind);
         (ids, prop::collection::vec(any::<u8>(), 0..300)).prop_map(
             |((doc, stream, seq, hlc, kind), payload)| {

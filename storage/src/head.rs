@@ -10,6 +10,7 @@ use crate::document::TailEntry;
 use crate::error::Failure;
 use crate::log::{Applied, Position};
 use crate::members::Members;
+use crate::numbers::Numbers;
 use quire_protocol::batch::{ChainHash, EncodedBatch, EntryKind};
 use quire_protocol::gate::{Arrival, Gate, Step};
 use quire_protocol::hlc::Hlc;
@@ -70,6 +71,7 @@ pub(crate) struct Head {
     pub(crate) hashes: BTreeMap<StreamId, ChainHash>,
     pub(crate) gate: Gate,
     pub(crate) members: Members,
+    pub(crate) numbers: Numbers,
 }
 
 /// Finds a batch that waits by its first entry.
@@ -196,6 +198,7 @@ impl Head {
         let SnapshotEntry { dot, hlc, kind, payload, .. } = entry;
         let entry = TailEntry { position: self.position, dot, hlc, kind, payload };
         self.members.fold(&entry);
+        self.numbers.fold(&entry);
         entry
     }
 
@@ -236,8 +239,12 @@ impl Head {
         let first = Position(self.position.0 + 1);
         self.position.0 += encoded.batch.entries.len() as u64;
         let batch = AppliedBatch { first, encoded };
-        if batch.encoded.batch.entries.iter().any(|entry| entry.kind == EntryKind::Member) {
-            batch.entries().for_each(|(_, entry)| self.members.fold(&entry));
+        let concerns_all = |kind| matches!(kind, EntryKind::Member | EntryKind::Lease);
+        if batch.encoded.batch.entries.iter().any(|entry| concerns_all(entry.kind)) {
+            for (_, entry) in batch.entries() {
+                self.members.fold(&entry);
+                self.numbers.fold(&entry);
+            }
         }
         applied.push(batch);
     }

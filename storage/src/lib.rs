@@ -12,6 +12,7 @@ mod head;
 mod log;
 mod members;
 mod memory;
+mod numbers;
 mod redb_log;
 mod sequencer;
 pub mod sim_disk;

@@ -240,6 +240,9 @@ pub trait Log: Send + Sync + 'static {
     /// Who belongs to the cluster, as far as what is applied here says.
     fn members(&self) -> Members;
 
+    /// The first number that a replica has not taken for documents, as far as what is applied here says.
+    fn numbers_below(&self, replica: ReplicaId) -> u64;
+
     /// Moves everything that was appended before the call into the document store.
     ///
     /// # Errors

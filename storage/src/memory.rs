@@ -18,7 +18,7 @@ use bytes::Bytes;
 use quire_protocol::batch::{EncodedBatch, EntryKind, NO_DOC};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
-use quire_protocol::ids::{DocId, Dot, Incarnation, Seq, StreamId};
+use quire_protocol::ids::{DocId, Dot, Incarnation, ReplicaId, Seq, StreamId};
 use quire_protocol::snapshot::{Record, SnapshotEntry, SnapshotHead};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -357,6 +357,10 @@ impl Log for MemoryLog {
         self.state().head.members.clone()
     }
 
+    fn numbers_below(&self, replica: ReplicaId) -> u64 {
+        self.state().head.numbers.below(replica)
+    }
+
     fn checkpoint(&self) -> Result<Position, CheckpointError> {
         let mut state = self.state();
         state.check()?;
@@ -408,7 +412,8 @@ impl Log for MemoryLog {
         let head = state.head.snapshot(&mut waiting).map_err(|failure| LoadError::Corrupt(failure.text))?;
         let mut bytes = Vec::new();
         Record::Head(head).encode(&mut bytes);
-        state.head.members.told().for_each(|entry| Record::Entry(entry).encode(&mut bytes));
+        let all = state.head.members.told().chain(state.head.numbers.told());
+        all.for_each(|entry| Record::Entry(entry).encode(&mut bytes));
         let docs: BTreeMap<_, _> = state.docs.iter().collect();
         for (id, doc) in docs {
             let covered = doc.snapshot.as_ref().map_or(Position(0), |(position, _)| *position);

@@ -4,7 +4,7 @@
 mod support;
 
 use bytes::Bytes;
-use quire_protocol::batch::{ChainHash, EncodedBatch, EntryKind, LifecycleChange, NO_DOC};
+use quire_protocol::batch::{ChainHash, EncodedBatch, EntryKind, LifecycleChange, NO_DOC, NumberLease};
 use quire_protocol::fields::schema::DeletePolicy;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{Dot, ReplicaId, Seq};
@@ -12,7 +12,9 @@ use quire_storage::{
     Acks, AppendError, Health, LoadError, Log, MemoryLog, NewEntry, Position, ReadBatchesError, Retention,
     SnapshotError,
 };
-use support::{NOW_MS, STREAM, Subject, create, dot, id, lifecycle, load, put, update, updates};
+use support::{
+    NOW_MS, STREAM, Subject, batches, create, dot, elsewhere, id, lifecycle, load, put, update, updates,
+};
 
 contract! {
     fn entries_get_contiguous_dots_and_rising_stamps(subject: &mut impl Subject) {
@@ -175,6 +177,27 @@ contract! {
         let info = subject.log().info(id("a")).expect("readable").expect("stored");
         assert_eq!((info.life.is_deleted(DeletePolicy::DeleteWins), info.entries), (false, 5));
         assert!(info.created < info.changed);
+    }
+
+    fn t8_numbers_that_were_taken_are_never_free_again_whatever_they_are_told_by(subject: &mut impl Subject) {
+        let lease = |replica, below| {
+            let payload = NumberLease { replica: ReplicaId(replica), below }.encode();
+            NewEntry { doc: NO_DOC, kind: EntryKind::Lease, payload }
+        };
+        let below = |log: &dyn Log| [1, 2].map(|replica| log.numbers_below(ReplicaId(replica)));
+        assert_eq!(below(subject.log()), [0, 0]);
+        put(subject.log(), vec![lease(1, 7), lease(1, 5)]);
+        let eu = elsewhere(2);
+        put(&eu, vec![lease(2, 40)]);
+        subject.log().commit(NOW_MS, &[], &batches(&eu, 2, 1)).expect("durable");
+        for _ in 0..2 {
+            assert_eq!(below(subject.log()), [7, 40]);
+            subject.crash();
+            subject.log().checkpoint().expect("a checkpoint");
+        }
+        put(subject.log(), vec![lease(1, 8)]);
+        subject.crash();
+        assert_eq!(below(subject.log()), [8, 40]);
     }
 
     fn a_bad_group_changes_nothing(subject: &mut impl Subject) {

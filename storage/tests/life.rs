@@ -5,7 +5,7 @@
 mod support;
 
 use proptest::prelude::*;
-use quire_protocol::batch::LifecycleChange;
+use quire_protocol::batch::{EntryKind, LifecycleChange, NO_DOC, NumberLease};
 use quire_protocol::fields::schema::DeletePolicy::{DeleteWins, Revive};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::ReplicaId;
@@ -94,6 +94,17 @@ contract! {
         for _ in 0..2 {
             assert_eq!(life(subject.log()), life(&eu));
             assert!(life(subject.log()).is_revived(Revive));
+            subject.crash();
+        }
+    }
+
+    fn a_snapshot_tells_of_numbers_that_were_taken(subject: &mut impl Subject) {
+        let eu = elsewhere(2);
+        let payload = NumberLease { replica: ReplicaId(2), below: 40 }.encode();
+        put(&eu, vec![create("a"), NewEntry { doc: NO_DOC, kind: EntryKind::Lease, payload }]);
+        give(&eu, subject.log());
+        for _ in 0..2 {
+            assert_eq!(subject.log().numbers_below(ReplicaId(2)), 40);
             subject.crash();
         }
     }

@@ -8,11 +8,13 @@
 
 mod canary;
 mod codec;
+mod lease;
 mod lifecycle;
 mod member;
 
 pub use canary::{decode_canary, encode_canary};
 pub use codec::{BatchBuilder, BatchError, BatchFull, EncodedBatch, batch_range};
+pub use lease::NumberLease;
 pub use lifecycle::{LifecycleChange, LifecycleError};
 pub use member::{MemberChange, Membership};
 
@@ -49,6 +51,8 @@ pub enum EntryKind {
     /// What a region knew of a document's fields when it told a snapshot: a stored [`crate::fields::Graph`].
     /// Only snapshots hold it, and the tails of those who took one.
     Graph,
+    /// A region takes numbers for new documents: a [`NumberLease`]; belongs to [`NO_DOC`].
+    Lease,
     /// A kind that a newer release writes. It is stored and forwarded as it is.
     Unknown(u8),
 }
@@ -67,6 +71,7 @@ impl EntryKind {
             Self::Member => 4,
             Self::Canary => 5,
             Self::Graph => 6,
+            Self::Lease => 7,
             Self::Unknown(code) => code,
         }
     }
@@ -87,6 +92,7 @@ impl EntryKind {
             4 => Self::Member,
             5 => Self::Canary,
             6 => Self::Graph,
+            7 => Self::Lease,
             unknown => Self::Unknown(unknown),
         }
     }

@@ -49,7 +49,7 @@ fn check_entry(doc: DocId, kind: EntryKind, payload: &Bytes) -> Result<(), Strin
             Ok(_) => {}
             Err(error) => return Err(error.to_string()),
         },
-        EntryKind::Member | EntryKind::Canary | EntryKind::Unknown(_) => {}
+        EntryKind::Member | EntryKind::Canary | EntryKind::Lease | EntryKind::Unknown(_) => {}
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) fn to_write(entry: &TailEntry) -> Option<Write> {
         },
         EntryKind::Fields => Some(Write::Fields(entry.payload.clone())),
         EntryKind::Graph => Some(Write::Graph(entry.payload.clone())),
-        EntryKind::Member | EntryKind::Canary | EntryKind::Unknown(_) => None,
+        EntryKind::Member | EntryKind::Canary | EntryKind::Lease | EntryKind::Unknown(_) => None,
     }
 }
 

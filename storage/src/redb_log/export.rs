@@ -41,7 +41,8 @@ impl RedbLog {
             last: None,
             ended: false,
         };
-        reading.put(std::iter::once(Record::Head(ends)).chain(head.members.told().map(Record::Entry)));
+        let all = head.members.told().chain(head.numbers.told());
+        reading.put(std::iter::once(Record::Head(ends)).chain(all.map(Record::Entry)));
         Ok(Box::new(reading))
     }
 }

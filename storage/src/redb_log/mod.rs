@@ -289,6 +289,10 @@ impl Log for RedbLog {
         self.shared.state().recent.head().members.clone()
     }
 
+    fn numbers_below(&self, replica: ReplicaId) -> u64 {
+        self.shared.state().recent.head().numbers.below(replica)
+    }
+
     fn checkpoint(&self) -> Result<Position, CheckpointError> {
         Ok(self.shared.checkpoint()?)
     }

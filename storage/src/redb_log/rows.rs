@@ -9,6 +9,7 @@ use crate::document::{DocRow, TailEntry};
 use crate::head::{Head, Ordinal};
 use crate::log::Position;
 use crate::members::Members;
+use crate::numbers::Numbers;
 use bytes::Bytes;
 use quire_protocol::batch::{ChainHash, EntryKind, Membership, Stamp};
 use quire_protocol::frontier::Frontier;
@@ -313,6 +314,11 @@ pub(super) fn encode_head(head: &Head) -> Vec<u8> {
         out.push(u8::from(*membership == Membership::Removed));
         put_stamp(&mut out, Some(*stamp));
     }
+    put_var_u64(&mut out, head.numbers.0.len() as u64);
+    for (replica, below) in &head.numbers.0 {
+        put_var_u64(&mut out, u64::from(replica.0));
+        put_var_u64(&mut out, *below);
+    }
     seal(out)
 }
 
@@ -339,8 +345,15 @@ pub(super) fn decode_head(row: &Bytes) -> Result<Head, Fault> {
             let stamp = read_stamp(reader)?.ok_or(ReadError::End)?;
             members.0.insert(replica, (membership, stamp));
         }
+        let mut numbers = Numbers::default();
+        // And one that was written before there were lease entries here.
+        let count = if reader.remaining() > 0 { reader.var_u64()? } else { 0 };
+        for _ in 0..count {
+            let replica = ReplicaId(u16::try_from(reader.var_u32()?).map_err(|_| ReadError::Overflow)?);
+            numbers.0.insert(replica, reader.var_u64()?);
+        }
         let gate = Gate::new(received, applied);
-        Ok(Head { ordinal, position, own, seen, hashes, gate, members })
+        Ok(Head { ordinal, position, own, seen, hashes, gate, members, numbers })
     })
 }
 
