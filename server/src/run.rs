@@ -139,6 +139,7 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
         log,
         documents,
         peers,
+        numbers: http::Numbers::default(),
         shown,
         closing,
     });

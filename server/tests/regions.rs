@@ -3,6 +3,8 @@
 mod support;
 
 use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use support::{Answer, Relay, Scratch, Server, run, text};
 
@@ -11,6 +13,12 @@ const CONFIG: &str = r#"
 name = "bills"
 pattern = "bills/*"
 on-delete = "delete_wins"
+ids = "range"
+
+[[collections]]
+name = "tasks"
+pattern = "tasks/*"
+ids = { short = "T" }
 "#;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -148,4 +156,116 @@ fn a_documents_home_writes_while_it_is_reached_and_else_the_lowest_leader() {
     home(&one, r#"{"replica":0}"#).is_problem(400, "bad-request");
     assert_eq!(home(&one, r#"{"region":1}"#).status, 422);
     one.ask("PUT", "/v1/docs/none/home", &[JSON], r#"{"replica":1}"#).is_problem(404, "not-found");
+}
+
+fn create(region: &Server, body: &str) -> Answer {
+    region.post_json("/v1/docs", body)
+}
+
+fn name_of(made: &Answer) -> String {
+    assert_eq!(made.status, 201, "{made:?}");
+    made.json()["name"].as_str().expect("a name").to_owned()
+}
+
+#[test]
+fn every_region_names_documents_by_itself_and_no_two_get_one_name() {
+    let Pair { one, two, path } = Pair::start();
+    path.cut();
+    assert_eq!(name_of(&create(&two, r#"{"collection":"tasks"}"#)), "tasks/T-2-1");
+    assert_eq!(name_of(&create(&one, r#"{"prefix":"tasks/"}"#)), "tasks/T-1-1", "the collection says how");
+    assert_eq!(name_of(&create(&one, r#"{"prefix":"tasks/","id":"integer"}"#)), "tasks/1001");
+    assert_eq!(name_of(&create(&two, r#"{"collection":"bills"}"#)), "bills/2001");
+    assert_eq!(name_of(&create(&two, r#"{"id":"short"}"#)), "2-3");
+    let uuid = name_of(&create(&one, r#"{"collection":"tasks","id":"uuid"}"#));
+    assert_eq!((uuid.len(), &uuid[20..21]), ("tasks/".len() + 36, "7"), "{uuid}");
+    // Somebody has made the next one by hand.
+    create(&two, r#"{"name":"tasks/T-2-4"}"#);
+    assert_eq!(name_of(&create(&two, r#"{"collection":"tasks","seed":{"text":"do"}}"#)), "tasks/T-2-5");
+    assert_eq!(two.get("/v1/docs/tasks%2FT-2-5/text").text(), "do");
+    for bad in
+        [r#"{"collection":"none"}"#, r#"{"name":"a","id":"uuid"}"#, r#"{"collection":"tasks","prefix":"x/"}"#]
+    {
+        create(&one, bad).is_problem(400, "bad-request");
+    }
+    assert_eq!(create(&one, r#"{"id":"guess"}"#).status, 422);
+
+    let names = |count: usize| {
+        let made = |_| name_of(&create(&one, r#"{"collection":"tasks"}"#));
+        std::thread::scope(|scope| {
+            let made: Vec<_> = (0..count).map(|i| scope.spawn(move || made(i))).collect();
+            made.into_iter().map(|one| one.join().expect("made")).collect::<BTreeSet<_>>()
+        })
+    };
+    assert_eq!(names(20).len(), 20, "at once");
+}
+
+#[test]
+fn numbers_are_not_given_again_after_a_kill_or_by_a_restored_disk() {
+    let mut pair = Pair::start();
+    let next = |region: &Server| name_of(&create(region, r#"{"collection":"tasks"}"#));
+    assert_eq!([next(&pair.two), next(&pair.two)], ["tasks/T-2-1", "tasks/T-2-2"]);
+    let kept = |region: &Server, at: &str| {
+        // A copy of a running region's files is what a crash at that moment would leave.
+        copy(&region.scratch.path("data"), &region.scratch.path(at));
+    };
+    kept(&pair.two, "backup");
+    let last = create(&pair.two, r#"{"collection":"tasks"}"#);
+    assert_eq!(name_of(&last), "tasks/T-2-3");
+    read_after(&pair.one, "/v1/docs", &last);
+
+    let scratch = pair.two.kill();
+    let words = ["--peer".to_owned(), pair.path.peer()];
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    pair.two = region(scratch, 2, &words);
+    pair.path.cut();
+    let scratch = pair.two.kill();
+    // Cut off, it cannot know whether its disk is the one it had.
+    pair.two = region(scratch, 2, &words);
+    create(&pair.two, r#"{"collection":"tasks"}"#).is_problem(503, "unavailable");
+    assert_eq!(create(&pair.two, r#"{"collection":"tasks","id":"uuid"}"#).status, 201);
+    pair.path.heal();
+    assert_eq!(soon(&pair.two), "tasks/T-2-4");
+
+    let scratch = pair.two.kill();
+    std::fs::remove_dir_all(scratch.path("data")).expect("it is there");
+    std::fs::rename(scratch.path("backup"), scratch.path("data")).expect("a copy");
+    pair.two = region(scratch, 2, &words);
+    assert_eq!(soon(&pair.two), "tasks/T-2-5", "what its peer remembers is not given again");
+}
+
+/// Asks for a short name until a region gives one.
+fn soon(region: &Server) -> String {
+    let began = Instant::now();
+    loop {
+        let made = create(region, r#"{"collection":"tasks"}"#);
+        if made.status == 201 {
+            return name_of(&made);
+        }
+        made.is_problem(503, "unavailable");
+        assert!(began.elapsed() < Duration::from_secs(60), "{made:?}");
+        std::thread::yield_now();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for file in std::fs::read_dir(from).expect("readable").map(|file| file.expect("readable")) {
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("a copy");
+    }
+}
+
+#[test]
+fn two_regions_that_seed_one_name_at_once_give_its_text_once() {
+    let Pair { one, two, path } = Pair::start();
+    path.cut();
+    let seed = r#"{"name":"welcome","seed":{"text":"hello to all"}}"#;
+    let made = [create(&one, seed), create(&two, seed)];
+    assert_eq!(made.each_ref().map(|made| made.status), [201, 201]);
+    let edited = insert(&two, "welcome", "again, ");
+    path.heal();
+    assert_eq!(read_after(&one, "/v1/docs/welcome/text", &edited).text(), "again, hello to all");
+    assert_eq!(read_after(&two, "/v1/docs/welcome/text", &made[0]).text(), "again, hello to all");
+    assert_eq!(create(&two, seed).status, 200);
+    let home = |region: &Server| region.get("/v1/docs/welcome").json()["home"].as_u64();
+    assert_eq!(home(&one), home(&two), "who made it first is one question");
 }

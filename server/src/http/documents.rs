@@ -1,22 +1,21 @@
-//! Documents over HTTP: listing, making, reading, changing, deleting, restoring and copying them.
+//! Documents over HTTP: listing, reading, changing, deleting, restoring and copying them.
 //!
 //! Nothing is decided here: the document machine answers, after the commit where it writes.
 //!
 //! Invariant: a write is answered with a frontier that covers it.
 
 use super::bearer::{After, Bearer, Named};
+use super::create::{made, make};
 use super::problem::{Kind, Problem};
-use super::seed::Seed;
 use crate::region::Region;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
-use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use quire_protocol::document::{Answer, Request, Splice};
 use quire_protocol::fields::home::writer;
 use quire_protocol::life::Life;
@@ -26,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Covers the write that it came with.
-const FRONTIER: HeaderName = HeaderName::from_static("quire-frontier");
+pub(super) const FRONTIER: HeaderName = HeaderName::from_static("quire-frontier");
 /// The root text that the page edits, and that requests mean unless they say otherwise.
 const ROOT_DEFAULT: &str = "content";
 /// The longest name of a root.
@@ -122,51 +121,6 @@ pub(super) async fn list(
         }
     }
     Ok(Json(Listed { documents, next: after }).into_response())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Creation {
-    /// The name; without one, a `UUIDv7` behind the prefix.
-    name: Option<String>,
-    #[serde(default)]
-    prefix: String,
-    seed: Option<Seed>,
-}
-
-#[derive(Serialize)]
-struct Created {
-    name: String,
-    /// Whether this request made it; an existing document is left as it is.
-    created: bool,
-}
-
-/// Makes a document, once: where it exists, its content stays and the seed is not applied.
-pub(super) async fn create(
-    State(region): State<Arc<Region>>,
-    Bearer(grant): Bearer,
-    Json(creation): Json<Creation>,
-) -> Result<Response, Problem> {
-    let name = match creation.name {
-        Some(_) if !creation.prefix.is_empty() => {
-            return Err(Problem::new(Kind::BadRequest, "give a name or a prefix, not both"));
-        }
-        Some(name) => name,
-        None => format!("{}{}", creation.prefix, super::seed::uuid_v7()?),
-    };
-    let named = Named::new(&region, &grant, &name)?;
-    let seed = creation.seed.map(|seed| seed.into_update(&named.name)).transpose()?;
-    make(&region, &named, seed).await
-}
-
-async fn make(region: &Region, named: &Named, seed: Option<Bytes>) -> Result<Response, Problem> {
-    named.may_write()?;
-    let created = saved(&named.open()?.ask(Request::Create(seed)).await?)?;
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    let name = named.name.to_string();
-    let location = format!("/v1/docs/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
-    let headers = [(LOCATION, location), (FRONTIER, region.log.applied().to_token())];
-    Ok((status, headers, Json(Created { name, created })).into_response())
 }
 
 #[derive(Serialize)]
@@ -290,14 +244,13 @@ pub(super) async fn copy(
         return Err(Problem::new(Kind::Conflict, "there is a document of the copy's name already"));
     }
     let state = update_of(named.open_existing().await?.ask(Request::State).await?)?;
-    let made = make(&region, &target, Some(state)).await?;
-    if made.status() != StatusCode::CREATED {
+    if !make(&target, Some(state)).await? {
         return Err(Problem::new(
             Kind::Conflict,
             "somebody else has just made a document of the copy's name",
         ));
     }
-    Ok(made)
+    Ok(made(&region, &target, true))
 }
 
 #[derive(Deserialize)]
@@ -405,7 +358,7 @@ pub(super) fn written(region: &Region, status: StatusCode) -> Response {
     (status, [(FRONTIER, region.log.applied().to_token())]).into_response()
 }
 
-fn saved(answer: &Answer) -> Result<bool, Problem> {
+pub(super) fn saved(answer: &Answer) -> Result<bool, Problem> {
     match answer {
         Answer::Saved { changed } => Ok(*changed),
         _ => Err(Problem::mismatched()),

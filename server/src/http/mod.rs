@@ -4,8 +4,10 @@
 
 mod assets;
 mod bearer;
+mod create;
 mod documents;
 mod home;
+mod ids;
 mod operate;
 mod origin;
 mod problem;
@@ -15,6 +17,7 @@ mod routes;
 mod seed;
 
 pub(crate) use assets::embedded;
+pub(crate) use ids::Numbers;
 pub(crate) use origin::Origins;
 pub(crate) use routes::router;
 

@@ -1,4 +1,4 @@
-//! What a new document starts with: a name where none was given, a first content, a writer's id.
+//! What a new document starts with: a first content, and a writer's id.
 //!
 //! Invariant: the same seed for the same document is the same update, byte for byte, in every
 //! region, so that two regions that make the document at once make the same one.
@@ -13,7 +13,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Deserialize;
 
 /// The first content of a document.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub(super) enum Seed {
     /// A root text.
@@ -72,17 +72,6 @@ pub(super) fn random_client() -> Result<u32, Problem> {
     Ok(u32::from_be_bytes(random()?))
 }
 
-/// A name in the order of time that nobody else has made (RFC 9562, section 5.7).
-pub(super) fn uuid_v7() -> Result<String, Problem> {
-    const VERSION: u128 = 7 << 76;
-    const VARIANT: u128 = 2 << 62;
-    const TAIL: u128 = (0xfff << 64) | ((1 << 62) - 1);
-    let random = u128::from_be_bytes(random()?);
-    let raw = (u128::from(crate::run::unix_ms()) << 80) | VERSION | VARIANT | (random & TAIL);
-    let hex = format!("{raw:032x}");
-    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
-}
-
 fn random<const N: usize>() -> Result<[u8; N], Problem> {
     let mut bytes = [0; N];
     let filled = SystemRandom::new().fill(&mut bytes);
@@ -106,13 +95,5 @@ mod tests {
         let other = DocName::new("team/other").expect("a name");
         assert_ne!(seed(), text_update(&other, "content", "hello 🪶"));
         assert!(Update::decode(text_update(&name, "content", "").into()).expect("it decodes").is_empty());
-    }
-
-    #[test]
-    fn uuids_are_of_version_7_and_differ() {
-        let one = uuid_v7().expect("randomness");
-        assert_eq!((one.len(), &one[14..15]), (36, "7"));
-        assert!(matches!(&one[19..20], "8" | "9" | "a" | "b"));
-        assert_ne!(one, uuid_v7().expect("randomness"));
     }
 }

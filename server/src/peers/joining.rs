@@ -10,7 +10,7 @@
 use super::links::Peers;
 use crate::config::Settings;
 use quire_protocol::frontier::Frontier;
-use quire_protocol::ids::ReplicaId;
+use quire_protocol::ids::{Dot, ReplicaId};
 use std::fs::{File, remove_file};
 use std::io;
 use std::path::PathBuf;
@@ -23,6 +23,8 @@ const MARKER: &str = "joining";
 #[derive(Debug, Default)]
 pub(super) struct Joining {
     under_way: AtomicBool,
+    /// Whether a peer has said since the start what it has of this region's own entries, and all of it is here.
+    pub(super) own_past: AtomicBool,
     marker: Option<PathBuf>,
 }
 
@@ -64,7 +66,7 @@ impl Joining {
         if settings.peers.is_empty() {
             // Whoever takes the peers out of the configuration says that nobody is to be waited for.
             remove(&marker)?;
-            return Ok(Self { under_way: AtomicBool::new(received.is_empty()), marker: None });
+            return Ok(Self { under_way: AtomicBool::new(received.is_empty()), ..Self::default() });
         }
         if received.is_empty() {
             // Before the first entry is written, after which the log does not say that it began empty.
@@ -75,7 +77,7 @@ impl Joining {
         if under_way {
             tracing::info!("joining: not ready until this region has what its peers have");
         }
-        Ok(Self { under_way: AtomicBool::new(under_way), marker: Some(marker) })
+        Ok(Self { under_way: AtomicBool::new(under_way), marker: Some(marker), ..Self::default() })
     }
 
     fn ended(&self) {
@@ -106,6 +108,31 @@ impl Peers {
             return Some(reason.to_owned());
         }
         self.look_at_joining()
+    }
+
+    /// Whether nobody is known to hold entries of this region's own that its disk has lost: some peer has said since
+    /// the start what it has of them, and all of that is here; or there have never been peers.
+    pub(crate) fn knows_own_past(&self) -> bool {
+        if !self.is_clustered() || self.joining.own_past.load(Ordering::Acquire) {
+            return true;
+        }
+        let applied = self.log.applied();
+        let me = self.stream.borrow().replica;
+        let met = self.met();
+        let is_own = |dot: &Dot| dot.stream.replica == me;
+        let knows = |had: &Frontier| had.iter().filter(is_own).all(|dot| applied.covers(dot));
+        let is_first = !met.dials && met.peers.is_empty() && applied.iter().all(|dot| is_own(&dot));
+        let knows = is_first || met.peers.iter().any(|(_, had)| had.as_ref().is_some_and(knows));
+        // What is known stays so: whatever was written since is on this disk. One that never had a peer may get one.
+        if knows && !is_first {
+            self.joining.own_past.store(true, Ordering::Release);
+        }
+        knows
+    }
+
+    /// Takes note when that is so.
+    pub(super) fn look_at_own_past(&self) {
+        let _known = self.knows_own_past();
     }
 
     /// Takes note when this region has joined; says why it has not.
@@ -160,7 +187,7 @@ fn progress(received: &Frontier, met: &Met) -> Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quire_protocol::ids::{Dot, Seq, StreamId};
+    use quire_protocol::ids::{Seq, StreamId};
 
     fn frontier(entries: &[(u32, u64)]) -> Frontier {
         let dot =

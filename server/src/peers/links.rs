@@ -148,13 +148,12 @@ impl Peers {
         documents: Arc<Documents>,
         closing: CancellationToken,
     ) -> std::io::Result<Arc<Self>> {
-        let me = log.stream().replica;
         let role = match settings.role {
             RegionRole::Leader => Role::Leader,
             RegionRole::Follower => Role::Follower,
         };
         Ok(Arc::new(Self {
-            live: Live::new(me, role),
+            live: Live::new(log.stream().replica, role),
             joining: Joining::begin(settings, secret.is_some(), &log.received())?,
             kept: Kept::new(log.clone(), &settings.limits),
             secret,
@@ -479,6 +478,7 @@ impl Place {
         }
         drop(state);
         self.peers.look_at_joining();
+        self.peers.look_at_own_past();
     }
 }
 

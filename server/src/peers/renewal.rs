@@ -33,6 +33,8 @@ impl Peers {
     fn parted(&self, peer: ReplicaId, parted: Result<Renewal, AppendError>) {
         match parted {
             Ok(Renewal { stream, moved }) => {
+                // There is more of it than those knew who were met before.
+                self.joining.own_past.store(false, Ordering::Release);
                 // Another peer may have found the same, and come first.
                 if self.stream.send_replace(stream) != stream {
                     self.renewals.fetch_add(1, Ordering::Relaxed);

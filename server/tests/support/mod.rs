@@ -100,6 +100,13 @@ impl Server {
         (status, log, scratch)
     }
 
+    /// Kills it, and returns its directory.
+    pub(crate) fn kill(&mut self) -> Scratch {
+        self.child.kill().expect("it is there");
+        self.child.wait().expect("it can be waited for");
+        std::mem::replace(&mut self.scratch, Scratch::new())
+    }
+
     pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, &[], "")
     }
