@@ -121,6 +121,15 @@ fn global(world: &mut World, words: &[&str]) -> bool {
         ["tick"] => world.handle(Input::Tick),
         ["restart"] => world.restarts(),
         ["reopen"] => world.reopens(),
+        ["log", "tells", "of", what @ ..] => {
+            let (write, ms) = match what {
+                ["an", "edit", "at", ms] => (Write::Update(Bytes::from_static(&[0, 0])), ms),
+                ["a", "deletion", "at", ms] => (Write::Delete { seen: Frontier::new() }, ms),
+                ["a", "restoration", "at", ms] => (Write::Restore, ms),
+                other => panic!("no life is told so: {other:?}"),
+            };
+            world.told_of(write, number(ms));
+        }
         ["deletions", "win"] => {
             world.disk.on_delete = DeletePolicy::DeleteWins;
             world.restarts();

@@ -264,6 +264,14 @@ impl World {
         self.handle(Input::Applied { write, position, stamp });
     }
 
+    /// Another region's entry comes into the log among many that a state stands for: the machine is told what the log
+    /// then says of the document's life.
+    pub(crate) fn told_of(&mut self, write: Write, ms: u64) {
+        let seq = Seq(self.disk.log.len() as u64 + 1);
+        self.disk.put(write, (Hlc(ms), Dot { stream: StreamId::from_u32(2), seq }));
+        self.handle(Input::Life(Box::new(self.disk.life())));
+    }
+
     /// Time passes; the machine is woken when it asked to be.
     pub(crate) fn passes(&mut self, ms: u64) {
         let until = self.now.after(ms);
