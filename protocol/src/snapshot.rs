@@ -2,8 +2,8 @@
 //!
 //! First what the snapshot holds: per stream the last entry, and the hash of its batch, from which the
 //! stream goes on. Then each document as entries that make it: its creation, what last deleted or restored
-//! it, its home, a state, and what came after that. All of them may be known to whoever takes it: merging
-//! is what entries do, so a snapshot replaces nothing.
+//! it, its home, the graph of its fields, a state, and what came after that. All of them may be known to
+//! whoever takes it: merging is what entries do, so a snapshot replaces nothing.
 //!
 //! Written and read in pieces of any length; the reader takes bytes from outside.
 

@@ -200,7 +200,7 @@ fn fill_and_die(directory: &Path, documents: usize, snapshot_bytes: usize) {
         let receipts = log.append(now_ms(), &chunk.iter().map(group).collect::<Vec<_>>()).expect("durable");
         for (i, receipt) in chunk.iter().zip(receipts) {
             if snapshot_bytes > 0 {
-                log.put_snapshot(name(*i).id(), receipt.position, state.clone()).expect("taken");
+                log.put_snapshot(name(*i).id(), receipt.position, state.clone(), None).expect("taken");
             }
         }
         log.append(now_ms(), &[chunk.iter().map(|i| update(name(*i).id(), &payload)).collect()])

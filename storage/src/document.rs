@@ -18,6 +18,8 @@ pub struct StoredDoc {
     pub info: DocInfo,
     /// A state that holds every update up to some position.
     pub snapshot: Option<Bytes>,
+    /// What was known of its fields where that was taken; none where it had none.
+    pub fields: Option<Bytes>,
     /// Every entry after it, in the order they were committed, of all kinds.
     pub tail: Vec<TailEntry>,
     /// The position of its last entry, or of the snapshot where that is all there is.
@@ -37,6 +39,23 @@ pub struct TailEntry {
     pub kind: EntryKind,
     /// What it does it with.
     pub payload: Bytes,
+}
+
+/// What stands for a document's entries up to a position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) position: Position,
+    /// A Yjs state.
+    pub(crate) state: Bytes,
+    /// What that does not tell of the document's fields: a stored graph of them; none where it has none.
+    pub(crate) fields: Option<Bytes>,
+}
+
+impl Snapshot {
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.state.len() + self.fields.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// What entries say about their document.
@@ -90,12 +109,12 @@ impl DocRow {
     }
 
     /// The entries by which a snapshot tells of the document: who merges them knows what this row says, then
-    /// the state, then what came after it. `by` is the replica's stream, which names what stands for many.
+    /// the graph of its fields and the state, then what came after them. `by` is the replica's stream, which names what stands for many.
     pub(crate) fn told(
         &self,
         doc: DocId,
         by: StreamId,
-        state: Option<Bytes>,
+        snapshot: Option<Snapshot>,
         tail: impl IntoIterator<Item = TailEntry>,
     ) -> Vec<SnapshotEntry> {
         let lifecycle = |(hlc, dot): Stamp, change: LifecycleChange| {
@@ -118,10 +137,13 @@ impl DocRow {
         });
         let mut told: Vec<_> =
             create.into_iter().chain(home).chain(edited).chain(restored).chain(deleted).collect();
-        told.extend(state.map(|payload| {
-            let dot = Dot { stream: by, seq: Seq(0) };
-            SnapshotEntry { doc, dot, hlc: self.changed, kind: EntryKind::Update, payload }
-        }));
+        let dot = Dot { stream: by, seq: Seq(0) };
+        let many = |kind, payload| SnapshotEntry { doc, dot, hlc: self.changed, kind, payload };
+        // The graph comes first, so that nobody stands at a position where the state is known without it.
+        if let Some(Snapshot { state, fields, .. }) = snapshot {
+            told.extend(fields.map(|fields| many(EntryKind::Graph, fields)));
+            told.push(many(EntryKind::Update, state));
+        }
         told.extend(tail.into_iter().map(|entry| {
             let TailEntry { dot, hlc, kind, payload, .. } = entry;
             SnapshotEntry { doc, dot, hlc, kind, payload }

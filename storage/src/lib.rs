@@ -34,7 +34,7 @@ pub use redb_log::{OpenError, RedbLog, RedbLogOptions, Report, verify};
 /// How many seqs, positions and entries fit a number is no concern: 64 bits of them outlast disks.
 /// What bounds memory is named here.
 pub mod limits {
-    /// The longest snapshot of a document. redb holds a value in memory while it is written.
+    /// The longest snapshot of a document, state and graph of its fields together. redb holds a value in memory while it is written.
     pub const SNAPSHOT_BYTES_MAX: usize = 256 * 1024 * 1024;
 
     /// Snapshots that wait for the next checkpoint, in bytes; further ones are refused until it is

@@ -211,12 +211,19 @@ pub trait Log: Send + Sync + 'static {
     /// When it cannot be read whole. A failure is never an empty document.
     fn load(&self, doc: DocId) -> Result<Option<StoredDoc>, LoadError>;
 
-    /// Replaces a document's entries up to a position by a state that holds all of them, at the next
-    /// checkpoint. A state older than one that was given before is ignored.
+    /// Replaces a document's entries up to a position by a state that holds all of them, and by the graph of
+    /// its fields where it has some, both at the next checkpoint and in one row. A snapshot older than one that
+    /// was given before is ignored.
     ///
     /// # Errors
-    /// When the log takes no writes, or the state is too long or beyond the log.
-    fn put_snapshot(&self, doc: DocId, position: Position, state: Bytes) -> Result<(), SnapshotError>;
+    /// When the log takes no writes, or the snapshot is too long or beyond the log.
+    fn put_snapshot(
+        &self,
+        doc: DocId,
+        position: Position,
+        state: Bytes,
+        fields: Option<Bytes>,
+    ) -> Result<(), SnapshotError>;
 
     /// Lists documents by name, deleted ones included: those that begin with `prefix`, after a name,
     /// at most `limit` and [`LIST_LEN_MAX`](crate::limits::LIST_LEN_MAX).

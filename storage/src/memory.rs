@@ -5,7 +5,7 @@
 //! Invariant: what `append` acknowledged survives `crash`.
 
 use crate::acks::Acks;
-use crate::document::{DocRow, StoredDoc, TailEntry};
+use crate::document::{DocRow, Snapshot, StoredDoc, TailEntry};
 use crate::error::{AppendError, CheckpointError, Failure, LoadError, ReadBatchesError, SnapshotError};
 use crate::head::{AppliedBatch, Head, Ordinal};
 use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
@@ -47,7 +47,7 @@ struct State {
     names: BTreeMap<String, DocId>,
     /// Each with its last entry's ordinal.
     batches: BTreeMap<(StreamId, Seq), (Ordinal, Arc<EncodedBatch>)>,
-    pending: HashMap<DocId, (Position, Bytes)>,
+    pending: HashMap<DocId, Snapshot>,
     staged: Vec<SnapshotEntry>,
     retention: Retention,
     /// What peers have, as it was said last, and as a crash leaves it.
@@ -62,7 +62,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Doc {
     row: DocRow,
-    snapshot: Option<(Position, Bytes)>,
+    snapshot: Option<Snapshot>,
     tail: Vec<TailEntry>,
 }
 
@@ -298,32 +298,40 @@ impl Log for MemoryLog {
         let Some(stored) = state.docs.get(&doc) else { return Ok(None) };
         let info = stored.row.info(doc).ok_or(LoadError::Nameless(doc))?;
         let snapshot = state.pending.get(&doc).or(stored.snapshot.as_ref());
-        let covered = snapshot.map_or(Position(0), |(position, _)| *position);
+        let covered = snapshot.map_or(Position(0), |snapshot| snapshot.position);
         let tail: Vec<_> = stored.tail.iter().filter(|entry| entry.position > covered).cloned().collect();
         let position = tail.last().map_or(covered, |entry| entry.position);
-        let snapshot = snapshot.map(|(_, state)| state.clone());
-        Ok(Some(StoredDoc { info, snapshot, tail, position }))
+        let fields = snapshot.and_then(|snapshot| snapshot.fields.clone());
+        let snapshot = snapshot.map(|snapshot| snapshot.state.clone());
+        Ok(Some(StoredDoc { info, snapshot, fields, tail, position }))
     }
 
-    fn put_snapshot(&self, doc: DocId, position: Position, bytes: Bytes) -> Result<(), SnapshotError> {
+    fn put_snapshot(
+        &self,
+        doc: DocId,
+        position: Position,
+        bytes: Bytes,
+        fields: Option<Bytes>,
+    ) -> Result<(), SnapshotError> {
         let mut state = self.state();
         state.check()?;
-        if bytes.len() > SNAPSHOT_BYTES_MAX {
-            return Err(SnapshotError::TooLong(bytes.len()));
+        let snapshot = Snapshot { position, state: bytes, fields };
+        if snapshot.len() > SNAPSHOT_BYTES_MAX {
+            return Err(SnapshotError::TooLong(snapshot.len()));
         }
         if position > state.head.position {
             return Err(SnapshotError::Beyond { given: position, head: state.head.position });
         }
         let stored = state.docs.get(&doc).and_then(|doc| doc.snapshot.as_ref());
-        let older = state.pending.get(&doc).or(stored).is_some_and(|(known, _)| *known >= position);
+        let older = state.pending.get(&doc).or(stored).is_some_and(|known| known.position >= position);
         if older {
             return Ok(());
         }
-        let pending: usize = state.pending.values().map(|(_, bytes)| bytes.len()).sum();
-        if pending + bytes.len() > PENDING_SNAPSHOT_BYTES_MAX {
+        let pending: usize = state.pending.values().map(Snapshot::len).sum();
+        if pending + snapshot.len() > PENDING_SNAPSHOT_BYTES_MAX {
             return Err(SnapshotError::Busy);
         }
-        state.pending.insert(doc, (position, bytes));
+        state.pending.insert(doc, snapshot);
         Ok(())
     }
 
@@ -367,7 +375,7 @@ impl Log for MemoryLog {
         for (id, snapshot) in std::mem::take(&mut state.pending) {
             // A snapshot alone makes no document: it would have no name.
             let Some(doc) = state.docs.get_mut(&id) else { continue };
-            doc.tail.retain(|entry| entry.position > snapshot.0);
+            doc.tail.retain(|entry| entry.position > snapshot.position);
             doc.snapshot = Some(snapshot);
         }
         state.checkpoint = (state.head.ordinal, state.head.position);
@@ -416,10 +424,9 @@ impl Log for MemoryLog {
         all.for_each(|entry| Record::Entry(entry).encode(&mut bytes));
         let docs: BTreeMap<_, _> = state.docs.iter().collect();
         for (id, doc) in docs {
-            let covered = doc.snapshot.as_ref().map_or(Position(0), |(position, _)| *position);
+            let covered = doc.snapshot.as_ref().map_or(Position(0), |snapshot| snapshot.position);
             let tail = doc.tail.iter().filter(|entry| entry.position > covered).cloned();
-            let snapshot = doc.snapshot.as_ref().map(|(_, state)| state.clone());
-            let told = doc.row.told(*id, state.stream, snapshot, tail);
+            let told = doc.row.told(*id, state.stream, doc.snapshot.clone(), tail);
             told.into_iter().for_each(|entry| Record::Entry(entry).encode(&mut bytes));
         }
         Ok(Box::new(Exported(bytes.into())))
@@ -463,7 +470,7 @@ impl Log for MemoryLog {
             position: state.head.position,
             waiting: state.head.waiting(),
             checkpoint: state.checkpoint.1,
-            pending_snapshot_bytes: state.pending.values().map(|(_, bytes)| bytes.len() as u64).sum(),
+            pending_snapshot_bytes: state.pending.values().map(|snapshot| snapshot.len() as u64).sum(),
             documents: state.names.len() as u64,
             ..state.stats.clone()
         }

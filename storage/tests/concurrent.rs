@@ -40,7 +40,7 @@ fn a_reader_sees_everything_that_was_acknowledged_before_it_asked() {
                     let whole =
                         doc.snapshot.as_ref().map(|state| String::from_utf8_lossy(state).into_owned());
                     let state = whole.into_iter().chain(updates(&doc)).collect::<Vec<_>>().join(" ");
-                    log.put_snapshot(id("a"), doc.position, state.into()).expect("taken");
+                    log.put_snapshot(id("a"), doc.position, state.into(), None).expect("taken");
                 }
             }
         });

@@ -13,7 +13,8 @@ use quire_storage::{
     SnapshotError,
 };
 use support::{
-    NOW_MS, STREAM, Subject, batches, create, dot, elsewhere, id, lifecycle, load, put, update, updates,
+    NOW_MS, STREAM, Subject, batches, create, dot, elsewhere, fields, id, lifecycle, load, put, update,
+    updates,
 };
 
 contract! {
@@ -65,7 +66,7 @@ contract! {
         for covered in [1, 40, 41, 150, 299] {
             // The document's creation has the first position.
             let (position, state) = (Position(covered + 1), Bytes::from(covered.to_string()));
-            subject.log().put_snapshot(id("a"), position, state.clone()).expect("taken");
+            subject.log().put_snapshot(id("a"), position, state.clone(), None).expect("taken");
             subject.log().checkpoint().expect("a checkpoint");
             subject.crash();
             let doc = load(subject.log(), "a");
@@ -92,7 +93,7 @@ contract! {
         subject.log().checkpoint().expect("a checkpoint");
         let second = put(subject.log(), vec![update("a", "2")]);
         put(subject.log(), vec![update("a", "3")]);
-        subject.log().put_snapshot(id("a"), second.position, Bytes::from_static(b"12")).expect("taken");
+        subject.log().put_snapshot(id("a"), second.position, Bytes::from_static(b"12"), None).expect("taken");
         for round in 0..4 {
             let doc = load(subject.log(), "a");
             assert_eq!((doc.snapshot.as_deref(), updates(&doc)), (Some(&b"12"[..]), vec!["3".to_owned()]));
@@ -108,7 +109,7 @@ contract! {
         let first = put(subject.log(), vec![create("a"), update("a", "1")]);
         let second = put(subject.log(), vec![update("a", "2")]);
         let give = |subject: &dyn Log, at, state: &'static str| {
-            subject.put_snapshot(id("a"), at, Bytes::from_static(state.as_bytes())).expect("taken");
+            subject.put_snapshot(id("a"), at, Bytes::from_static(state.as_bytes()), None).expect("taken");
         };
         give(subject.log(), second.position, "12");
         give(subject.log(), first.position, "1");
@@ -125,19 +126,40 @@ contract! {
         assert_eq!(doc.position, third.position);
     }
 
+    fn the_graph_of_the_fields_goes_with_its_state(subject: &mut impl Subject) {
+        let graphs = [Some("12"), Some("123"), None, Some("")].map(|text| text.map(Bytes::from));
+        put(subject.log(), vec![create("a"), fields("a", "1")]);
+        assert_eq!(load(subject.log(), "a").fields, None);
+        for (i, graph) in graphs.into_iter().enumerate() {
+            let receipt = put(subject.log(), vec![fields("a", "more")]);
+            let state = Bytes::from(vec![7; i]);
+            subject.log().put_snapshot(id("a"), receipt.position, state.clone(), graph.clone()).expect("taken");
+            put(subject.log(), vec![fields("a", "after")]);
+            for round in 0..3 {
+                let doc = load(subject.log(), "a");
+                assert_eq!((doc.snapshot.as_ref(), &doc.fields), (Some(&state), &graph), "{round}");
+                assert_eq!(updates(&doc), ["after"]);
+                match round {
+                    0 => drop(subject.log().checkpoint().expect("a checkpoint")),
+                    _ => subject.crash(),
+                }
+            }
+        }
+    }
+
     fn a_snapshot_lost_in_a_crash_loses_no_entry(subject: &mut impl Subject) {
         let receipt = put(subject.log(), vec![create("a"), update("a", "1")]);
-        subject.log().put_snapshot(id("a"), receipt.position, Bytes::from_static(b"1")).expect("taken");
+        subject.log().put_snapshot(id("a"), receipt.position, Bytes::from_static(b"1"), None).expect("taken");
         subject.crash();
         let doc = load(subject.log(), "a");
         assert_eq!((doc.snapshot.clone(), updates(&doc)), (None, vec!["1".to_owned()]));
     }
 
     fn a_snapshot_beyond_the_log_is_refused_and_one_of_nothing_makes_no_document(subject: &mut impl Subject) {
-        let refused = subject.log().put_snapshot(id("a"), Position(1), Bytes::new());
+        let refused = subject.log().put_snapshot(id("a"), Position(1), Bytes::new(), None);
         assert_eq!(refused, Err(SnapshotError::Beyond { given: Position(1), head: Position(0) }));
         put(subject.log(), vec![create("b")]);
-        subject.log().put_snapshot(id("a"), Position(1), Bytes::new()).expect("taken");
+        subject.log().put_snapshot(id("a"), Position(1), Bytes::new(), None).expect("taken");
         assert_eq!(subject.log().load(id("a")), Ok(None));
         subject.log().checkpoint().expect("a checkpoint");
         assert_eq!(subject.log().load(id("a")), Ok(None));

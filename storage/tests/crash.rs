@@ -15,7 +15,7 @@ use quire_storage::{AppendError, FailureKind, Health, Log, Position, RedbLog, Re
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use support::{NOW_MS, STREAM, batches, create, elsewhere, id, load, options, put, stream, update};
+use support::{NOW_MS, STREAM, batches, create, elsewhere, graph, id, load, options, put, stream, update};
 
 const DOCS: [&str; 3] = ["a", "b/ü", "c"];
 
@@ -83,7 +83,8 @@ fn run(log: &RedbLog, done: &mut Acknowledged) -> Result<(), AppendError> {
         done.last_seq = last.last.seq.0;
         if step % 5 == 4 {
             let state = done.updates["a"].join("\n");
-            let _ = log.put_snapshot(id("a"), last.position, Bytes::from(state));
+            let fields = Some(graph(&state));
+            let _ = log.put_snapshot(id("a"), last.position, Bytes::from(state), fields);
         }
         if step % 4 == 3 && log.checkpoint().is_err() {
             return Ok(());
@@ -96,6 +97,7 @@ fn run(log: &RedbLog, done: &mut Acknowledged) -> Result<(), AppendError> {
 fn contents(log: &dyn Log, doc: &str) -> Vec<String> {
     let Some(stored) = log.load(id(doc)).expect("a document is whole") else { return vec![] };
     let snapshot = stored.snapshot.as_ref().map(|state| String::from_utf8_lossy(state).into_owned());
+    assert_eq!(stored.fields, snapshot.as_deref().map(graph), "a state and its graph come together");
     let mut held: Vec<String> =
         snapshot.iter().flat_map(|state| state.split('\n').map(str::to_owned)).collect();
     held.extend(support::updates(&stored));
@@ -302,7 +304,7 @@ fn refuses_for_good(log: &RedbLog, disk: &SimDisk, done: &Acknowledged, at: u64,
         assert_eq!(refused, Err(AppendError::Failed(failure.clone())), "{story}");
     }
     assert!(log.checkpoint().is_err(), "{story}");
-    assert!(log.put_snapshot(id("a"), Position(1), Bytes::new()).is_err(), "{story}");
+    assert!(log.put_snapshot(id("a"), Position(1), Bytes::new(), None).is_err(), "{story}");
     assert_eq!(disk.operations(), before, "{story}: something was written after a failure");
     for doc in DOCS {
         if let Ok(Some(stored)) = log.load(id(doc)) {
@@ -367,7 +369,9 @@ proptest! {
                 Event::Snapshot { doc } => {
                     if let Some(updates) = held.get(DOCS[doc]) {
                         let position = load(open, DOCS[doc]).position;
-                        open.put_snapshot(id(DOCS[doc]), position, Bytes::from(updates.join("\n"))).expect("taken");
+                        let state = updates.join("\n");
+                        let fields = Some(graph(&state));
+                        open.put_snapshot(id(DOCS[doc]), position, Bytes::from(state), fields).expect("taken");
                     }
                 }
                 Event::Checkpoint => drop(open.checkpoint().expect("a checkpoint")),

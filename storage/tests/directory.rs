@@ -10,7 +10,7 @@ use quire_storage::{
     Health, LoadError, Log, OpenError, RedbLog, RedbLogOptions, Retention, StoredDoc, verify,
 };
 use std::path::Path;
-use support::{NOW_MS, create, id, load, options, put, update, updates};
+use support::{NOW_MS, create, graph, id, load, options, put, update, updates};
 
 const PAGE_BYTES: usize = 4096;
 const FILES: [&str; 3] = ["journal.0", "journal.1", "store.redb"];
@@ -33,7 +33,13 @@ fn fill(dir: &Path) -> RedbLog {
         let doc = format!("doc {i}");
         let receipt = put(&log, vec![create(&doc), update(&doc, &"first ".repeat(100))]);
         if i % 2 == 0 {
-            log.put_snapshot(id(&doc), receipt.position, Bytes::from(vec![9; 3000])).expect("taken");
+            log.put_snapshot(
+                id(&doc),
+                receipt.position,
+                Bytes::from(vec![9; 3000]),
+                (i % 4 == 0).then(|| graph(&doc)),
+            )
+            .expect("taken");
         }
     }
     log.checkpoint().expect("a checkpoint");

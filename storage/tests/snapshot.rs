@@ -14,11 +14,11 @@ use quire_protocol::snapshot::{Record, SnapshotHead, SnapshotReader};
 use quire_storage::sim_disk::{SimDisk, Unsynced};
 use quire_storage::{
     AppendError, Imported, Log, MemoryLog, NewEntry, OpenError, Position, ReadBatchesError, RedbLog,
-    Retention, verify,
+    Retention, StoredDoc, verify,
 };
 use support::{
-    NOW_MS, OnDisk, STREAM, Subject, batches, create, dot, elsewhere, id, lifecycle, load, options, put,
-    stream, update, updates,
+    NOW_MS, OnDisk, STREAM, Subject, batches, create, dot, elsewhere, graph, id, lifecycle, load, options,
+    put, stream, update, updates,
 };
 
 /// Reads a snapshot in small pieces.
@@ -58,7 +58,7 @@ fn give(from: &dyn Log, to: &dyn Log) -> Result<Imported, AppendError> {
 fn eu() -> MemoryLog {
     let eu = elsewhere(2);
     let position = put(&eu, vec![create("a"), update("a", "1"), update("a", "2")]).position;
-    eu.put_snapshot(id("a"), position, Bytes::from_static(b"1+2")).expect("taken");
+    eu.put_snapshot(id("a"), position, Bytes::from_static(b"1+2"), Some(graph("1+2"))).expect("taken");
     eu.checkpoint().expect("a checkpoint");
     put(&eu, vec![update("a", "3")]);
     put(&eu, vec![create("b"), update("b", "gone"), create("c"), update("c", "back")]);
@@ -72,14 +72,45 @@ fn eu() -> MemoryLog {
 fn shown(log: &dyn Log) -> Vec<Option<(Vec<String>, Life)>> {
     let of = |doc: &str| {
         let stored = log.load(id(doc)).expect("readable")?;
+        let graphs = stored.fields.iter().cloned().chain(graphs(&stored).into_iter().map(|(_, graph)| graph));
+        let graphs = graphs.map(|graph| String::from_utf8_lossy(&graph).into_owned());
         let state = stored.snapshot.iter().map(|state| String::from_utf8_lossy(state).into_owned());
-        let content = state.chain(updates(&stored)).collect();
+        let content = graphs.chain(state).chain(updates(&stored)).collect();
         Some((content, stored.info.life))
     };
     ["a", "b", "c", "d"].into_iter().map(of).collect()
 }
 
+/// The graphs of fields that a document got with snapshots of others, each with its position.
+fn graphs(doc: &StoredDoc) -> Vec<(Position, Bytes)> {
+    let graphs = doc.tail.iter().filter(|entry| entry.kind == EntryKind::Graph);
+    graphs.map(|entry| (entry.position, entry.payload.clone())).collect()
+}
+
 contract! {
+    fn the_graph_of_the_fields_is_told_before_their_state(subject: &mut impl Subject) {
+        let eu = eu();
+        put(subject.log(), vec![create("a"), update("a", "ours")]);
+        give(&eu, subject.log()).expect("taken");
+        for _ in 0..2 {
+            let doc = load(subject.log(), "a");
+            let state = doc.tail.iter().find(|entry| entry.payload == b"1+2"[..]).expect("told");
+            assert_eq!(graphs(&doc), [(Position(state.position.0 - 1), graph("1+2"))]);
+            assert_eq!((doc.fields, graphs(&load(subject.log(), "b"))), (None, vec![]));
+            subject.crash();
+        }
+        // From there on, until its document takes it into a graph of its own, it is passed on as it came.
+        subject.log().checkpoint().expect("a checkpoint");
+        let taker = elsewhere(4);
+        give(subject.log(), &taker).expect("taken");
+        assert_eq!(graphs(&load(&taker, "a")).len(), 1);
+        let position = load(subject.log(), "a").position;
+        subject.log().put_snapshot(id("a"), position, Bytes::from_static(b"all"), Some(graph("all"))).expect("taken");
+        subject.log().checkpoint().expect("a checkpoint");
+        let doc = load(subject.log(), "a");
+        assert_eq!((graphs(&doc), doc.fields), (vec![], Some(graph("all"))));
+    }
+
     fn a_snapshot_is_merged_with_what_is_there(subject: &mut impl Subject) {
         let eu = eu();
         put(subject.log(), vec![create("a"), update("a", "ours")]);

@@ -181,7 +181,7 @@ impl Documents {
         let position = log.stats().position;
         let named = self.docs.iter().filter(|(doc, _)| log.info(**doc).is_ok_and(|info| info.is_some()));
         for (doc, open) in named {
-            log.put_snapshot(*doc, position, open.lacking(&[0]))?;
+            log.put_snapshot(*doc, position, open.lacking(&[0]), None)?;
         }
         Ok(())
     }

@@ -58,8 +58,7 @@ impl Reading {
     fn read_next(&mut self) -> Result<bool, Fault> {
         let Some((doc, row)) = self.cut.next_row(self.last)? else { return Ok(false) };
         let (snapshot, tail) = self.cut.content(doc, &row, Position(0))?;
-        let state = snapshot.map(|(_, state)| state);
-        let entries = row.doc.told(doc, self.by, state, tail);
+        let entries = row.doc.told(doc, self.by, snapshot, tail);
         self.put(entries.into_iter().map(Record::Entry));
         self.last = Some(doc);
         Ok(true)

@@ -27,7 +27,7 @@ pub use open::OpenError;
 pub use verify::{Report, verify};
 
 use crate::acks::Acks;
-use crate::document::StoredDoc;
+use crate::document::{Snapshot, StoredDoc};
 use crate::error::{AppendError, CheckpointError, LoadError, ReadBatchesError, SnapshotError};
 use crate::head::AppliedBatch;
 use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
@@ -193,17 +193,18 @@ impl RedbLog {
 
     fn read_doc(&self, doc: DocId) -> Result<Option<StoredDoc>, LoadError> {
         // Taken first: should a checkpoint write it meanwhile, it is merely no newer than the store's.
-        let pending = self.shared.state().recent.snapshot(doc);
+        let pending = self.shared.state().recent.snapshot(doc).cloned();
         let Some(Glimpse { cut, row, tail }) = self.glimpse(doc)? else { return Ok(None) };
         let info = row.doc.info(doc).ok_or(LoadError::Nameless(doc))?;
-        let covered = pending.as_ref().map_or(Position(0), |(position, _)| *position);
+        let covered = pending.as_ref().map_or(Position(0), |snapshot| snapshot.position);
         let (stored, mut entries) = cut.content(doc, &row, covered)?;
         let snapshot = stored.or(pending);
-        let covered = snapshot.as_ref().map_or(Position(0), |(position, _)| *position);
+        let covered = snapshot.as_ref().map_or(Position(0), |snapshot| snapshot.position);
         entries.extend(tail.into_iter().filter(|entry| entry.position > covered));
         let position = entries.last().map_or(covered, |entry| entry.position);
-        let snapshot = snapshot.map(|(_, state)| state);
-        Ok(Some(StoredDoc { info, snapshot, tail: entries, position }))
+        let (snapshot, fields) = snapshot.map(|snapshot| (snapshot.state, snapshot.fields)).unzip();
+        let fields = fields.flatten();
+        Ok(Some(StoredDoc { info, snapshot, fields, tail: entries, position }))
     }
 }
 
@@ -235,20 +236,27 @@ impl Log for RedbLog {
         self.read_doc(doc)
     }
 
-    fn put_snapshot(&self, doc: DocId, position: Position, state: Bytes) -> Result<(), SnapshotError> {
+    fn put_snapshot(
+        &self,
+        doc: DocId,
+        position: Position,
+        state: Bytes,
+        fields: Option<Bytes>,
+    ) -> Result<(), SnapshotError> {
         self.shared.check()?;
-        if state.len() > SNAPSHOT_BYTES_MAX {
-            return Err(SnapshotError::TooLong(state.len()));
+        let snapshot = Snapshot { position, state, fields };
+        if snapshot.len() > SNAPSHOT_BYTES_MAX {
+            return Err(SnapshotError::TooLong(snapshot.len()));
         }
         let mut shared = self.shared.state();
         let head = shared.recent.head().position;
         if position > head {
             return Err(SnapshotError::Beyond { given: position, head });
         }
-        if shared.recent.snapshot_bytes() + state.len() > PENDING_SNAPSHOT_BYTES_MAX {
+        if shared.recent.snapshot_bytes() + snapshot.len() > PENDING_SNAPSHOT_BYTES_MAX {
             return Err(SnapshotError::Busy);
         }
-        shared.recent.put_snapshot(doc, position, state);
+        shared.recent.put_snapshot(doc, snapshot);
         drop(shared);
         self.shared.nudge();
         Ok(())

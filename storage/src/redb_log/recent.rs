@@ -7,9 +7,8 @@
 //!
 //! Invariant: an entry leaves memory only after the store holds it.
 
-use crate::document::TailEntry;
+use crate::document::{Snapshot, TailEntry};
 use crate::head::{AppliedBatch, Head, Ordinal};
-use crate::log::Position;
 use bytes::Bytes;
 use quire_protocol::batch::{EncodedBatch, EntryKind, LifecycleChange, NO_DOC};
 use quire_protocol::ids::{DocId, Dot, Seq, StreamId};
@@ -36,7 +35,7 @@ pub(super) struct Epoch {
     pub(super) names: BTreeMap<String, DocId>,
     /// What was received, applied or not.
     pub(super) batches: BTreeMap<(StreamId, Seq), Received>,
-    pub(super) snapshots: HashMap<DocId, (Position, Bytes)>,
+    pub(super) snapshots: HashMap<DocId, Snapshot>,
     pub(super) snapshot_bytes: usize,
     /// Bytes as they count against the memory bound, without snapshots.
     pub(super) bytes: usize,
@@ -164,17 +163,18 @@ impl Recent {
     }
 
     /// The newest of a document's snapshots that are not in the store.
-    pub(super) fn snapshot(&self, doc: DocId) -> Option<(Position, Bytes)> {
-        self.epochs().filter_map(|epoch| epoch.snapshots.get(&doc)).max_by_key(|(at, _)| *at).cloned()
+    pub(super) fn snapshot(&self, doc: DocId) -> Option<&Snapshot> {
+        let waiting = self.epochs().filter_map(|epoch| epoch.snapshots.get(&doc));
+        waiting.max_by_key(|snapshot| snapshot.position)
     }
 
     /// Takes a snapshot, unless a newer one waits already.
-    pub(super) fn put_snapshot(&mut self, doc: DocId, position: Position, state: Bytes) {
-        if self.snapshot(doc).is_some_and(|(known, _)| known >= position) {
+    pub(super) fn put_snapshot(&mut self, doc: DocId, snapshot: Snapshot) {
+        if self.snapshot(doc).is_some_and(|known| known.position >= snapshot.position) {
             return;
         }
-        self.active.snapshot_bytes += state.len();
-        if let Some((_, replaced)) = self.active.snapshots.insert(doc, (position, state)) {
+        self.active.snapshot_bytes += snapshot.len();
+        if let Some(replaced) = self.active.snapshots.insert(doc, snapshot) {
             self.active.snapshot_bytes -= replaced.len();
         }
     }

@@ -5,7 +5,7 @@
 
 use super::fault::Fault;
 use crate::acks::Acks;
-use crate::document::{DocRow, TailEntry};
+use crate::document::{DocRow, Snapshot, TailEntry};
 use crate::head::{Head, Ordinal};
 use crate::log::Position;
 use crate::members::Members;
@@ -271,30 +271,43 @@ const fn unzigzag(value: u64) -> u64 {
     value >> 1 ^ 0_u64.wrapping_sub(value & 1)
 }
 
-/// What a snapshot's row has in front of the state.
-pub(super) const SNAPSHOT_HEADER_BYTES: usize = 12;
+/// What every snapshot's row has in front of the state.
+const SNAPSHOT_HEADER_BYTES: usize = 12;
 
-/// The position and checksum that go in front of a snapshot's state.
-pub(super) fn snapshot_header(position: Position, state: &[u8]) -> [u8; SNAPSHOT_HEADER_BYTES] {
-    let mut header = [0; SNAPSHOT_HEADER_BYTES];
-    header[..8].copy_from_slice(&position.0.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&header[..8]), state);
-    header[8..].copy_from_slice(&crc.to_le_bytes());
-    header
+/// Set in a snapshot's position where the graph of the document's fields follows its state. No position has it:
+/// a release that knows no graphs takes the row for another document's, and loads none without its fields.
+const HAS_FIELDS: u64 = 1 << 63;
+
+/// What goes in front of a snapshot's state, behind which the graph of the fields lies: the position and a
+/// checksum over all the rest; then the graph's length where there is one.
+pub(super) fn snapshot_header(snapshot: &Snapshot) -> Vec<u8> {
+    let fields = snapshot.fields.as_ref();
+    let position = snapshot.position.0 | fields.map_or(0, |_| HAS_FIELDS);
+    let len = fields.map(|fields| (fields.len() as u64).to_le_bytes());
+    let len = len.as_ref().map_or(&[][..], |len| len);
+    let parts = [len, &snapshot.state, fields.map_or(&[][..], |fields| fields)];
+    let crc = parts.into_iter().fold(crc32c::crc32c(&position.to_le_bytes()), crc32c::crc32c_append);
+    [&position.to_le_bytes()[..], &crc.to_le_bytes(), len].concat()
 }
 
-pub(super) fn decode_snapshot(row: &Bytes) -> Result<(Position, Bytes), Fault> {
-    let mut position = [0; 8];
-    if row.len() < SNAPSHOT_HEADER_BYTES {
-        return Err(torn("a snapshot", "it is too short"));
-    }
-    position.copy_from_slice(&row[..8]);
-    let position = Position(u64::from_le_bytes(position));
-    let state = row.slice(SNAPSHOT_HEADER_BYTES..);
-    if snapshot_header(position, &state)[..] != row[..SNAPSHOT_HEADER_BYTES] {
+pub(super) fn decode_snapshot(row: &Bytes) -> Result<Snapshot, Fault> {
+    let too_short = || torn("a snapshot", "it is too short");
+    let (position, rest) = row.split_first_chunk().ok_or_else(too_short)?;
+    let (crc, body) = rest.split_first_chunk().ok_or_else(too_short)?;
+    if crc32c::crc32c_append(crc32c::crc32c(position), body) != u32::from_le_bytes(*crc) {
         return Err(torn("a snapshot", "its checksum does not match"));
     }
-    Ok((position, state))
+    let mut state = row.slice(SNAPSHOT_HEADER_BYTES..);
+    let raw = u64::from_le_bytes(*position);
+    let fields = if raw & HAS_FIELDS > 0 {
+        let len = u64::from_le_bytes(*body.first_chunk().ok_or_else(too_short)?);
+        state = state.slice(size_of::<u64>()..);
+        let len = usize::try_from(len).ok().and_then(|len| state.len().checked_sub(len));
+        Some(state.split_off(len.ok_or_else(too_short)?))
+    } else {
+        None
+    };
+    Ok(Snapshot { position: Position(raw & !HAS_FIELDS), state, fields })
 }
 
 pub(super) fn encode_head(head: &Head) -> Vec<u8> {
@@ -500,12 +513,28 @@ mod tests {
 
     #[test]
     fn a_snapshot_survives_its_row_and_a_damaged_one_does_not() {
-        let state = b"state";
-        let mut row = snapshot_header(Position(7), state).to_vec();
-        row.extend_from_slice(state);
-        let read = decode_snapshot(&row.clone().into());
-        assert_eq!(read, Ok((Position(7), Bytes::from_static(state))));
-        row[0] ^= 1;
-        assert!(decode_snapshot(&row.into()).is_err());
+        for fields in [None, Some(Bytes::new()), Some(Bytes::from_static(b"graph"))] {
+            let snapshot = Snapshot { position: Position(7), state: Bytes::from_static(b"state"), fields };
+            let mut row = snapshot_header(&snapshot);
+            row.extend_from_slice(&snapshot.state);
+            row.extend_from_slice(snapshot.fields.as_deref().unwrap_or_default());
+            assert_eq!(decode_snapshot(&row.clone().into()), Ok(snapshot));
+            for at in 0..row.len() {
+                row[at] ^= 1;
+                assert!(decode_snapshot(&row.clone().into()).is_err(), "byte {at}");
+                row[at] ^= 1;
+            }
+        }
+    }
+
+    #[test]
+    fn a_snapshot_whose_graph_is_longer_than_its_row_is_refused() {
+        let fields = Some(Bytes::from_static(b"graph"));
+        let snapshot = Snapshot { position: Position(7), state: Bytes::from_static(b"state"), fields };
+        let mut row = snapshot_header(&snapshot);
+        row.extend_from_slice(b"grap");
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&row[..8]), &row[SNAPSHOT_HEADER_BYTES..]);
+        row[8..SNAPSHOT_HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(decode_snapshot(&row.into()), Err(torn("a snapshot", "it is too short")));
     }
 }

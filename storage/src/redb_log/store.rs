@@ -10,12 +10,11 @@ use super::file::RedbFile;
 use super::meta;
 use super::open::FORMAT;
 use super::rows::{
-    Identity, SNAPSHOT_HEADER_BYTES, StoredRow, decode_acks, decode_doc, decode_head, decode_incarnation,
-    decode_snapshot, decode_tail, encode_doc, encode_head, encode_incarnation, encode_tail, snapshot_header,
-    tail_row_len,
+    Identity, StoredRow, decode_acks, decode_doc, decode_head, decode_incarnation, decode_snapshot,
+    decode_tail, encode_doc, encode_head, encode_incarnation, encode_tail, snapshot_header, tail_row_len,
 };
 use crate::acks::Acks;
-use crate::document::TailEntry;
+use crate::document::{Snapshot, TailEntry};
 use crate::head::Head;
 use crate::log::Position;
 use bytes::Bytes;
@@ -40,8 +39,8 @@ pub(super) struct Store {
 /// One moment of the store.
 pub(super) struct Cut(ReadTransaction);
 
-/// A document's snapshot with its position, and the entries after it.
-pub(super) type Content = (Option<(Position, Bytes)>, Vec<TailEntry>);
+/// A document's snapshot, and the entries after it.
+pub(super) type Content = (Option<Snapshot>, Vec<TailEntry>);
 
 impl Store {
     pub(super) const fn new(db: RedbFile) -> Self {
@@ -179,13 +178,13 @@ impl Cut {
         })
     }
 
-    fn snapshot(&self, doc: DocId, expected: Position) -> Result<(Position, Bytes), Fault> {
+    fn snapshot(&self, doc: DocId, expected: Position) -> Result<Snapshot, Fault> {
         let table = self.0.open_table(SNAPSHOTS)?;
         let row =
             table.get(doc.0)?.ok_or_else(|| Fault::corrupt(format!("the snapshot of {doc:?} is missing")))?;
-        let (position, state) = decode_snapshot(&Bytes::copy_from_slice(row.value()))?;
-        if position == expected {
-            return Ok((position, state));
+        let snapshot = decode_snapshot(&Bytes::copy_from_slice(row.value()))?;
+        if snapshot.position == expected {
+            return Ok(snapshot);
         }
         Err(Fault::corrupt(format!("the snapshot of {doc:?} is not the one its row tells of")))
     }
@@ -254,7 +253,7 @@ impl<'txn> DocTables<'txn> {
         &mut self,
         doc: DocId,
         entries: &[TailEntry],
-        snapshot: Option<&(Position, Bytes)>,
+        snapshot: Option<&Snapshot>,
     ) -> Result<(), Fault> {
         let mut row = match self.documents.get(doc.0)? {
             Some(row) => decode_doc(&Bytes::copy_from_slice(row.value()))?,
@@ -274,9 +273,9 @@ impl<'txn> DocTables<'txn> {
         if let Some(name) = row.doc.name.as_ref().filter(|_| !known) {
             self.names.insert(DocName::as_str(name), doc.0)?;
         }
-        if let Some((position, state)) = snapshot.filter(|(position, _)| *position > row.snapshot) {
-            self.replace_snapshot(doc, *position, state)?;
-            row.snapshot = *position;
+        if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.position > row.snapshot) {
+            self.replace_snapshot(doc, snapshot)?;
+            row.snapshot = snapshot.position;
         }
         let first = entries.partition_point(|entry| entry.position <= row.snapshot);
         let mut previous = first.checked_sub(1).map_or(stored_to, |before| entries[before].position);
@@ -308,13 +307,16 @@ impl<'txn> DocTables<'txn> {
     }
 
     /// Writes a snapshot and removes the tails that lie within it.
-    fn replace_snapshot(&mut self, doc: DocId, position: Position, state: &Bytes) -> Result<(), Fault> {
-        let mut value = self.snapshots.insert_reserve(doc.0, SNAPSHOT_HEADER_BYTES + state.len())?;
-        let (header, body) = value.as_mut().split_at_mut(SNAPSHOT_HEADER_BYTES);
-        header.copy_from_slice(&snapshot_header(position, state));
-        body.copy_from_slice(state);
+    fn replace_snapshot(&mut self, doc: DocId, snapshot: &Snapshot) -> Result<(), Fault> {
+        let header = snapshot_header(snapshot);
+        let mut value = self.snapshots.insert_reserve(doc.0, header.len() + snapshot.len())?;
+        let (start, body) = value.as_mut().split_at_mut(header.len());
+        start.copy_from_slice(&header);
+        let (state, fields) = body.split_at_mut(snapshot.state.len());
+        state.copy_from_slice(&snapshot.state);
+        fields.copy_from_slice(snapshot.fields.as_deref().unwrap_or_default());
         drop(value);
-        self.tails.retain_in((doc.0, 0)..=(doc.0, position.0), |_, _| false)?;
+        self.tails.retain_in((doc.0, 0)..=(doc.0, snapshot.position.0), |_, _| false)?;
         Ok(())
     }
 }

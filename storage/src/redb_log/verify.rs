@@ -307,11 +307,11 @@ fn check_snapshots(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fau
         let owner = name_of(DocId(doc.value()), row.as_ref().map(AccessGuard::value));
         let place = format!("{STORE_FILE}: the snapshot of {owner}");
         let read = decode_snapshot(&Bytes::copy_from_slice(value.value()));
-        let Some((position, _)) = report.note(read.map_err(|fault| fault.at(&place))) else { continue };
+        let Some(read) = report.note(read.map_err(|fault| fault.at(&place))) else { continue };
         let row = row.map(|row| decode_doc(&Bytes::copy_from_slice(row.value())));
         match row {
             None => report.problem(format!("{place} belongs to no document")),
-            Some(Ok(StoredRow { snapshot, .. })) if snapshot != position => {
+            Some(Ok(StoredRow { snapshot, .. })) if snapshot != read.position => {
                 report.problem(format!("{place} is not the one that its document tells of"));
             }
             // A row that cannot be read has been told of.

@@ -118,6 +118,16 @@ pub(crate) fn update(doc: &str, payload: &str) -> NewEntry {
     NewEntry { doc: id(doc), kind: EntryKind::Update, payload: Bytes::copy_from_slice(payload.as_bytes()) }
 }
 
+/// An update that writes fields.
+pub(crate) fn fields(doc: &str, payload: &str) -> NewEntry {
+    NewEntry { kind: EntryKind::Fields, ..update(doc, payload) }
+}
+
+/// The graph of a document's fields that belongs to a state.
+pub(crate) fn graph(state: &str) -> Bytes {
+    Bytes::from(format!("graph of {state}"))
+}
+
 /// Appends one group.
 pub(crate) fn put(log: &dyn Log, group: Vec<NewEntry>) -> Receipt {
     log.append(NOW_MS, &[group]).expect("durable")[0]
@@ -129,7 +139,7 @@ pub(crate) fn load(log: &dyn Log, doc: &str) -> StoredDoc {
 
 /// The payloads of a document's updates after its snapshot.
 pub(crate) fn updates(doc: &StoredDoc) -> Vec<String> {
-    let updates = doc.tail.iter().filter(|entry| entry.kind == EntryKind::Update);
+    let updates = doc.tail.iter().filter(|entry| entry.kind.carries_update());
     updates.map(|entry| String::from_utf8_lossy(&entry.payload).into_owned()).collect()
 }
 
