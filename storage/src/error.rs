@@ -84,6 +84,31 @@ pub enum SnapshotError {
     Busy,
 }
 
+/// Why derived rows were not taken. Their document stays due where it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DerivedError {
+    /// The log takes no writes any more.
+    #[error("the log takes no writes: {0}")]
+    Failed(#[from] Failure),
+    /// They are derived from entries that the log does not have.
+    #[error("rows derived up to position {given:?} are beyond the log, which is at {head:?}")]
+    Beyond {
+        /// Up to where they claim to be derived.
+        given: Position,
+        /// The log's last position.
+        head: Position,
+    },
+    /// A key is longer than [`DERIVED_KEY_BYTES_MAX`](crate::limits::DERIVED_KEY_BYTES_MAX).
+    #[error("a derived row's key of {0} bytes is too long")]
+    KeyTooLong(usize),
+    /// Together longer than [`DERIVED_PUT_BYTES_MAX`](crate::limits::DERIVED_PUT_BYTES_MAX).
+    #[error("derived rows of {0} bytes are too long")]
+    TooLong(usize),
+    /// Too many bytes of derived rows wait for the next checkpoint: try again after it.
+    #[error("too many derived rows wait for the next checkpoint")]
+    Busy,
+}
+
 /// Why a checkpoint was not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {

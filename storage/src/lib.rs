@@ -6,6 +6,7 @@
 
 mod acks;
 mod committer;
+mod derived;
 mod document;
 mod error;
 mod head;
@@ -19,9 +20,11 @@ pub mod sim_disk;
 
 pub use acks::Acks;
 pub use committer::{Appender, Commit, CommitObserver, Committer, CommitterLimits, Unobserved};
+pub use derived::{DerivedKey, KeyRange};
 pub use document::{StoredDoc, TailEntry};
 pub use error::{
-    AppendError, CheckpointError, Failure, FailureKind, LoadError, ReadBatchesError, SnapshotError,
+    AppendError, CheckpointError, DerivedError, Failure, FailureKind, LoadError, ReadBatchesError,
+    SnapshotError,
 };
 pub use log::{
     Applied, Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Receipt,
@@ -41,6 +44,20 @@ pub mod limits {
     /// done. Large enough for one of the largest.
     pub const PENDING_SNAPSHOT_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+    /// The longest key of a derived row: two names of documents, a field's, and room for what orders them.
+    pub const DERIVED_KEY_BYTES_MAX: usize = 2048;
+
+    /// What may be derived of one document at once, in bytes of memory. A document's fields are in its entries,
+    /// so what is derived of them is not much longer than the longest.
+    pub const DERIVED_PUT_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+    /// Derived rows that wait for the next checkpoint, in bytes of memory; further ones are refused until it is
+    /// done, unless there are none. Twice what makes a checkpoint due by itself.
+    pub const PENDING_DERIVED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+    /// Reading derived rows ends when so many bytes are passed.
+    pub const DERIVED_READ_BYTES_MAX: usize = 16 * 1024 * 1024;
+
     /// The longest commit. A committer's limits keep far below it.
     pub const JOURNAL_COMMIT_BYTES_MAX: usize = 512 * 1024 * 1024;
 
@@ -48,6 +65,6 @@ pub mod limits {
     /// bytes in the journal's files.
     pub const JOURNAL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-    /// The most documents that one call lists.
+    /// The most documents or derived rows that one call lists.
     pub const LIST_LEN_MAX: usize = 1000;
 }

@@ -6,8 +6,11 @@
 //! happens to the process or the machine's power in between.
 
 use crate::acks::Acks;
+use crate::derived::{DerivedKey, KeyRange};
 use crate::document::{StoredDoc, TailEntry};
-use crate::error::{AppendError, CheckpointError, Failure, LoadError, ReadBatchesError, SnapshotError};
+use crate::error::{
+    AppendError, CheckpointError, DerivedError, Failure, LoadError, ReadBatchesError, SnapshotError,
+};
 use crate::members::Members;
 use bytes::Bytes;
 use quire_protocol::batch::{EncodedBatch, EntryKind};
@@ -158,7 +161,7 @@ pub struct LogStats {
     pub waiting: u64,
     /// Up to where the document store holds everything; what follows is replayed at a restart.
     pub checkpoint: Position,
-    /// Entries in memory since the last checkpoint, in bytes as they are counted against the bound.
+    /// Entries and derived rows in memory since the last checkpoint, in bytes as they are counted against the bound.
     pub memory_bytes: u64,
     /// Snapshots that wait for the next checkpoint, in bytes.
     pub pending_snapshot_bytes: u64,
@@ -224,6 +227,40 @@ pub trait Log: Send + Sync + 'static {
         state: Bytes,
         fields: Option<Bytes>,
     ) -> Result<(), SnapshotError>;
+
+    /// Takes what was derived of a document from its entries up to a position: rows that are new or have changed,
+    /// and none for each that is gone. They are read at once, and stored by the next checkpoint, in the
+    /// transaction that moves the document's entries; a crash before that loses them. A put is taken as a whole
+    /// or not, and one with no change says all the same how far the document is derived.
+    ///
+    /// A put that is older than what is stored of the document, or of a document without entries, is ignored, at
+    /// the next checkpoint at the latest. Never blocks for longer than a lock is held: for async tasks too.
+    ///
+    /// # Errors
+    /// When the log takes no writes, or the rows are too many or beyond the log.
+    fn put_derived(
+        &self,
+        doc: DocId,
+        position: Position,
+        changes: Vec<(DerivedKey, Option<Bytes>)>,
+    ) -> Result<(), DerivedError>;
+
+    /// Reads derived rows of a space in the order of their keys, each as it was put last: at most `limit` and
+    /// [`LIST_LEN_MAX`](crate::limits::LIST_LEN_MAX), none after those that pass
+    /// [`DERIVED_READ_BYTES_MAX`](crate::limits::DERIVED_READ_BYTES_MAX). Where none come, there are none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn derived(&self, space: u8, range: KeyRange<'_>, limit: usize)
+    -> Result<Vec<(Bytes, Bytes)>, LoadError>;
+
+    /// Lists the documents that are due after one, in the order of their ids: those with an entry of the kind
+    /// fields, lifecycle or graph beyond what was last put of them. At most `limit` and
+    /// [`LIST_LEN_MAX`](crate::limits::LIST_LEN_MAX); fewer at the end only.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn due(&self, after: Option<DocId>, limit: usize) -> Result<Vec<DocId>, LoadError>;
 
     /// Lists documents by name, deleted ones included: those that begin with `prefix`, after a name,
     /// at most `limit` and [`LIST_LEN_MAX`](crate::limits::LIST_LEN_MAX).

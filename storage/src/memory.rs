@@ -5,10 +5,15 @@
 //! Invariant: what `append` acknowledged survives `crash`.
 
 use crate::acks::Acks;
+use crate::derived::{DerivedKey, KeyRange, Puts, check, gather, is_derived_from};
 use crate::document::{DocRow, Snapshot, StoredDoc, TailEntry};
-use crate::error::{AppendError, CheckpointError, Failure, LoadError, ReadBatchesError, SnapshotError};
+use crate::error::{
+    AppendError, CheckpointError, DerivedError, Failure, LoadError, ReadBatchesError, SnapshotError,
+};
 use crate::head::{AppliedBatch, Head, Ordinal};
-use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use crate::limits::{
+    LIST_LEN_MAX, PENDING_DERIVED_BYTES_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX,
+};
 use crate::log::{
     Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Renewal, Retention,
 };
@@ -48,6 +53,10 @@ struct State {
     /// Each with its last entry's ordinal.
     batches: BTreeMap<(StreamId, Seq), (Ordinal, Arc<EncodedBatch>)>,
     pending: HashMap<DocId, Snapshot>,
+    derived: Puts,
+    pending_derived: Puts,
+    /// Of each document that is due in the store, the last entry to derive from.
+    marks: BTreeMap<DocId, Position>,
     staged: Vec<SnapshotEntry>,
     retention: Retention,
     /// What peers have, as it was said last, and as a crash leaves it.
@@ -87,6 +96,9 @@ impl MemoryLog {
             names: BTreeMap::new(),
             batches: BTreeMap::new(),
             pending: HashMap::new(),
+            derived: Puts::default(),
+            pending_derived: Puts::default(),
+            marks: BTreeMap::new(),
             staged: Vec::new(),
             retention: Retention::default(),
             acks: Acks::default(),
@@ -99,10 +111,11 @@ impl MemoryLog {
         Self { state: Mutex::new(state) }
     }
 
-    /// Loses what is not durable, and starts again: a failure is over, pending snapshots are gone.
+    /// Loses what is not durable, and starts again: a failure is over, pending snapshots and derived rows are gone.
     pub fn crash(&self) {
         let mut state = self.state();
         state.pending.clear();
+        state.pending_derived = Puts::default();
         state.staged.clear();
         state.failure = None;
         state.fault = None;
@@ -144,6 +157,9 @@ impl State {
         }
         let doc = self.docs.entry(id).or_default();
         doc.row.fold(entry);
+        if is_derived_from(entry.kind) {
+            self.marks.insert(id, entry.position);
+        }
         doc.tail.push(entry.clone());
         if let (EntryKind::Lifecycle, Some(name)) = (entry.kind, &doc.row.name) {
             self.names.insert(name.as_str().to_owned(), id);
@@ -228,6 +244,17 @@ impl State {
             self.batches.insert((stream, batch.first_seq), (ordinal, applied.encoded));
         }
         Renewal { stream, moved }
+    }
+
+    fn store_derived(&mut self) {
+        let later = std::mem::take(&mut self.pending_derived);
+        let docs: Vec<DocId> = later.docs().collect();
+        self.derived.store(later, |doc| self.docs.contains_key(&doc));
+        for doc in docs {
+            if self.marks.get(&doc).is_some_and(|mark| self.derived.derived_to(doc) >= Some(*mark)) {
+                self.marks.remove(&doc);
+            }
+        }
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -335,6 +362,48 @@ impl Log for MemoryLog {
         Ok(())
     }
 
+    fn put_derived(
+        &self,
+        doc: DocId,
+        position: Position,
+        changes: Vec<(DerivedKey, Option<Bytes>)>,
+    ) -> Result<(), DerivedError> {
+        let mut state = self.state();
+        state.check()?;
+        let bytes = check(&changes)?;
+        if position > state.head.position {
+            return Err(DerivedError::Beyond { given: position, head: state.head.position });
+        }
+        let waiting = state.pending_derived.bytes();
+        if waiting > 0 && waiting + bytes > PENDING_DERIVED_BYTES_MAX {
+            return Err(DerivedError::Busy);
+        }
+        if state.pending_derived.derived_to(doc) <= Some(position) {
+            state.pending_derived.put(doc, position, changes);
+        }
+        Ok(())
+    }
+
+    fn derived(
+        &self,
+        space: u8,
+        range: KeyRange<'_>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, LoadError> {
+        let state = self.state();
+        gather(range, limit.min(LIST_LEN_MAX), |range, rows_max| {
+            let put = state.pending_derived.piece(space, range, rows_max);
+            Ok(state.derived.piece(space, range, rows_max).under(put))
+        })
+    }
+
+    fn due(&self, after: Option<DocId>, limit: usize) -> Result<Vec<DocId>, LoadError> {
+        let state = self.state();
+        let marks = state.marks.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        let due = marks.filter(|(doc, mark)| state.pending_derived.derived_to(**doc) < Some(**mark));
+        Ok(due.map(|(doc, _)| *doc).take(limit.min(LIST_LEN_MAX)).collect())
+    }
+
     fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<DocInfo>, LoadError> {
         let state = self.state();
         let lower = match after {
@@ -378,6 +447,7 @@ impl Log for MemoryLog {
             doc.tail.retain(|entry| entry.position > snapshot.position);
             doc.snapshot = Some(snapshot);
         }
+        state.store_derived();
         state.checkpoint = (state.head.ordinal, state.head.position);
         state.truncate();
         state.stats.checkpoints += 1;

@@ -67,7 +67,7 @@ contract! {
             }
             // A state in the place of its entries tells the same, and so does a row that was read again.
             let position = load(subject.log(), "a").position;
-            subject.log().put_snapshot(id("a"), position, "state".into()).expect("taken");
+            subject.log().put_snapshot(id("a"), position, "state".into(), None).expect("taken");
             subject.log().checkpoint().expect("a checkpoint");
             subject.crash();
         }
@@ -86,7 +86,7 @@ contract! {
         put(&us, vec![delete(seen)]);
         put(&eu, vec![update("a", "2")]);
         put(&eu, vec![update("a", "3")]);
-        eu.put_snapshot(id("a"), Position(4), "1+2+3".into()).expect("taken");
+        eu.put_snapshot(id("a"), Position(4), "1+2+3".into(), None).expect("taken");
         give(&eu, subject.log());
         assert_eq!(life(subject.log()), life(&eu));
         receive(subject.log(), &us, 3);
@@ -168,7 +168,7 @@ fn act(regions: &[MemoryLog], clocks: &RefCell<Vec<u64>>, (at, later, act): (u16
         Act::Snapshot(from) if from != at => give(&regions[usize::from(from) - 1], log),
         Act::State => {
             if let Some(stored) = log.load(id("a")).expect("readable") {
-                log.put_snapshot(id("a"), stored.position, "state".into()).expect("taken");
+                log.put_snapshot(id("a"), stored.position, "state".into(), None).expect("taken");
                 log.checkpoint().expect("a checkpoint");
             }
         }

@@ -13,9 +13,10 @@ use quire_protocol::life::Life;
 use quire_protocol::snapshot::{Record, SnapshotHead, SnapshotReader};
 use quire_storage::sim_disk::{SimDisk, Unsynced};
 use quire_storage::{
-    AppendError, Imported, Log, MemoryLog, NewEntry, OpenError, Position, ReadBatchesError, RedbLog,
-    Retention, StoredDoc, verify,
+    AppendError, DerivedKey, Imported, Log, MemoryLog, NewEntry, OpenError, Position, ReadBatchesError,
+    RedbLog, Retention, StoredDoc, verify,
 };
+use std::ops::Bound::Unbounded;
 use support::{
     NOW_MS, OnDisk, STREAM, Subject, batches, create, dot, elsewhere, graph, id, lifecycle, load, options,
     put, stream, update, updates,
@@ -88,6 +89,31 @@ fn graphs(doc: &StoredDoc) -> Vec<(Position, Bytes)> {
 }
 
 contract! {
+    fn who_merges_a_snapshot_finds_its_documents_due_and_derives_rows_of_its_own(subject: &mut impl Subject) {
+        let eu = eu();
+        let at = eu.stats().position;
+        let row = (DerivedKey { space: 1, key: Bytes::from_static(b"a") }, Some(Bytes::from_static(b"of eu")));
+        eu.put_derived(id("a"), at, vec![row]).expect("taken");
+        eu.checkpoint().expect("a checkpoint");
+        put(subject.log(), vec![create("a"), create("d")]);
+        let before = subject.log().stats().position;
+        for doc in ["a", "d"] {
+            subject.log().put_derived(id(doc), before, vec![]).expect("taken");
+        }
+        subject.log().checkpoint().expect("a checkpoint");
+        assert_eq!(subject.log().due(None, 9), Ok(vec![]));
+        let imported = give(&eu, subject.log()).expect("taken");
+        for _ in 0..2 {
+            assert_eq!(subject.log().due(None, 9), Ok(imported.docs.clone()), "those of the snapshot");
+            assert_eq!(subject.log().derived(1, (Unbounded, Unbounded), 9), Ok(vec![]));
+            subject.crash();
+        }
+        for doc in &imported.docs {
+            subject.log().put_derived(*doc, imported.positions.1, vec![]).expect("taken");
+        }
+        assert_eq!(subject.log().due(None, 9), Ok(vec![]));
+    }
+
     fn the_graph_of_the_fields_is_told_before_their_state(subject: &mut impl Subject) {
         let eu = eu();
         put(subject.log(), vec![create("a"), update("a", "ours")]);

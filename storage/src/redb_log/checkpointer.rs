@@ -7,8 +7,8 @@ use super::RedbLogOptions;
 use super::fault::{Fault, caught};
 use super::recent::{Epoch, Recent};
 use super::rows::{encode_acks, encode_head};
-use super::store::{DocTables, Store};
-use super::{import, kept, meta, part};
+use super::store::{Changes, DocTables, Store};
+use super::{derived, import, kept, meta, part};
 use crate::acks::Acks;
 use crate::error::{AppendError, Failure};
 use crate::head::{Head, Ordinal};
@@ -17,6 +17,8 @@ use crate::log::{Imported, LogStats, Position, Renewal, Retention};
 use crate::sequencer::Plan;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::DocId;
+use redb::WriteTransaction;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -167,9 +169,14 @@ impl Shared {
         }
     }
 
-    /// Tells the checkpointer that a snapshot waits.
+    /// Tells the checkpointer that a snapshot or derived rows wait.
     pub(super) fn nudge(&self) {
-        self.state().active_since.get_or_insert_with(Instant::now);
+        let mut state = self.state();
+        state.active_since.get_or_insert_with(Instant::now);
+        if self.is_large(state.recent.active()) {
+            self.store.set_late(true);
+        }
+        drop(state);
         self.work.notify_one();
     }
 
@@ -314,7 +321,7 @@ impl Shared {
 
     /// Whether an epoch has enough in memory, or in the journal, to be written.
     const fn is_large(&self, epoch: &Epoch) -> bool {
-        epoch.bytes >= self.checkpoint_bytes || epoch.journal_bytes >= self.checkpoint_bytes as u64
+        epoch.memory_bytes() >= self.checkpoint_bytes || epoch.journal_bytes >= self.checkpoint_bytes as u64
     }
 
     /// How long until a checkpoint is due by itself; none while there is nothing to write.
@@ -374,16 +381,7 @@ fn write_with(
 ) -> Result<Result<Written, AppendError>, Fault> {
     let Due { epoch, retention, .. } = due;
     let txn = store.begin_write()?;
-    let mut tables = DocTables::open(&txn)?;
-    let mut docs: Vec<DocId> = epoch.docs.keys().chain(epoch.snapshots.keys()).copied().collect();
-    // In key order, so that rows which share a page are written while it is at hand.
-    docs.sort_unstable();
-    docs.dedup();
-    for doc in docs {
-        let entries = epoch.docs.get(&doc).map_or(&[][..], Vec::as_slice);
-        tables.write(doc, entries, epoch.snapshots.get(&doc))?;
-    }
-    drop(tables);
+    write_docs(&txn, epoch)?;
     // What is to be written again must not be let go of just before that, nor what peers acknowledged under its
     // name be taken for it.
     let acknowledged = retention.acknowledged.as_ref().map(|_| Frontier::new());
@@ -416,4 +414,27 @@ fn write_with(
     meta::write(&txn, meta::HEAD_KEY, &encode_head(written.head.as_ref().unwrap_or(&epoch.head)))?;
     txn.commit()?;
     Ok(Ok(written))
+}
+
+/// Writes what an epoch has of each document, and what was derived of them.
+fn write_docs(txn: &WriteTransaction, epoch: &Epoch) -> Result<(), Fault> {
+    let mut tables = DocTables::open(txn)?;
+    let docs = epoch.docs.keys().chain(epoch.snapshots.keys()).copied();
+    let mut docs: Vec<DocId> = docs.chain(epoch.puts.docs()).collect();
+    // In key order, so that rows which share a page are written while it is at hand.
+    docs.sort_unstable();
+    docs.dedup();
+    let mut older = BTreeSet::new();
+    for doc in docs {
+        let changes = Changes {
+            entries: epoch.docs.get(&doc).map_or(&[][..], Vec::as_slice),
+            snapshot: epoch.snapshots.get(&doc),
+            derived_to: epoch.puts.derived_to(doc),
+        };
+        if !tables.write(doc, changes)? {
+            older.insert(doc);
+        }
+    }
+    drop(tables);
+    derived::write(txn, &epoch.puts, &older)
 }

@@ -9,7 +9,7 @@ use super::fault::{Fault, caught};
 use super::kept;
 use super::recent::Epoch;
 use super::rows::{decode_tail, encode_tail};
-use super::store::{DocTables, Store};
+use super::store::{Changes, DocTables, Store};
 use crate::document::TailEntry;
 use crate::error::AppendError;
 use crate::head::{AppliedBatch, Head};
@@ -95,7 +95,7 @@ pub(super) fn merge(
         }
         // Who belongs to the cluster is part of the log's end, and of no document.
         if doc != NO_DOC {
-            tables.write(doc, &placed, None)?;
+            tables.write(doc, Changes { entries: &placed, ..Changes::default() })?;
             imported.docs.push(doc);
         }
         let Some(next) = doc.0.checked_add(1) else { break };
@@ -137,7 +137,7 @@ fn show(tables: &mut DocTables<'_>, applied: impl Iterator<Item = (DocId, TailEn
         by_doc.entry(doc).or_default().push(entry);
     }
     for (doc, entries) in by_doc {
-        tables.write(doc, &entries, None)?;
+        tables.write(doc, Changes { entries: &entries, ..Changes::default() })?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@
 //! journal holds every batch in between.
 
 mod checkpointer;
+mod derived;
 mod export;
 mod fault;
 mod file;
@@ -27,10 +28,13 @@ pub use open::OpenError;
 pub use verify::{Report, verify};
 
 use crate::acks::Acks;
+use crate::derived::{DerivedKey, KeyRange};
 use crate::document::{Snapshot, StoredDoc};
-use crate::error::{AppendError, CheckpointError, LoadError, ReadBatchesError, SnapshotError};
+use crate::error::{AppendError, CheckpointError, DerivedError, LoadError, ReadBatchesError, SnapshotError};
 use crate::head::AppliedBatch;
-use crate::limits::{LIST_LEN_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX};
+use crate::limits::{
+    LIST_LEN_MAX, PENDING_DERIVED_BYTES_MAX, PENDING_SNAPSHOT_BYTES_MAX, SNAPSHOT_BYTES_MAX,
+};
 use crate::log::{
     Committed, DocInfo, Export, Health, Imported, Log, LogStats, NewEntry, Position, Renewal, Retention,
 };
@@ -260,6 +264,42 @@ impl Log for RedbLog {
         drop(shared);
         self.shared.nudge();
         Ok(())
+    }
+
+    fn put_derived(
+        &self,
+        doc: DocId,
+        position: Position,
+        changes: Vec<(DerivedKey, Option<Bytes>)>,
+    ) -> Result<(), DerivedError> {
+        self.shared.check()?;
+        let bytes = crate::derived::check(&changes)?;
+        let mut shared = self.shared.state();
+        let head = shared.recent.head().position;
+        if position > head {
+            return Err(DerivedError::Beyond { given: position, head });
+        }
+        let waiting = shared.recent.derived_bytes();
+        if waiting > 0 && waiting + bytes > PENDING_DERIVED_BYTES_MAX {
+            return Err(DerivedError::Busy);
+        }
+        shared.recent.put_derived(doc, position, changes);
+        drop(shared);
+        self.shared.nudge();
+        Ok(())
+    }
+
+    fn derived(
+        &self,
+        space: u8,
+        range: KeyRange<'_>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, LoadError> {
+        Ok(self.read_derived(space, range, limit.min(LIST_LEN_MAX))?)
+    }
+
+    fn due(&self, after: Option<DocId>, limit: usize) -> Result<Vec<DocId>, LoadError> {
+        Ok(self.read_due(after, limit.min(LIST_LEN_MAX))?)
     }
 
     fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<DocInfo>, LoadError> {

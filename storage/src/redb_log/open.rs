@@ -104,6 +104,7 @@ impl RedbLog {
         let mut journal = Journal::new(journal.map(|file| -> Box<dyn StorageBackend> { Box::new(file) }))?;
         let identity = settle_identity(&mut journal, &store, options)?;
         journal.belong_to(&identity);
+        store.begin_deriving()?;
         let stream = StreamId { replica: identity.replica, incarnation: store.incarnation()? };
         let head = store.head()?;
         let checkpoint = Checkpoint::of(&head);

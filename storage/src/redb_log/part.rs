@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::kept::{self, Kept, LOG};
 use super::meta;
 use super::rows::encode_incarnation;
-use super::store::DocTables;
+use super::store::{Changes, DocTables};
 use crate::document::TailEntry;
 use crate::head::{AppliedBatch, Head, Ordinal};
 use crate::log::Renewal;
@@ -129,7 +129,7 @@ fn show(docs: &mut DocTables<'_>, applied: &[AppliedBatch]) -> Result<(), Fault>
         by_doc.entry(doc).or_default().push(entry);
     }
     for (doc, entries) in by_doc {
-        docs.write(doc, &entries, None)?;
+        docs.write(doc, Changes { entries: &entries, ..Changes::default() })?;
     }
     Ok(())
 }

@@ -7,12 +7,15 @@
 //!
 //! Invariant: an entry leaves memory only after the store holds it.
 
+use crate::derived::{DerivedKey, KeyRange, Piece, Puts, ROW_MEMORY_BYTES, is_derived_from};
 use crate::document::{Snapshot, TailEntry};
 use crate::head::{AppliedBatch, Head, Ordinal};
+use crate::log::Position;
 use bytes::Bytes;
 use quire_protocol::batch::{EncodedBatch, EntryKind, LifecycleChange, NO_DOC};
 use quire_protocol::ids::{DocId, Dot, Seq, StreamId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// What an entry costs in memory beyond its batch's bytes, roughly: its place, stamp, kind and
@@ -37,8 +40,11 @@ pub(super) struct Epoch {
     pub(super) batches: BTreeMap<(StreamId, Seq), Received>,
     pub(super) snapshots: HashMap<DocId, Snapshot>,
     pub(super) snapshot_bytes: usize,
-    /// Bytes as they count against the memory bound, without snapshots.
-    pub(super) bytes: usize,
+    pub(super) puts: Puts,
+    /// Of each document, the last entry that rows may be derived from.
+    pub(super) marks: BTreeMap<DocId, Position>,
+    /// Bytes as they count against the memory bound, without snapshots and derived rows.
+    bytes: usize,
     /// Bytes that its commits take in the journal.
     pub(super) journal_bytes: u64,
     /// The log's end when the epoch was sealed.
@@ -47,7 +53,12 @@ pub(super) struct Epoch {
 
 impl Epoch {
     pub(super) fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.snapshots.is_empty()
+        self.batches.is_empty() && self.snapshots.is_empty() && self.puts.is_empty()
+    }
+
+    /// Bytes as they count against the memory bound, without snapshots.
+    pub(super) const fn memory_bytes(&self) -> usize {
+        self.bytes + self.puts.bytes()
     }
 
     fn receive(&mut self, ordinal: Ordinal, encoded: &EncodedBatch) {
@@ -65,6 +76,9 @@ impl Epoch {
                 && let Ok(LifecycleChange::Create { name }) = LifecycleChange::decode(&entry.payload)
             {
                 self.names.insert(name.as_str().to_owned(), doc);
+            }
+            if is_derived_from(entry.kind) && self.marks.insert(doc, entry.position).is_none() {
+                self.bytes += ROW_MEMORY_BYTES;
             }
             self.docs.entry(doc).or_default().push(entry);
         }
@@ -118,7 +132,7 @@ impl Recent {
 
     /// Bytes in memory, as they count against the bound.
     pub(super) fn bytes(&self) -> usize {
-        self.active.bytes + self.sealed.as_ref().map_or(0, |sealed| sealed.bytes)
+        self.active.memory_bytes() + self.sealed.as_ref().map_or(0, |sealed| sealed.memory_bytes())
     }
 
     /// Bytes that the next checkpoint would write.
@@ -177,6 +191,43 @@ impl Recent {
         if let Some(replaced) = self.active.snapshots.insert(doc, snapshot) {
             self.active.snapshot_bytes -= replaced.len();
         }
+    }
+
+    /// Bytes of derived rows that are not in the store.
+    pub(super) fn derived_bytes(&self) -> usize {
+        self.epochs().map(|epoch| epoch.puts.bytes()).sum()
+    }
+
+    /// Takes what was derived of a document up to a position, unless it was derived further already.
+    pub(super) fn put_derived(
+        &mut self,
+        doc: DocId,
+        position: Position,
+        changes: Vec<(DerivedKey, Option<Bytes>)>,
+    ) {
+        if self.mark(doc).1 <= position {
+            self.active.puts.put(doc, position, changes);
+        }
+    }
+
+    /// The first derived rows in memory of a range, which is not empty.
+    pub(super) fn derived(&self, space: u8, range: KeyRange<'_>, rows_max: usize) -> Piece {
+        let pieces = self.epochs().map(|epoch| epoch.puts.piece(space, range, rows_max));
+        pieces.fold(Piece::default(), Piece::under)
+    }
+
+    /// The last entry in memory that rows may be derived from, and up to where rows in memory were; 0 where there
+    /// are none.
+    pub(super) fn mark(&self, doc: DocId) -> (Position, Position) {
+        let last =
+            |of: &dyn Fn(&Epoch) -> Option<Position>| self.epochs().filter_map(of).max().unwrap_or_default();
+        (last(&|epoch| epoch.marks.get(&doc).copied()), last(&|epoch| epoch.puts.derived_to(doc)))
+    }
+
+    /// The first documents after one that have entries in memory to derive from, at most `limit` of each epoch.
+    pub(super) fn marked(&self, after: Option<DocId>, limit: usize) -> BTreeSet<DocId> {
+        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        self.epochs().flat_map(|epoch| epoch.marks.range(range).take(limit)).map(|(doc, _)| *doc).collect()
     }
 
     /// New names from `lower` on that begin with `prefix`, in order, at most `limit` of each epoch.

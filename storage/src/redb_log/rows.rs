@@ -44,6 +44,8 @@ pub(super) struct StoredRow {
     pub(super) position: Position,
     /// Up to where the snapshot holds everything; 0 when there is none.
     pub(super) snapshot: Position,
+    /// Up to where its derived rows were derived; 0 when they never were.
+    pub(super) derived: Position,
 }
 
 fn seal(mut out: Vec<u8>) -> Vec<u8> {
@@ -125,6 +127,9 @@ pub(super) fn encode_doc(row: &StoredRow) -> Vec<u8> {
     doc.life.encode(&mut out);
     put_option(&mut out, doc.home.map(|replica| replica.0.into()));
     put_stamp(&mut out, doc.home_stamp);
+    if row.derived > Position(0) {
+        put_var_u64(&mut out, row.derived.0);
+    }
     seal(out)
 }
 
@@ -155,11 +160,13 @@ pub(super) fn decode_doc(row: &Bytes) -> Result<StoredRow, Fault> {
         let life = if is_early { read_early_life(reader)? } else { Life::decode(reader)? };
         let home = read_option(reader)?.map(u16::try_from).transpose().map_err(|_| ReadError::Overflow)?;
         let home_stamp = read_stamp(reader)?;
+        // A row ends here while nothing was derived of its document.
+        let derived = Position(if reader.remaining() > 0 { reader.var_u64()? } else { 0 });
         let name = (!name.as_str().is_empty()).then(|| DocName::new(name.as_str()));
         let name = name.transpose().map_err(|_| ReadError::Utf8)?;
         let home = home.map(ReplicaId);
         let doc = DocRow { name, life, home, home_stamp, created, changed, entries, bytes };
-        Ok(StoredRow { doc, position, snapshot })
+        Ok(StoredRow { doc, position, snapshot, derived })
     })
 }
 
@@ -308,6 +315,24 @@ pub(super) fn decode_snapshot(row: &Bytes) -> Result<Snapshot, Fault> {
         None
     };
     Ok(Snapshot { position: Position(raw & !HAS_FIELDS), state, fields })
+}
+
+/// A derived row's value. The checksum covers the key too: a row that is found in another's place is noticed.
+pub(super) fn encode_derived(space: u8, key: &[u8], value: &[u8]) -> Vec<u8> {
+    [value, &derived_crc(space, key, value).to_le_bytes()].concat()
+}
+
+pub(super) fn decode_derived(space: u8, key: &[u8], row: &Bytes) -> Result<Bytes, Fault> {
+    let len = row.len().checked_sub(CRC_BYTES).ok_or_else(|| torn("a derived row", "it is too short"))?;
+    let value = row.slice(..len);
+    if derived_crc(space, key, &value).to_le_bytes() != row[len..] {
+        return Err(torn("a derived row", "its checksum does not match"));
+    }
+    Ok(value)
+}
+
+fn derived_crc(space: u8, key: &[u8], value: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&[space]), key), value)
 }
 
 pub(super) fn encode_head(head: &Head) -> Vec<u8> {
@@ -473,13 +498,14 @@ mod tests {
                 bytes: numbers[3].into(),
             };
             let position = Position(numbers[4].into());
-            let row = StoredRow { doc, position, snapshot: Position(numbers[5].into()) };
+            let (snapshot, derived) = (Position(numbers[5].into()), Position((numbers[1] / 2).into()));
+            let row = StoredRow { doc, position, snapshot, derived };
             prop_assert_eq!(decode_doc(&encode_doc(&row).into()), Ok(row));
         }
 
         #[test]
         fn any_row_is_read_or_refused(mut bytes: Vec<u8>) {
-            let _ = decode_snapshot(&bytes.clone().into());
+            let _ = (decode_snapshot(&bytes.clone().into()), decode_derived(1, b"key", &bytes.clone().into()));
             bytes = seal(bytes);
             let row = Bytes::from(bytes);
             let _ = (decode_tail(&row), decode_doc(&row), decode_head(&row));
@@ -525,6 +551,15 @@ mod tests {
                 row[at] ^= 1;
             }
         }
+    }
+
+    #[test]
+    fn a_derived_row_is_read_in_its_own_place_only() {
+        let row = Bytes::from(encode_derived(1, b"key", b"value"));
+        assert_eq!(decode_derived(1, b"key", &row), Ok(Bytes::from_static(b"value")));
+        assert!(decode_derived(2, b"key", &row).is_err());
+        assert!(decode_derived(1, b"kex", &row).is_err());
+        assert!(decode_derived(1, b"key", &row.slice(1..)).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! Invariant: a transaction moves all rows from one position of the log to a later one.
 
+use super::derived::{DERIVED, DUE};
 use super::fault::{Fault, caught};
 use super::file::RedbFile;
 use super::meta;
@@ -14,6 +15,7 @@ use super::rows::{
     decode_tail, encode_doc, encode_head, encode_incarnation, encode_tail, snapshot_header, tail_row_len,
 };
 use crate::acks::Acks;
+use crate::derived::is_derived_from;
 use crate::document::{Snapshot, TailEntry};
 use crate::head::Head;
 use crate::log::Position;
@@ -64,6 +66,8 @@ impl Store {
             txn.open_table(NAMES)?;
             txn.open_table(TAILS)?;
             txn.open_table(SNAPSHOTS)?;
+            txn.open_table(DERIVED)?;
+            txn.open_table(DUE)?;
             txn.open_table(super::kept::LOG)?;
             meta::write(&txn, meta::FORMAT_KEY, &FORMAT.to_le_bytes())?;
             meta::write(&txn, meta::HEAD_KEY, &encode_head(&Head::default()))?;
@@ -230,12 +234,22 @@ fn missing(doc: DocId, from: Position, to: Position) -> Fault {
     Fault::corrupt(format!("{doc:?} lacks its entries between positions {} and {}", from.0, to.0))
 }
 
+/// What became of a document since the last checkpoint.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Changes<'a> {
+    pub(super) entries: &'a [TailEntry],
+    pub(super) snapshot: Option<&'a Snapshot>,
+    /// Up to where rows were derived of it, where that was done.
+    pub(super) derived_to: Option<Position>,
+}
+
 /// The tables that a checkpoint writes a document to.
 pub(super) struct DocTables<'txn> {
     documents: Table<'txn, u128, &'static [u8]>,
     names: Table<'txn, &'static str, u128>,
     tails: Table<'txn, (u128, u64), &'static [u8]>,
     snapshots: Table<'txn, u128, &'static [u8]>,
+    due: Table<'txn, u128, u64>,
 }
 
 impl<'txn> DocTables<'txn> {
@@ -245,20 +259,19 @@ impl<'txn> DocTables<'txn> {
             names: txn.open_table(NAMES)?,
             tails: txn.open_table(TAILS)?,
             snapshots: txn.open_table(SNAPSHOTS)?,
+            due: txn.open_table(DUE)?,
         })
     }
 
-    /// Writes what became of a document since the last checkpoint: its tail's rows, and the document's.
-    pub(super) fn write(
-        &mut self,
-        doc: DocId,
-        entries: &[TailEntry],
-        snapshot: Option<&Snapshot>,
-    ) -> Result<(), Fault> {
+    /// Writes what became of a document since the last checkpoint: its tail's rows, the document's, and its mark
+    /// where it is due. Says whether rows that were derived of it may be written: they are not older than those
+    /// that are there.
+    pub(super) fn write(&mut self, doc: DocId, changes: Changes<'_>) -> Result<bool, Fault> {
+        let Changes { entries, snapshot, derived_to } = changes;
         let mut row = match self.documents.get(doc.0)? {
             Some(row) => decode_doc(&Bytes::copy_from_slice(row.value()))?,
             // A snapshot alone makes no document: it would have no name.
-            None if entries.is_empty() => return Ok(()),
+            None if entries.is_empty() => return Ok(false),
             None => {
                 check_absent(doc, &self.tails, &self.snapshots)?;
                 StoredRow::default()
@@ -286,8 +299,30 @@ impl<'txn> DocTables<'txn> {
             self.tails.insert((doc.0, last.0), &encode_tail(previous, piece)[..])?;
             (previous, rest) = (last, after);
         }
+        let mut unseen = entries.iter().rev().take_while(|entry| entry.position > stored_to);
+        let last = unseen.find(|entry| is_derived_from(entry.kind)).map(|entry| entry.position);
+        let is_derived = self.note_derived(doc, &mut row, last, derived_to)?;
         self.documents.insert(doc.0, &encode_doc(&row)[..])?;
-        Ok(())
+        Ok(is_derived)
+    }
+
+    /// Notes up to where rows were derived of a document whose last new entry to derive from is `last`, and
+    /// whether it is due. Says whether the rows may be written.
+    fn note_derived(
+        &mut self,
+        doc: DocId,
+        row: &mut StoredRow,
+        last: Option<Position>,
+        derived_to: Option<Position>,
+    ) -> Result<bool, Fault> {
+        let newer = derived_to.filter(|position| *position >= row.derived);
+        row.derived = newer.unwrap_or(row.derived);
+        if let Some(last) = last.filter(|last| *last > row.derived) {
+            self.due.insert(doc.0, last.0)?;
+        } else if newer.is_some() && self.due.get(doc.0)?.is_some_and(|mark| mark.value() <= row.derived.0) {
+            self.due.remove(doc.0)?;
+        }
+        Ok(newer.is_some() || derived_to.is_none())
     }
 
     /// Has a document forget what a stream that now ends here had of it after its end.
