@@ -37,7 +37,11 @@ fn told(report: &Report) -> String {
         ("batches", report.batches),
         ("entries", report.entries),
     ];
-    let rows = figures.map(|(name, figure)| vec![name.to_owned(), figure.to_string()]);
+    let derived =
+        report.derived.iter().map(|(space, rows)| (format!("derived rows in space {space}"), *rows));
+    let figures = figures.map(|(name, figure)| (name.to_owned(), figure)).into_iter().chain(derived);
+    let figures = figures.chain([("documents due".to_owned(), report.due)]);
+    let rows: Vec<_> = figures.map(|(name, figure)| vec![name, figure.to_string()]).collect();
     let mut text = table::aligned(&rows);
     text.push('\n');
     if report.is_whole() {

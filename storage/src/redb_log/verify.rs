@@ -5,19 +5,26 @@
 //! whether the indexes agree with what they index. What is found is told in sentences, all of it, as
 //! far as it can be read.
 
+use super::derived::{DERIVED, DUE};
 use super::fault::{Fault, caught};
 use super::file::{FileError, RedbFile};
 use super::journal::{JOURNAL_FILES, Journal};
 use super::open::{OpenError, STORE_FILE, lock_directory};
 use super::overlay::Overlay;
-use super::rows::{Identity, StoredRow, decode_doc, decode_snapshot, decode_tail};
+use super::rows::{Identity, StoredRow, decode_derived, decode_doc, decode_snapshot, decode_tail};
 use super::store::{DOCUMENTS, NAMES, SNAPSHOTS, TAILS};
 use super::{kept, meta, rows};
+use crate::derived::is_derived_from;
 use crate::head::{Head, Ordinal};
+use crate::limits::DERIVED_KEY_BYTES_MAX;
+use crate::log::Position;
 use bytes::Bytes;
 use quire_protocol::batch::ChainHash;
 use quire_protocol::ids::{DocId, Seq, StreamId};
-use redb::{AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTableMetadata, StorageBackend};
+use redb::{
+    AccessGuard, Database, Key, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTableMetadata,
+    StorageBackend, TableDefinition, TableError, Value,
+};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -36,6 +43,10 @@ pub struct Report {
     pub documents: u64,
     /// Tail rows and snapshots in the store.
     pub rows: u64,
+    /// Derived rows in the store, by their space.
+    pub derived: BTreeMap<u8, u64>,
+    /// Documents in the store that are due.
+    pub due: u64,
     /// Batches in the journal and kept for peers.
     pub batches: u64,
     /// Entries received, its own among them, as far as it can be told.
@@ -74,6 +85,10 @@ impl fmt::Display for Report {
             "{} documents, {} tails and snapshots, {} batches, {} entries received",
             self.documents, self.rows, self.batches, self.entries
         )?;
+        if !self.derived.is_empty() || self.due > 0 {
+            let rows = self.derived.iter().map(|(space, rows)| format!("{rows} in space {space}, "));
+            writeln!(f, "derived rows: {}{} documents due", rows.collect::<String>(), self.due)?;
+        }
         for problem in &self.problems {
             writeln!(f, "problem: {problem}")?;
         }
@@ -197,7 +212,7 @@ fn check_store(db: &Database, report: &mut Report) -> Result<Option<Head>, Fault
         None => Err(Fault::corrupt("the log's head is missing")),
     });
     let head = report.note(head);
-    for check in [check_documents, check_names, check_tails, check_snapshots] {
+    for check in [check_documents, check_names, check_tails, check_snapshots, check_derived, check_due] {
         let checked = caught(STORE_FILE, || check(&txn, report));
         report.note(checked);
     }
@@ -262,6 +277,8 @@ fn check_tails(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fault> 
     let documents = txn.open_table(DOCUMENTS)?;
     let mut before: Option<(DocId, u64)> = None;
     let (mut owner, mut covered) = (String::new(), 0);
+    let mut derived = Position(u64::MAX);
+    let due = table_of(txn, DUE)?;
     for entry in txn.open_table(TAILS)?.range::<(u128, u64)>(..)? {
         let (key, row) = entry?;
         let (doc, last) = (DocId(key.value().0), key.value().1);
@@ -272,7 +289,9 @@ fn check_tails(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fault> 
             owner = name_of(doc, document.as_ref().map(AccessGuard::value));
             // A row that cannot be read is told of by itself.
             let row = document.as_ref().map(|row| decode_doc(&Bytes::copy_from_slice(row.value())));
-            covered = row.and_then(Result::ok).map_or(u64::MAX, |row| row.snapshot.0);
+            let row = row.and_then(Result::ok);
+            covered = row.as_ref().map_or(u64::MAX, |row| row.snapshot.0);
+            derived = row.map_or(Position(u64::MAX), |row| row.derived);
         }
         let place = format!("{STORE_FILE}: the tail of {owner} that ends at position {last}");
         if start == 0 && document.is_none() {
@@ -292,6 +311,14 @@ fn check_tails(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fault> 
             && positions.windows(2).all(|pair| pair[0] < pair[1]);
         if !rising || positions.last() != Some(&last) {
             report.problem(format!("{place} holds entries that are not where they should be"));
+        }
+        let unseen = entries.iter().rev().take_while(|entry| entry.position > derived);
+        let unseen = unseen.filter(|entry| is_derived_from(entry.kind)).map(|entry| entry.position.0).max();
+        if let (Some(unseen), Some(due)) = (unseen, &due)
+            && due.get(doc.0)?.is_none_or(|mark| mark.value() < unseen)
+        {
+            report
+                .problem(format!("{place} holds what nothing was derived from, and the document is not due"));
         }
     }
     Ok(())
@@ -319,6 +346,59 @@ fn check_snapshots(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fau
         }
     }
     Ok(())
+}
+
+/// Every derived row can be read, and its key is as long as may be.
+fn check_derived(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fault> {
+    let Some(derived) = table_of(txn, DERIVED)? else { return Ok(()) };
+    for entry in derived.range::<(u8, &[u8])>(..)? {
+        let (key, value) = entry?;
+        let (space, key) = key.value();
+        *report.derived.entry(space).or_default() += 1;
+        let place = format!("{STORE_FILE}: the derived row {} in space {space}", key.escape_ascii());
+        let read = decode_derived(space, key, &Bytes::copy_from_slice(value.value()));
+        report.note(read.map_err(|fault| fault.at(&place)));
+        if key.len() > DERIVED_KEY_BYTES_MAX {
+            report.problem(format!("{place} has a key of {} bytes", key.len()));
+        }
+    }
+    Ok(())
+}
+
+/// Every document that is due is there, and has entries that nothing was derived from.
+fn check_due(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fault> {
+    let Some(due) = table_of(txn, DUE)? else { return Ok(()) };
+    let documents = txn.open_table(DOCUMENTS)?;
+    for entry in due.range::<u128>(..)? {
+        let (doc, mark) = entry?;
+        report.due += 1;
+        let row = documents.get(doc.value())?;
+        let owner = name_of(DocId(doc.value()), row.as_ref().map(AccessGuard::value));
+        let row = row.map(|row| decode_doc(&Bytes::copy_from_slice(row.value())));
+        match row {
+            None => report.problem(format!("{STORE_FILE}: {owner} is due, and there is no such document")),
+            Some(Ok(row)) if mark.value() <= row.derived.0 || mark.value() > row.position.0 => {
+                let (mark, from, to) = (mark.value(), row.derived.0, row.position.0);
+                report.problem(format!(
+                    "{STORE_FILE}: {owner} is due for its entry at position {mark}, which is not between {from} and {to}"
+                ));
+            }
+            // A row that cannot be read has been told of.
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// A table; none in a store from before there was one.
+fn table_of<K: Key + 'static, V: Value + 'static>(
+    txn: &ReadTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<Option<ReadOnlyTable<K, V>>, Fault> {
+    match txn.open_table(table) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        table => Ok(Some(table?)),
+    }
 }
 
 /// What a person calls a document: its name, or its id where its row does not tell.
