@@ -407,9 +407,9 @@ impl Actor {
         }
     }
 
-    fn put_snapshot(&self, position: u64, state: bytes::Bytes, _fields: Option<bytes::Bytes>) {
+    fn put_snapshot(&self, position: u64, state: bytes::Bytes, fields: Option<bytes::Bytes>) {
         if let Err(error) =
-            self.documents.log().put_snapshot(self.id, quire_storage::Position(position), state, None)
+            self.documents.log().put_snapshot(self.id, quire_storage::Position(position), state, fields)
         {
             // The log still holds everything: only opening the document takes longer.
             tracing::warn!(document = %self.name, %error, "a snapshot was not stored");

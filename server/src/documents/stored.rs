@@ -17,6 +17,7 @@ pub(super) fn to_machine(stored: StoredDoc) -> Stored {
         exists: true,
         life: stored.info.life,
         snapshot: stored.snapshot,
+        fields: stored.fields,
         tail: kept.collect(),
         position: stored.position.0,
         ..Stored::default()
