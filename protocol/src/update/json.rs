@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn nesting_stops_at_the_depth_limit() {
-        let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+        let nested = |depth| ["[".repeat(depth), "]".repeat(depth)].concat();
         assert_eq!(check_json(&nested(JSON_DEPTH_MAX)), Ok(()));
         assert_eq!(check_json(&nested(JSON_DEPTH_MAX + 1)), Err(Refusal::JsonDepth));
         assert_eq!(check_json(&nested(100_000)), Err(Refusal::JsonDepth));

@@ -37,7 +37,7 @@ fn u3_values_and_json_that_nest_deep_are_refused_without_recursion() {
     let arrays = [[117, 1].repeat(100_000), vec![126]].concat();
     let block = wire().byte(ANY).u(1).text("t").u(1).raw(&arrays);
     assert_eq!(refusal(one(block)), Refusal::ValueDepth);
-    let json = "[".repeat(100_000) + &"]".repeat(100_000);
+    let json = ["[".repeat(100_000), "]".repeat(100_000)].concat();
     let block = wire().byte(EMBED).u(1).text("t").text(&json);
     assert_eq!(refusal(one(block)), Refusal::JsonDepth);
 }

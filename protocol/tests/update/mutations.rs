@@ -100,7 +100,7 @@ fn check(doc: &Doc, shape: &Shape) {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn mutate(numbers: &mut Numbers, seed: &[u8], others: &[Bytes]) -> Vec<u8> {

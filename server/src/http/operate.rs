@@ -30,7 +30,7 @@ pub(super) async fn readyz(State(region): State<Arc<Region>>) -> Response {
 /// Metrics for Prometheus.
 pub(super) async fn metrics(State(region): State<Arc<Region>>) -> impl IntoResponse {
     let recorded = crate::metrics::render(&region.metrics, &region.log.stats());
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], recorded + &region.peers.gauges())
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], recorded + region.peers.gauges().as_str())
 }
 
 /// What can be asked. Written by hand: a generator for these few routes would cost more to build

@@ -12,6 +12,7 @@ mod map;
 mod markers;
 mod reason;
 mod regions;
+pub mod script;
 mod set;
 mod text;
 
@@ -22,6 +23,7 @@ pub use text::{COMPARED_MAX, MARKED_BYTES_MAX, TEXTS_BYTES_MAX};
 
 use super::Value;
 use crate::batch::Stamp;
+use script::Script;
 use std::sync::Arc;
 
 /// How concurrent writes to a field become one value.
@@ -62,6 +64,8 @@ pub enum Policy {
     /// all alike, takes that change. If any key was changed in two ways the field is a conflict, which shows the
     /// other keys merged. An object cleared as a whole against one written stays a conflict.
     Map,
+    /// A script decides. Where it fails, exceeds a limit or says so, the versions stay a conflict. Needs the base.
+    Custom(Arc<Script>),
 }
 
 impl Policy {
@@ -143,6 +147,7 @@ pub fn merge(policy: &Policy, base: Base<'_>, versions: &[Version]) -> Merged {
         Policy::Rank(order) => lattice::rank(order, &sides),
         Policy::Text3 => return text::merge(base, &sides),
         Policy::Map => return map::merge(base, &sides),
+        Policy::Custom(script) => script.merge(base, &sides),
     };
     match merged {
         Ok(value) => Merged::Value(value),

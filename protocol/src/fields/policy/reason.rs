@@ -1,5 +1,6 @@
 //! Why versions stay siblings, in words for people.
 
+use super::script::ScriptFailure;
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub enum Reason {
     TooDifferent(usize),
     /// A line begins with more of a marker's characters than a marker may have.
     MarkersTooLong,
+    /// The script gave no value.
+    Script(ScriptFailure),
     /// These keys were changed in two ways.
     Keys {
         /// The first of them, in order, those of inner objects as `outer.inner`.
@@ -76,6 +79,7 @@ impl fmt::Display for Reason {
             Self::MarkersTooLong => {
                 f.write_str("a line begins like a conflict marker that is too long to be outdone")
             }
+            Self::Script(failure) => write!(f, "the script {failure}"),
             Self::Keys { named, more } => {
                 let keys: Vec<_> = named.iter().map(|key| format!("`{key}`")).collect();
                 write!(f, "changed in more than one way: {}", keys.join(", "))?;

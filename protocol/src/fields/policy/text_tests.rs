@@ -179,7 +179,7 @@ fn what_is_no_text_or_too_long_stays_siblings() {
 fn long_texts_merge_where_they_differ_little() {
     let lines = |begin: &str, end: &str| {
         let line = |i: usize| format!("line {i} of a text that is a megabyte long\n");
-        begin.to_owned() + &(0..COMPARED_MAX / 4).map(line).collect::<String>() + end
+        format!("{begin}{}{end}", (0..COMPARED_MAX / 4).map(line).collect::<String>())
     };
     assert!(lines("", "").len() > 1_000_000);
     merges(&lines("a\n", "b\n"), &[&lines("A\n", "b\n"), &lines("a\n", "B\n")], &lines("A\n", "B\n"));
