@@ -210,7 +210,7 @@ impl Document {
             return;
         }
         match input {
-            Input::Opened(opened) => self.open(now, opened, out),
+            Input::Opened(opened) => self.open(now, &opened, out),
             Input::Renewed(opened) => self.renew(now, &opened, out),
             Input::Closed(session) => self.end(now, session, out),
             Input::Message(session, message) => self.message(now, session, message, out),
@@ -254,7 +254,7 @@ impl Document {
         self.sessions.len()
     }
 
-    pub(super) fn open(&mut self, now: Time, opened: Opened, out: &mut Vec<Output>) {
+    pub(super) fn open(&mut self, now: Time, opened: &Opened, out: &mut Vec<Output>) {
         let refusal = match self.phase {
             Phase::Failed => Some(CloseReason::LoadFailed),
             _ if self.deleted => Some(CloseReason::Deleted),
@@ -266,7 +266,7 @@ impl Document {
         if let Some(reason) = refusal {
             return out.push(Output::Close(opened.session, reason));
         }
-        let mut session = Session::new(&opened, now);
+        let mut session = Session::new(opened, now);
         if session.dialect == Dialect::YWebsocket && session.access == Access::Write {
             self.ask(now, opened.session, &mut session, out);
         }

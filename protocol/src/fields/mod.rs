@@ -29,7 +29,7 @@ pub use graph::{Authorship, Graph};
 pub use held::Held;
 pub use path::{PATH_KEYS_MAX, Path, PathError};
 pub use rules::{RuleBook, Rules};
-pub use state::{Base, ConflictId, FieldState, SIBLINGS_MAX, Shown, Version};
+pub use state::{Base, ConflictId, ConflictIdError, FieldState, SIBLINGS_MAX, Shown, Version};
 pub use tracker::Tracker;
 pub use value::{Number, Value};
 pub use walk::{FIELDS_ROOT, RESERVED_PREFIX};

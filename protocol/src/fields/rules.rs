@@ -2,6 +2,7 @@
 
 use super::path::Path;
 use super::policy::Policy;
+use super::policy::script::Script;
 use super::schema::{self, Collection, Field, Schema};
 use crate::ids::DocName;
 use std::collections::BTreeMap;
@@ -105,6 +106,9 @@ fn ready(policy: &schema::Policy) -> Policy {
         }
         schema::Policy::Map => Policy::Map,
         schema::Policy::Text3 => Policy::Text3,
-        schema::Policy::Custom(_) => Policy::Siblings,
+        // Whoever reads a configuration compiles its scripts first: what fails here was never served.
+        schema::Policy::Custom(source) => {
+            Script::compile(source).map_or(Policy::Siblings, |script| Policy::Custom(Arc::new(script)))
+        }
     }
 }

@@ -69,6 +69,21 @@ impl ConflictId {
     }
 }
 
+/// A text that is no conflict's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a conflict's name has 32 hexadecimal digits")]
+pub struct ConflictIdError;
+
+impl std::str::FromStr for ConflictId {
+    type Err = ConflictIdError;
+
+    fn from_str(text: &str) -> Result<Self, ConflictIdError> {
+        let is_name = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = u128::from_str_radix(text, 16).ok().filter(|_| is_name).ok_or(ConflictIdError)?;
+        Ok(Self(id.to_be_bytes()))
+    }
+}
+
 impl fmt::Display for ConflictId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -7,6 +7,7 @@
 
 use super::file::read_small;
 use super::problem::{Problem, Source};
+use quire_protocol::fields::policy::script::Script;
 use quire_protocol::fields::schema::{
     Collection, DeletePolicy, Field, FieldType, HomePolicy, IdStrategy, Policy, Reference, ReferencePolicy,
     Schema, SchemaError, Wrong,
@@ -33,7 +34,10 @@ const POLICIES: &str = "siblings, lww, text3, set, counter, max, min, map, { ran
 /// # Errors
 /// What is wrong with it, in a sentence without its full stop.
 fn check_script(script: &str) -> Result<(), String> {
-    if script.trim().is_empty() { Err("the script is empty".to_owned()) } else { Ok(()) }
+    if script.trim().is_empty() {
+        return Err("the script is empty".to_owned());
+    }
+    Script::compile(script).map(drop).map_err(|error| error.to_string())
 }
 
 /// A configuration file whose text has been read.

@@ -13,14 +13,14 @@ use quire_protocol::close::CloseReason;
 use quire_protocol::document::{
     Answer, Document, Input, LoadError, Output, Refused, Stored, Ticket, Urgency, Write,
 };
-use quire_protocol::fields::{CONFLICTS_CLIENT, home};
+use quire_protocol::fields::home;
 use quire_protocol::ids::{DocId, DocName, ReplicaId, SessionId};
 use quire_protocol::time::Time;
 use quire_storage::{AppendError, Health, NewEntry, Receipt, TailEntry};
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::Sleep;
 
+use super::client::random_client;
 use super::delivery::Undelivered;
 use super::inbox::{Inbox, Message};
 use super::outbox::{Outbox, Pushed};
@@ -98,20 +98,6 @@ async fn changed(live: Option<&mut watch::Receiver<BTreeSet<ReplicaId>>>) {
             }
         }
         None => std::future::pending().await,
-    }
-}
-
-/// A Yjs client id that no editor of the document uses, in all likelihood; one in four thousand million is Quire's.
-fn random_client() -> u32 {
-    let mut bytes = [0; 4];
-    loop {
-        SystemRandom::new()
-            .fill(&mut bytes)
-            .expect("the system has randomness, or it would serve no TLS either");
-        let client = u32::from_le_bytes(bytes);
-        if client != CONFLICTS_CLIENT.0 {
-            return client;
-        }
     }
 }
 
@@ -297,7 +283,7 @@ impl Actor {
         match self.documents.log().info(self.id) {
             Ok(info) => self.home = info.and_then(|info| info.home),
             Err(error) => {
-                tracing::error!(document = %self.name, %error, "the document's home cannot be read")
+                tracing::error!(document = %self.name, %error, "the document's home cannot be read");
             }
         }
     }
@@ -349,7 +335,7 @@ impl Actor {
                         tracing::error!(document = %self.name, %divergence, "this region does not show what another does");
                     }
                     Output::Snapshot { position, state, fields } => {
-                        self.put_snapshot(position, state, fields)
+                        self.put_snapshot(position, state, fields);
                     }
                     Output::WakeAt(time) => self.set_alarm(time),
                     Output::Unload => self.leaving = true,

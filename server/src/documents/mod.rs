@@ -4,6 +4,7 @@
 //! to the one task that owns a machine and carries out what the machine orders.
 
 mod actor;
+mod client;
 mod delivery;
 mod inbox;
 mod order;
@@ -11,6 +12,7 @@ mod outbox;
 mod registry;
 mod stored;
 
+pub(crate) use client::random_client;
 pub use delivery::{APPLIED_BYTES_MAX, Undelivered};
 pub use inbox::{Closed, Message};
 pub use outbox::{Outbox, Taken};

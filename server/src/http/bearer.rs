@@ -15,6 +15,7 @@ use quire_protocol::fields::schema::DeletePolicy;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::DocName;
 use quire_storage::DocInfo;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,9 +68,11 @@ impl FromRequestParts<Arc<Region>> for Named {
 
     async fn from_request_parts(parts: &mut Parts, region: &Arc<Region>) -> Result<Self, Problem> {
         let Bearer(grant) = Bearer::from_request_parts(parts, region).await?;
-        let Path(name) = Path::<String>::from_request_parts(parts, region)
+        // A route may name more than the document.
+        let Path(mut named) = Path::<BTreeMap<String, String>>::from_request_parts(parts, region)
             .await
             .map_err(|_| Problem::new(Kind::BadRequest, "the document's name is not UTF-8"))?;
+        let name = named.remove("name").unwrap_or_default();
         let named = Self::new(region, &grant, &name)?;
         wait_for(region, &parts.headers).await?;
         Ok(named)

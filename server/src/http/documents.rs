@@ -7,6 +7,7 @@
 use super::bearer::{After, Bearer, Named};
 use super::create::{made, make};
 use super::problem::{Kind, Problem};
+use crate::documents::random_client;
 use crate::region::Region;
 use axum::Json;
 use axum::body::Bytes;
@@ -312,7 +313,7 @@ pub(super) async fn splice(
     }
     let splices =
         splices.into_iter().map(|one| Splice { at: one.at, delete: one.delete, insert: one.insert });
-    let request = Request::Splice { root, splices: splices.collect(), client: super::seed::random_client()? };
+    let request = Request::Splice { root, splices: splices.collect(), client: random_client() };
     saved(&named.open_existing().await?.ask(request).await?)?;
     Ok(written(&region, StatusCode::NO_CONTENT))
 }

@@ -6,6 +6,7 @@ mod assets;
 mod bearer;
 mod create;
 mod documents;
+mod fields;
 mod home;
 mod ids;
 mod operate;

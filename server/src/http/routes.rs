@@ -3,7 +3,7 @@
 //! Invariant: a route that is served stands in the table, and so in the document.
 
 use super::problem::{Kind, Problem};
-use super::{assets, create, documents, home, operate, regions, request};
+use super::{assets, create, documents, fields, home, operate, regions, request};
 use crate::region::Region;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -60,6 +60,10 @@ pub(super) fn routes() -> Vec<Route> {
         route("post", "/v1/docs/{name}/restore", documents::restore),
         route("post", "/v1/docs/{name}/copy", documents::copy),
         route("put", "/v1/docs/{name}/home", home::put),
+        route("get", "/v1/docs/{name}/fields", fields::list),
+        route("patch", "/v1/docs/{name}/fields", fields::patch),
+        route("get", "/v1/docs/{name}/fields/{field}", fields::get),
+        route("post", "/v1/docs/{name}/fields/{field}/resolve", fields::resolve),
         route("get", "/v1/docs/{name}/text", documents::text),
         route("patch", "/v1/docs/{name}/text", documents::splice),
         route("get", "/v1/docs/{name}/update", documents::update),

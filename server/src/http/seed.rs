@@ -9,7 +9,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use quire_protocol::ids::DocName;
 use quire_protocol::lib0::{put_var_bytes, put_var_u64};
-use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::Deserialize;
 
 /// The first content of a document.
@@ -65,18 +64,6 @@ fn text_update(name: &DocName, root: &str, text: &str) -> Vec<u8> {
     // No deletions.
     put_var_u64(&mut out, 0);
     out
-}
-
-/// A Yjs client id that no editor has.
-pub(super) fn random_client() -> Result<u32, Problem> {
-    Ok(u32::from_be_bytes(random()?))
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Problem> {
-    let mut bytes = [0; N];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| Problem::new(Kind::Internal, "the system has no randomness"))?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ impl Connection {
                 }
                 Output::Grant(address) => {
                     if let Some(granted) = granted.take() {
-                        self.grant(address, granted);
+                        self.grant(address, &granted);
                     }
                 }
                 Output::Deliver(address, message) => self.deliver(&address, message).await,
@@ -142,7 +142,7 @@ impl Connection {
         }
     }
 
-    fn grant(&mut self, address: Address, granted: Granted) {
+    fn grant(&mut self, address: Address, granted: &Granted) {
         let opened = |session| Opened {
             session,
             dialect: Dialect::Hocuspocus(address.clone()),

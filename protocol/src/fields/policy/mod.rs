@@ -74,7 +74,7 @@ impl Policy {
     pub const fn needs_base(&self) -> bool {
         match self {
             Self::Lww | Self::Siblings | Self::Max | Self::Min | Self::Rank(_) => false,
-            Self::Set | Self::Counter | Self::Map | Self::Text3 => true,
+            Self::Set | Self::Counter | Self::Map | Self::Text3 | Self::Custom(_) => true,
         }
     }
 }
