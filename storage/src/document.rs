@@ -109,7 +109,8 @@ impl DocRow {
     }
 
     /// The entries by which a snapshot tells of the document: who merges them knows what this row says, then
-    /// the graph of its fields and the state, then what came after them. `by` is the replica's stream, which names what stands for many.
+    /// the graph of its fields and the state, then what came after them. `by` is the replica's stream, which names
+    /// what stands for many.
     pub(crate) fn told(
         &self,
         doc: DocId,

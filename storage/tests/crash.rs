@@ -305,6 +305,7 @@ fn refuses_for_good(log: &RedbLog, disk: &SimDisk, done: &Acknowledged, at: u64,
     }
     assert!(log.checkpoint().is_err(), "{story}");
     assert!(log.put_snapshot(id("a"), Position(1), Bytes::new(), None).is_err(), "{story}");
+    assert!(log.put_derived(id("a"), Position(1), vec![]).is_err(), "{story}");
     assert_eq!(disk.operations(), before, "{story}: something was written after a failure");
     for doc in DOCS {
         if let Ok(Some(stored)) = log.load(id(doc)) {
