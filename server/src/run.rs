@@ -75,6 +75,7 @@ pub struct Running {
     connections: TaskTracker,
     serving: JoinHandle<()>,
     upkeep: JoinHandle<()>,
+    waking: JoinHandle<()>,
 }
 
 impl std::fmt::Debug for Running {
@@ -156,8 +157,9 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let limits = region.settings.limits.clone();
     let serving = tokio::spawn(async move { net::serve(door, app, &limits).await });
     let upkeep = tokio::spawn(crate::metrics::keep_up(metrics));
+    let waking = tokio::spawn(region.documents.clone().wake_sleepers(region.closing.clone()));
     region.peers.start();
-    Ok(Running { address, tls, region, sessions, committer, cut, connections, serving, upkeep })
+    Ok(Running { address, tls, region, sessions, committer, cut, connections, serving, upkeep, waking })
 }
 
 fn check_directory(path: &Path) -> Result<(), StartError> {
@@ -244,7 +246,7 @@ impl Running {
     /// When a part of the server has died, or the log had failed while it ran.
     pub async fn until(self, stop: impl Future<Output = ()>) -> Result<(), StopError> {
         stop.await;
-        let Self { region, sessions, committer, cut, connections, serving, upkeep, .. } = self;
+        let Self { region, sessions, committer, cut, connections, serving, upkeep, waking, .. } = self;
         let drain = region.settings.limits.drain;
         tracing::info!(sessions = sessions.count(), seconds = drain.as_secs(), "stopping");
         region.closing.cancel();
@@ -261,6 +263,7 @@ impl Running {
         }
         serving.await?;
         upkeep.abort();
+        waking.abort();
         let log = region.log.clone();
         let health = tokio::task::spawn_blocking(move || finish(committer, log.as_ref())).await?;
         match health {

@@ -181,10 +181,14 @@ impl Document {
         self.fields.tracker.committed(admitted, committed);
     }
 
+    /// Whether it has to look whether something is to be written back.
+    pub(super) fn is_to_write_back(&self) -> bool {
+        !self.fields.due.is_empty() && self.phase == Phase::Live && !self.deleted && !self.read_only
+    }
+
     /// Writes back what is due, once nothing on its way says otherwise.
     pub(super) fn write_back(&mut self, now: Time, out: &mut Vec<Output>) {
-        let is_able = self.phase == Phase::Live && !self.deleted && !self.read_only;
-        if self.fields.due.is_empty() || !is_able || !self.fields.tracker.is_settled() {
+        if !self.is_to_write_back() || !self.fields.tracker.is_settled() {
             return;
         }
         if now < self.fields.next_write_back {

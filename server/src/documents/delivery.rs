@@ -7,6 +7,7 @@ use super::inbox::Message;
 use super::order::Order;
 use super::registry::Documents;
 use bytes::Bytes;
+use quire_protocol::batch::EntryKind;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Dot};
 use quire_storage::{Applied, Imported, TailEntry};
@@ -117,7 +118,14 @@ impl Documents {
     /// Tells the documents that are open of these entries, in this order. Those of one document in a row go
     /// together.
     fn tell(&self, entries: Vec<(DocId, TailEntry)>, showing: Option<&Arc<Showing>>) {
-        let mut entries = entries.into_iter().filter(|(doc, _)| self.is_open(*doc)).peekable();
+        let is_told = |(doc, entry): &(DocId, TailEntry)| {
+            let is_open = self.is_open(*doc);
+            if !is_open && entry.kind == EntryKind::Fields {
+                self.sleepers.note(*doc);
+            }
+            is_open
+        };
+        let mut entries = entries.into_iter().filter(is_told).peekable();
         while let Some((doc, entry)) = entries.next() {
             let mut run = vec![entry];
             while let Some((_, entry)) = entries.next_if(|(next, _)| *next == doc) {

@@ -10,6 +10,7 @@ mod inbox;
 mod order;
 mod outbox;
 mod registry;
+mod sleepers;
 mod stored;
 
 pub(crate) use client::random_client;

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use quire_protocol::document::{Answer, Limits, Refused, Request, Ticket};
-use quire_protocol::fields::RuleBook;
 use quire_protocol::fields::schema::DeletePolicy;
+use quire_protocol::fields::{RuleBook, Value};
 use quire_protocol::ids::{DocId, DocName, ReplicaId, SessionId};
 use quire_protocol::time::Time;
 use quire_storage::{AppendError, Appender, Log, NewEntry, Receipt};
@@ -26,6 +26,7 @@ use super::actor;
 use super::delivery::Backlog;
 use super::inbox::{Closed, Inbox, Message};
 use super::order::Order;
+use super::sleepers::Sleepers;
 
 /// The bounds that all documents share.
 #[derive(Clone, Debug)]
@@ -118,6 +119,7 @@ pub struct Documents {
     pub(super) order: Mutex<Order>,
     elsewhere: OnceLock<TellElsewhere>,
     live: OnceLock<watch::Receiver<BTreeSet<ReplicaId>>>,
+    pub(super) sleepers: Sleepers,
     unreadable: Mutex<HashSet<DocId>>,
 }
 
@@ -154,6 +156,7 @@ impl Documents {
             order: Mutex::new(Order::new(me, applied)),
             elsewhere: OnceLock::new(),
             live: OnceLock::new(),
+            sleepers: Sleepers::default(),
             unreadable: Mutex::default(),
         })
     }
@@ -363,6 +366,10 @@ impl Lease {
         let bytes = match &request {
             Request::Update(bytes) | Request::Create(Some(bytes)) => bytes.len(),
             Request::Splice { splices, .. } => splices.iter().map(|splice| splice.insert.len()).sum(),
+            Request::EditFields { edits, .. } => {
+                edits.iter().filter_map(|edit| edit.value.as_ref()).map(Value::encoded_len).sum()
+            }
+            Request::ResolveField { value: Some(value), .. } => value.encoded_len(),
             _ => 0,
         };
         let permit = self.documents.ingest(bytes).await;

@@ -37,10 +37,10 @@ policy = "map"
 const LINES = "one\ntwo\nthree\nfour\nfive\n";
 
 /** Two linked regions with an editor each, of different dialects, who have both seen `before`. */
-async function twoEditors(t, name, before) {
+async function twoEditors(t, name, before, args = []) {
   const file = path.join(await temporaryDirectory(t), "quire.toml");
   await writeFile(file, SCHEMA);
-  const cluster = await startCluster(t, 2, SHAPES.mesh(2), { args: ["--config", file] });
+  const cluster = await startCluster(t, 2, SHAPES.mesh(2), { args: ["--config", file, ...args] });
   await cluster.linked();
   const editors = cluster.regions.map((region, at) => openEditor(t, region, DIALECTS[at], name));
   await Promise.all(editors.map((editor) => editor.synced()));
@@ -240,6 +240,21 @@ test("fields outlive a restart that finds a snapshot and nothing else, their ver
   const topic = await two.agreed("topic", (found) => found === "here" || found === "there");
   assert.deepEqual(topic.versions.map(({ value }) => value).sort(), ["here", "there"]);
   assert.deepEqual(topic.base, { value: "base" });
+});
+
+test("a document that nobody has open in its home is written back from there", async (t) => {
+  const two = await twoEditors(t, "tasks/8", { topic: "base" }, ["--unload-seconds", "0"]);
+  const about = await (await fetch(two.at(1).replace("/fields", ""))).json();
+  assert.equal(about.home, 1, "the region that made it is its home");
+  two.editors[0].close();
+  const isOpen = async () => Number(/^quire_documents_open (\d+)/m.exec(await (await fetch(`${two.cluster.regions[0].http}/metrics`)).text())?.[1]);
+  await until("the home has closed it", async () => (await isOpen()) === 0);
+  const { version } = await two.field(1, "topic");
+  for (const value of ["one", "other"]) {
+    const taken = await send("PATCH", two.at(1), { fields: { topic: { value, version } } });
+    assert.equal(taken.status, 200, await taken.clone().text());
+  }
+  await until("the editor is told of the conflict", () => two.fields[1].get("__conflicts")?.get("topic"));
 });
 
 const send = (method, url, body, headers = {}) =>
