@@ -23,8 +23,6 @@ pub(super) fn merge(base: Base<'_>, sides: &Sides<'_>) -> Outcome {
         values.push(zero.clone());
     }
     let base = base.unwrap_or(&zero);
-    // In one order, since a sum of fractions depends on it.
-    values.sort();
     match zero {
         Value::BigInt(_) => add_big(base, &values),
         _ => add(base, &values),
@@ -53,6 +51,7 @@ fn add(base: &Value, values: &[Value]) -> Result<Value, Reason> {
         let sum = add_whole(base, values).filter(|sum| sum.abs() <= SAFE_INTEGER_MAX);
         return sum.map(|sum| Value::from(as_double(sum))).ok_or(Reason::Inexact);
     }
+    // In the order of the stamps, on which the last digits depend.
     let sum = values.iter().fold(base, |sum, value| sum + (value - base));
     if sum.is_finite() { Ok(Value::from(sum)) } else { Err(Reason::Inexact) }
 }
