@@ -154,14 +154,14 @@ fn what_is_no_script_is_refused_with_its_place() {
 }
 
 #[test]
-fn endless_work_is_stopped() {
+fn endless_work_and_few_calls_with_much_of_it_are_stopped() {
     for script in [
         "loop {}",
         "while true { let x = 1; }",
-        "let l = []; for i in 0..1000 { l.push(i); } loop { l.sort(); }",
-        "let l = []; for i in 0..1000 { l.push(i); } loop { l.contains(-1); }",
-        "let l = []; for i in 0..1000 { l.push(i); } loop { if l == [] {} }",
-        "let s = \"a\"; while s.len() < 30000 { s += s; } loop { s.replace(\"a\", \"b\"); }",
+        "let l = []; for i in 0..1000 { l.push(i); } for i in 0..40 { l.sort(); } 1",
+        "let l = []; for i in 0..1000 { l.push(i); } for i in 0..40 { l.contains(-1); } 1",
+        "let l = []; for i in 0..1000 { l.push(i); } for i in 0..40 { if l == [] {} } 1",
+        "let s = \"a\"; while s.len() < 30000 { s += s; } for i in 0..2 { s.replace(\"a\", \"b\"); } 1",
         "for i in 0..9223372036854775807 {}",
         // Members that are set one by one are counted when the object is next used as a whole.
         "let o = #{}; let i = 0; loop { o[`${i}`] = i; i += 1; }",
