@@ -36,7 +36,7 @@ pattern = "people/*"
 fn a_schema_is_shown_as_it_is_understood() {
     let scratch = Scratch::new();
     let file = scratch.write("quire.toml", &format!("region = \"eu\"\n{TASKS}"));
-    scratch.write("merge.rhai", "versions[0]");
+    scratch.write("merge.rhai", "fn merge(base, versions) { versions[0] }");
     let shown = run(&["schema", "show", "--config", &file]);
     assert!(shown.status.success(), "{}", text(&shown.stderr));
     let hash = text(&run(&["schema", "--config", &file, "hash"]).stdout);
@@ -59,10 +59,13 @@ fn a_schema_is_shown_as_it_is_understood() {
     assert_eq!(text(&shown.stdout), expected);
 
     // What a script says belongs to the schema; how a file is laid out does not.
-    scratch.write("merge.rhai", "versions[1]");
+    scratch.write("merge.rhai", "fn merge(base, versions) { versions[1] }");
     let other = text(&run(&["schema", "hash", "--config", &file]).stdout);
     assert_ne!(other, hash);
-    let inline = TASKS.replace("script-file = \"merge.rhai\"", "script = \"versions[0]\" # as before");
+    let inline = TASKS.replace(
+        "script-file = \"merge.rhai\"",
+        "script = \"fn merge(base, versions) { versions[0] }\" # as before",
+    );
     let file = scratch.write("again.toml", &inline);
     assert_eq!(text(&run(&["schema", "hash", "--config", &file]).stdout), hash);
 }
@@ -73,7 +76,7 @@ fn the_example_of_the_operators_page_is_a_schema() {
     let example = page.split("```").find_map(|part| part.strip_prefix("toml\n")).expect("an example");
     let scratch = Scratch::new();
     let file = scratch.write("quire.toml", example);
-    scratch.write("labels.rhai", "base");
+    scratch.write("labels.rhai", "fn merge(base, versions) { base }");
     let shown = run(&["schema", "show", "--config", &file]);
     assert!(shown.status.success(), "{}", text(&shown.stderr));
     assert!(text(&shown.stdout).contains("refers to people, on delete null"));
@@ -126,7 +129,10 @@ fn everything_that_is_wrong_with_a_schema_is_told_at_once_by_its_line() {
         ("policy = \"custom\"", None),
         ("script = \" \"", Some("blank.script .*the script is empty")),
         ("[collections.fields.idle]", None),
-        ("script = \"base\"", Some("idle.script .*a script is given, and the policy is another")),
+        (
+            "script = \"fn merge(base, versions) { base }\"",
+            Some("idle.script .*a script is given, and the policy is another"),
+        ),
         ("[collections.fields.owner]", None),
         ("reference = \"poeple\"", Some("owner.reference .*there is no collection \"poeple\" to refer to")),
         ("[collections.fields.__conflicts]", Some("__conflicts .*a field's name has")),
@@ -176,7 +182,7 @@ fn everything_that_is_wrong_with_a_schema_is_told_at_once_by_its_line() {
 #[test]
 fn a_region_starts_with_a_schema_and_earlier_ones_by_their_hashes() {
     let scratch = Scratch::new();
-    scratch.write("merge.rhai", "versions[0]");
+    scratch.write("merge.rhai", "fn merge(base, versions) { versions[0] }");
     let before = "0".repeat(32);
     scratch.write("quire.toml", &format!("previous-schema = [\"{before}\"]\n{TASKS}"));
     let server = Server::start_in(scratch, &[]);
