@@ -11,6 +11,7 @@
 //! here, by name alone.
 
 use super::graph::{Graph, Place};
+use super::path::PATH_KEYS_MAX;
 use super::tail::{Run, is_right_of};
 use super::walk::{At, Keep, walk};
 use super::write::{Mark, MarkKind, WriteId};
@@ -171,7 +172,8 @@ impl View<'_> {
     /// Whether the map that an item is in is shown, and stays.
     fn is_map_shown(&self, item: ItemId, deleted: &BTreeSet<ItemId>) -> bool {
         let mut at = item;
-        while let Some((map, _)) = self.place_of(at) {
+        for _ in 0..PATH_KEYS_MAX {
+            let Some((map, _)) = self.place_of(at) else { return false };
             let Some(map) = map else { return true };
             let is_shown = self.place_of(map).is_some_and(|place| self.tail(&place) == Some(map));
             if !is_shown || deleted.contains(&map) || self.is_deleted(map) {

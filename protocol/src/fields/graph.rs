@@ -163,9 +163,8 @@ impl Graph {
         carried: &Carried<'_>,
     ) -> u32 {
         let end = self.known_from(unit).map_or(carried.end, |known| carried.end.min(known));
-        if let Some(origin) = origin {
-            self.cut_after(origin);
-        }
+        // What comes of an update or of a stored graph comes after its origin. Anything else would be a circle.
+        let origin = origin.filter(|&origin| self.cut_after(origin).is_some_and(|(of, _)| of == register));
         let by = carried.by.clone();
         let held = if end == carried.end { carried.held.clone() } else { Held::Unknown };
         let last = ItemId { clock: end - 1, ..unit };

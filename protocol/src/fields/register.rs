@@ -58,6 +58,8 @@ struct Node {
     /// Bytes of the values along that way.
     weight: u64,
     settled: bool,
+    /// It hangs where it belongs; what does not yet is nobody's parent.
+    placed: bool,
     /// An item that stands to the left of the tail, which does not rest on it.
     aside: bool,
 }
@@ -119,16 +121,18 @@ impl Register {
             ..write.clone()
         };
         let hangs_elsewhere = !write.sees.is_empty() || write.write_back.is_some();
-        let own = write.held.weight();
         self.stale |= hangs_elsewhere;
+        let up = self.nodes[ix as usize].above;
+        let weight = if up == ix { 0 } else { self.nodes[up as usize].weight };
         let first_ix = self.push(first);
         let second = &mut self.nodes[ix as usize];
         second.write.len = rest;
         second.write.origin = Some(last);
         let parents = std::mem::replace(&mut second.parents, [first_ix].into());
         let above = std::mem::replace(&mut second.above, first_ix);
-        let (jump, level, weight) = (second.jump, second.level - u64::from(rest), second.weight - own);
-        let (settled, aside) = (second.settled, second.aside);
+        // What is not placed yet has no level, and is placed anew at the end of the round.
+        let (jump, level) = (second.jump, second.level.saturating_sub(rest.into()));
+        let (settled, placed, aside) = (second.settled, second.placed, second.aside);
         // What was its own top is not any more.
         let own_top = |up: NodeIx| if up == ix { first_ix } else { up };
         if jump == ix {
@@ -136,7 +140,8 @@ impl Register {
         }
         let first = &mut self.nodes[first_ix as usize];
         (first.parents, first.above, first.jump) = (parents, own_top(above), own_top(jump));
-        (first.level, first.weight, first.settled, first.aside) = (level, weight, settled, aside);
+        (first.level, first.weight) = (level, weight);
+        (first.settled, first.placed, first.aside) = (settled, placed, aside);
         self.by_write.insert(WriteId::Set(last), first_ix);
         first_ix
     }
@@ -252,8 +257,8 @@ impl Register {
     fn push(&mut self, write: Write) -> NodeIx {
         let ix = NodeIx::try_from(self.nodes.len()).expect("a document's size bounds its items");
         let (parents, above, jump) = (Box::default(), ix, ix);
-        let (level, weight, settled, aside) = (0, 0, false, false);
-        self.nodes.push(Node { write, parents, above, jump, level, weight, settled, aside });
+        let (level, weight, settled, placed, aside) = (0, 0, false, false, false);
+        self.nodes.push(Node { write, parents, above, jump, level, weight, settled, placed, aside });
         ix
     }
 
@@ -307,6 +312,7 @@ impl Register {
         (node.above, node.jump) = (above, jump);
         (node.level, node.weight) = (level + u64::from(len), weight + own);
         node.parents = parents.into();
+        node.placed = true;
     }
 
     /// The writes that a write was made on: in order, none above another, write-backs as what they render.
@@ -316,8 +322,8 @@ impl Register {
         let mut parents = BTreeSet::new();
         for &id in &named {
             match self.find(id) {
-                // Only a mark that is wrong names the write itself.
-                Some(seen) if seen == ix => {}
+                // Only marks that are wrong name the write itself, or go round in a circle.
+                Some(seen) if seen == ix || !self.nodes[seen as usize].placed => {}
                 Some(seen) if self.is_write_back(seen) => {
                     parents.extend(self.nodes[seen as usize].parents.iter().copied());
                 }
@@ -451,7 +457,8 @@ impl Register {
         self.tips.clear();
         self.wanted.clear();
         for (ix, node) in (0..).zip(&mut self.nodes) {
-            (node.above, node.jump, node.level, node.aside) = (ix, ix, 0, false);
+            (node.above, node.jump, node.level) = (ix, ix, 0);
+            (node.placed, node.aside) = (false, false);
             node.parents = Box::default();
         }
         self.tail = None;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets what it did not expect should stop there")]
 
+mod hostile;
 mod knowledge;
 mod oracle;
 mod stories;
