@@ -184,14 +184,21 @@ impl View<'_> {
         false
     }
 
+    /// Whether an item stands to the left of the tail, which does not rest on it.
+    fn is_aside(&self, item: ItemId) -> bool {
+        self.ahead.find(item).map(|coming| coming.aside).unwrap_or_else(|| {
+            let known = self.graph.find(item);
+            known.is_some_and(|(register, node)| self.graph.register(register).is_aside(node))
+        })
+    }
+
     /// Takes note of an item and of whether it is the last of its key from now on.
     fn come(&mut self, item: &ItemRef<'_>, place: Place) {
         let last = ItemId { clock: item.clocks().end - 1, ..item.id() };
         let run = Run { start: item.id(), origin: item.origin() };
         let tail = self.tail(&place);
         let is_map = item.content() == Content::Type(TypeKind::Map);
-        let aside = run.origin != tail
-            && run.origin.and_then(|origin| self.ahead.find(origin)).is_some_and(|o| o.aside);
+        let aside = run.origin != tail && run.origin.is_some_and(|origin| self.is_aside(origin));
         let mut coming = Coming { run, place: place.clone(), is_map, aside };
         self.ahead.newer.items.insert(last, coming.clone());
         if aside {

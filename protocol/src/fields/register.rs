@@ -192,6 +192,11 @@ impl Register {
         self.tail
     }
 
+    /// Whether an item stands to the left of the tail, which does not rest on it.
+    pub(super) fn is_aside(&self, ix: NodeIx) -> bool {
+        self.nodes[ix as usize].aside
+    }
+
     fn move_tail(&mut self, ix: NodeIx) {
         let Some(tail) = self.tail else { return self.tail = Some(ix) };
         let (item, last) = (self.write(ix).id.item(), self.write(tail).id.item());
@@ -378,6 +383,13 @@ impl Register {
             open.extend(self.nodes[ix as usize].parents.iter().map(|&parent| key(parent)));
         }
         None
+    }
+
+    /// What all of these were made on, where that is the same.
+    pub(super) fn same_parents(&self, writes: &[NodeIx]) -> Option<&[NodeIx]> {
+        let (first, rest) = writes.split_first()?;
+        let parents = &*self.nodes[*first as usize].parents;
+        rest.iter().all(|&ix| *self.nodes[ix as usize].parents == *parents).then_some(parents)
     }
 
     /// The nearest writes that each of these groups has seen or is part of, in order; none above another.

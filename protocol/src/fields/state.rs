@@ -17,6 +17,10 @@ use std::fmt;
 /// resolved.
 pub const SIBLINGS_MAX: usize = 1_024;
 
+/// Siblings that were made on one base are merged at once, however many. Of others so many are: each takes a
+/// search for what it has in common with those before it. Where there are more, the base counts as unknown.
+const BASES_MAX: usize = 64;
+
 /// So many joins are looked through for a base that no write-back has rendered.
 const JOINS_MAX: usize = 16;
 
@@ -179,6 +183,12 @@ impl Merging<'_> {
     fn merge(&self, writes: &[NodeIx], joins_left: usize) -> Result<Merged, Opaque> {
         let versions = writes.iter().map(|&ix| self.version(ix)).collect::<Result<Vec<_>, _>>()?;
         if versions.len() < 2 || !self.policy.needs_base() {
+            return Ok(policy::merge(self.policy, policy::Base::Unknown, &versions));
+        }
+        if let Some(base) = self.register.same_parents(writes) {
+            return Ok(self.merge_on(base, joins_left, &versions));
+        }
+        if writes.len() > BASES_MAX {
             return Ok(policy::merge(self.policy, policy::Base::Unknown, &versions));
         }
         let bases: Vec<Vec<NodeIx>> = (1..writes.len())

@@ -4,6 +4,8 @@
 //! it in turn (YATA, as `Item.integrate` of Yjs applies it to map entries).
 
 use crate::update::ItemId;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 /// Units of one client of which each replaces the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,43 +17,71 @@ pub(super) struct Run {
 }
 
 /// Whether `item` stands to the right of `other`, both of one key. `run_of` tells of what run a unit is.
+///
+/// Climbs from both at once, so that the cost is how far they are apart and not how much was ever written.
 pub(super) fn is_right_of(item: ItemId, other: ItemId, run_of: impl Fn(ItemId) -> Option<Run>) -> bool {
-    let (way, other_way) = (way_to(item, &run_of), way_to(other, &run_of));
-    // Both ways from the root, while they are one.
-    let mut pairs = way.iter().rev().zip(other_way.iter().rev());
-    let parting = pairs.position(|(a, b)| a != b);
-    let Some(at) = parting else { return way.len() > other_way.len() };
-    let (a, b) = (way[way.len() - 1 - at], other_way[other_way.len() - 1 - at]);
-    if a.run.start != b.run.start {
-        return a.run.start.client > b.run.start.client;
-    }
-    // One leaves the run earlier: what it goes on with stands beside the rest of the run.
-    let next = |way: &[Leg]| way.len().checked_sub(at + 2).map(|next| way[next].run.start.client);
-    let client = a.run.start.client;
-    if a.leaves.clock < b.leaves.clock {
-        next(&way).is_some_and(|next| next > client)
-    } else {
-        next(&other_way).is_none_or(|next| next < client)
+    let (mut way, mut other_way) = (Way::from(item), Way::from(other));
+    loop {
+        let (leg, other_leg) = (way.climb(&run_of), other_way.climb(&run_of));
+        if let Some(at) = leg.and_then(|leg| other_way.at(leg.run)) {
+            return parts_to_the_right(&way.legs, &other_way.legs[..=at]);
+        }
+        if let Some(at) = other_leg.and_then(|leg| way.at(leg.run)) {
+            return parts_to_the_right(&way.legs[..=at], &other_way.legs);
+        }
+        if leg.is_none() && other_leg.is_none() {
+            let top = |way: &Way| way.legs.last().map(|leg| leg.run.start.client);
+            return top(&way) > top(&other_way);
+        }
     }
 }
 
-/// A run on the way from the root to an item, and the unit at which the way leaves it.
+/// Whether the first of two ways that meet in their last run stands to the right of the second.
+fn parts_to_the_right(way: &[Leg], other_way: &[Leg]) -> bool {
+    let ([below @ .., leg], [other_below @ .., other_leg]) = (way, other_way) else { return false };
+    let client = |legs: &[Leg]| legs.last().map(|leg| leg.run.start.client);
+    let own = leg.run.start.client;
+    match leg.leaves.clock.cmp(&other_leg.leaves.clock) {
+        // Where one ends, the other rests on it.
+        Ordering::Equal => client(below) > client(other_below),
+        // What leaves the run earlier stands beside the rest of it.
+        Ordering::Less => client(below).is_some_and(|client| client > own),
+        Ordering::Greater => client(other_below).is_none_or(|client| client < own),
+    }
+}
+
+/// A run on the way from an item to the root, and the unit at which the way comes into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Leg {
     run: Run,
     leaves: ItemId,
 }
 
-/// The runs from an item up to the root.
-fn way_to(item: ItemId, run_of: impl Fn(ItemId) -> Option<Run>) -> Vec<Leg> {
-    let mut way = Vec::new();
-    let mut at = Some(item);
-    while let Some(leaves) = at {
-        let Some(run) = run_of(leaves) else { break };
-        way.push(Leg { run, leaves });
-        at = run.origin;
+/// The runs from an item up to the root, as far as it was climbed.
+struct Way {
+    legs: Vec<Leg>,
+    places: BTreeMap<ItemId, usize>,
+    next: Option<ItemId>,
+}
+
+impl Way {
+    const fn from(item: ItemId) -> Self {
+        Self { legs: Vec::new(), places: BTreeMap::new(), next: Some(item) }
     }
-    way
+
+    fn climb(&mut self, run_of: impl Fn(ItemId) -> Option<Run>) -> Option<Leg> {
+        let leaves = self.next.take()?;
+        let leg = Leg { run: run_of(leaves)?, leaves };
+        self.places.insert(leg.run.start, self.legs.len());
+        self.legs.push(leg);
+        self.next = leg.run.origin;
+        Some(leg)
+    }
+
+    /// Where this way comes through a run.
+    fn at(&self, run: Run) -> Option<usize> {
+        self.places.get(&run.start).copied()
+    }
 }
 
 #[cfg(test)]
