@@ -54,7 +54,9 @@ impl Graph {
     /// Takes the update of an entry with what its region said about it. Returns the registers in which
     /// anything is different then.
     pub(super) fn take(&mut self, update: &Update, marks: &[Mark], by: &Authorship) -> BTreeSet<RegisterIx> {
-        let mut taking = Taking { graph: self, by, touched: BTreeSet::new() };
+        let mut said: BTreeMap<WriteId, Vec<Mark>> = BTreeMap::new();
+        marks.iter().for_each(|mark| said.entry(mark.write).or_default().push(mark.clone()));
+        let mut taking = Taking { graph: self, by, said: &said, touched: BTreeSet::new() };
         walk(update, &mut taking);
         let mut touched = taking.touched;
         touched.extend(marks.iter().filter_map(|mark| self.note(mark, by)));
@@ -137,6 +139,8 @@ pub(super) struct Carried<'a> {
     /// What the last unit holds.
     pub(super) held: &'a Held,
     pub(super) by: &'a Authorship,
+    /// What is said about the last unit where it is new, so that it hangs in its place at once.
+    pub(super) marks: &'a [Mark],
 }
 
 impl Graph {
@@ -170,7 +174,10 @@ impl Graph {
         let last = ItemId { clock: end - 1, ..unit };
         let (id, len) = (WriteId::Set(last), end - unit.clock);
         self.items.insert(last, register);
-        let write = Write { id, len, origin, sees: Vec::new(), by, held, write_back: None };
+        let mut write = Write { id, len, origin, sees: Vec::new(), by, held, write_back: None };
+        if end == carried.end {
+            carried.marks.iter().for_each(|mark| write.marked(mark));
+        }
         self.registers[register as usize].1.insert(write);
         end
     }
@@ -233,6 +240,7 @@ impl Graph {
 struct Taking<'g> {
     graph: &'g mut Graph,
     by: &'g Authorship,
+    said: &'g BTreeMap<WriteId, Vec<Mark>>,
     touched: BTreeSet<RegisterIx>,
 }
 
@@ -260,7 +268,10 @@ impl Keep for Taking<'_> {
         };
         self.touched.insert(register);
         let (first, end, origin) = (item.id(), item.clocks().end, item.origin());
-        self.graph.carry(register, &Carried { first, end, origin, held: &Held::of(item), by: self.by });
+        let marks =
+            self.said.get(&WriteId::Set(ItemId { clock: end - 1, ..first })).map_or(&[][..], |marks| marks);
+        self.graph
+            .carry(register, &Carried { first, end, origin, held: &Held::of(item), by: self.by, marks });
     }
 }
 

@@ -107,7 +107,7 @@ impl Graph {
         let held = read_held(reader)?;
         let by = Authorship { stamp, region, author };
         if let WriteId::Set(_) = id {
-            self.carry(register, &Carried { first, end, origin, held: &held, by: &by });
+            self.carry(register, &Carried { first, end, origin, held: &held, by: &by, marks: &[] });
             if sees.is_empty() && kind == MarkKind::Edit {
                 return Ok(());
             }
