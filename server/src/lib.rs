@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod cli;
 pub mod config;
+mod conflicts;
 mod demo;
 pub mod documents;
 mod http;

@@ -111,6 +111,12 @@ pub const LOG_STALLS: &str = "quire_log_stalls_total";
 pub const LOG_DOCUMENTS: &str = "quire_documents_stored";
 /// Batches kept for peers.
 pub const LOG_KEPT_BYTES: &str = "quire_log_kept_bytes";
+/// Conflicts that came on record.
+pub const CONFLICTS: &str = "quire_conflicts_total";
+/// How long conflicts last.
+pub const CONFLICT_RESOLUTION: &str = "quire_conflict_resolution_seconds";
+/// Conflicts that somebody is to decide.
+pub const CONFLICTS_OPEN: &str = "quire_conflicts_open";
 /// From an update's arrival to its ack.
 pub const ACK_SECONDS: &str = "quire_ack_seconds";
 /// From a commit's return to the frame in every outbox.
@@ -170,6 +176,9 @@ fn make() -> PrometheusHandle {
     for name in [CONNECTIONS, SESSIONS, DOCUMENTS_OPEN] {
         metrics::gauge!(name).set(0);
     }
+    for by in ["policy", "person"] {
+        let _empty = metrics::histogram!(CONFLICT_RESOLUTION, "by" => by);
+    }
     for name in [CAUSAL_WAIT, COMMIT_SECONDS, ACK_SECONDS, FANOUT_SECONDS] {
         // Asking for it is enough to have it shown.
         let _empty = metrics::histogram!(name);
@@ -196,6 +205,13 @@ fn describe() {
     describe_gauge!(WAITING_ENTRIES, "Entries that have come and wait for what they depend on");
     describe_counter!(LINKS_ENDED, "Links to other regions that ended, by reason");
     describe_counter!(PEERS_REFUSED, "Connections between regions that became no link, by reason");
+    describe_counter!(CONFLICTS, "Conflicts that came on record here, by kind and policy");
+    describe_histogram!(
+        CONFLICT_RESOLUTION,
+        Unit::Seconds,
+        "From the last of what conflicts to its merge here by the policy, or to a person's write that ended it"
+    );
+    describe_gauge!(CONFLICTS_OPEN, "Conflicts that somebody is to decide");
     describe_counter!(DIVERGENCE, "Entries of other regions that this one does not show as they do");
     describe_counter!(SESSIONS_LAGGING, "Sessions whose outbox was full and that were resynced");
     describe_gauge!(DOCUMENTS_OPEN, "Documents in memory");

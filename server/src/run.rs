@@ -6,6 +6,7 @@
 //! Invariant: whatever was acknowledged is in the log when `until` returns.
 
 use crate::config::{Config, Limits, Settings};
+use crate::conflicts::Book;
 use crate::documents::{self, Documents};
 use crate::http::{self, Origins};
 use crate::net::{self, Door};
@@ -48,6 +49,9 @@ pub enum StartError {
         /// What is wrong.
         error: OpenError,
     },
+    /// What is on record of conflicts cannot be read.
+    #[error("what is on record of conflicts cannot be read: {0}")]
+    Conflicts(quire_storage::LoadError),
     /// The system gives no thread, or the socket has no address.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -118,7 +122,9 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let told = Arc::new(OnceLock::new());
     let observer = Observer { log: log.clone(), shown: shown_by, told: told.clone() };
     let committer = Committer::start(log.clone(), unix_ms, CommitterLimits::default(), observer)?;
-    let documents = Documents::new(log.clone(), committer.appender(), document_options(&settings));
+    let book = Book::open(log.clone(), unix_ms()).map_err(StartError::Conflicts)?;
+    let documents =
+        Documents::new(log.clone(), Arc::new(book), committer.appender(), document_options(&settings));
     let closing = CancellationToken::new();
     let (log_of_peers, appender) = (log.clone(), committer.appender());
     let peers =

@@ -6,11 +6,12 @@
 //!
 //! Invariant: a document that has entries to derive from beyond what its rows were derived up to is due.
 
+use crate::document::TailEntry;
 use crate::error::DerivedError;
 use crate::limits::{DERIVED_KEY_BYTES_MAX, DERIVED_PUT_BYTES_MAX, DERIVED_READ_BYTES_MAX};
 use crate::log::Position;
 use bytes::Bytes;
-use quire_protocol::batch::EntryKind;
+use quire_protocol::batch::{EntryKind, LifecycleChange};
 use quire_protocol::ids::DocId;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -32,9 +33,14 @@ pub struct DerivedKey {
 /// Keys of a space from one on and up to another.
 pub type KeyRange<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
-/// Whether rows may be derived from an entry of a kind, so that its document is due when one is applied.
-pub(crate) const fn is_derived_from(kind: EntryKind) -> bool {
-    matches!(kind, EntryKind::Fields | EntryKind::Lifecycle | EntryKind::Graph)
+/// Whether rows may be derived from an entry, so that its document is due when it is applied. Of a document that
+/// was merely created, or given a home, nothing is.
+pub(crate) fn is_derived_from(entry: &TailEntry) -> bool {
+    match entry.kind {
+        EntryKind::Fields | EntryKind::Graph => true,
+        EntryKind::Lifecycle => LifecycleChange::turns(&entry.payload),
+        _ => false,
+    }
 }
 
 /// Checks what a caller puts, and counts its bytes in memory.

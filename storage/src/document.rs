@@ -20,6 +20,8 @@ pub struct StoredDoc {
     pub snapshot: Option<Bytes>,
     /// What was known of its fields where that was taken; none where it had none.
     pub fields: Option<Bytes>,
+    /// Whether it has entries that rows may be derived from, beyond what was last put.
+    pub is_due: bool,
     /// Every entry after it, in the order they were committed, of all kinds.
     pub tail: Vec<TailEntry>,
     /// The position of its last entry, or of the snapshot where that is all there is.

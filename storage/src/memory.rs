@@ -157,7 +157,7 @@ impl State {
         }
         let doc = self.docs.entry(id).or_default();
         doc.row.fold(entry);
-        if is_derived_from(entry.kind) {
+        if is_derived_from(entry) {
             self.marks.insert(id, entry.position);
         }
         doc.tail.push(entry.clone());
@@ -330,7 +330,9 @@ impl Log for MemoryLog {
         let position = tail.last().map_or(covered, |entry| entry.position);
         let fields = snapshot.and_then(|snapshot| snapshot.fields.clone());
         let snapshot = snapshot.map(|snapshot| snapshot.state.clone());
-        Ok(Some(StoredDoc { info, snapshot, fields, tail, position }))
+        let is_due =
+            state.marks.get(&doc).is_some_and(|mark| state.pending_derived.derived_to(doc) < Some(*mark));
+        Ok(Some(StoredDoc { info, snapshot, fields, is_due, tail, position }))
     }
 
     fn put_snapshot(

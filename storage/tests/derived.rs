@@ -103,7 +103,10 @@ contract! {
 
     fn a_document_is_due_while_it_has_entries_to_derive_from(subject: &mut impl Subject) {
         put(subject.log(), vec![create("a"), update("a", "1")]);
-        assert!(is_due(subject.log(), "a"), "a creation is part of its life");
+        assert!(!is_due(subject.log(), "a"), "nothing is derived from a creation");
+        put(subject.log(), vec![fields("a", "1")]);
+        assert!(is_due(subject.log(), "a"));
+        assert!(load(subject.log(), "a").is_due);
         let derive = |log: &dyn Log, at| log.put_derived(id("a"), at, vec![]).expect("taken");
         let at = load(subject.log(), "a").position;
         derive(subject.log(), at);
@@ -186,7 +189,7 @@ contract! {
     }
 
     fn of_a_document_without_entries_nothing_is_kept(subject: &mut impl Subject) {
-        let at = put(subject.log(), vec![create("a")]).position;
+        let at = put(subject.log(), vec![create("a"), fields("a", "1")]).position;
         subject.log().put_derived(id("b"), at, vec![row(1, "b", "b")]).expect("taken");
         checkpoint(subject.log());
         assert_eq!((keys(subject.log(), 1, ALL, 9), subject.log().load(id("b"))), (String::new(), Ok(None)));
@@ -194,12 +197,12 @@ contract! {
     }
 
     fn what_cannot_be_taken_is_refused_and_changes_nothing(subject: &mut impl Subject) {
-        let at = put(subject.log(), vec![create("a")]).position;
+        let at = put(subject.log(), vec![create("a"), fields("a", "1")]).position;
         let log = subject.log();
         let give = |position, changes| log.put_derived(id("a"), position, changes);
         assert_eq!(
-            give(Position(2), vec![row(1, "a", "1")]),
-            Err(DerivedError::Beyond { given: Position(2), head: Position(1) })
+            give(Position(3), vec![row(1, "a", "1")]),
+            Err(DerivedError::Beyond { given: Position(3), head: Position(2) })
         );
         let long = "k".repeat(DERIVED_KEY_BYTES_MAX);
         let longer = format!("{long}k");
@@ -218,7 +221,7 @@ contract! {
         let names: Vec<String> = (0..60).map(|n| format!("doc {n}")).collect();
         let mut expected = BTreeSet::new();
         for (n, some) in names.chunks(20).enumerate() {
-            put(subject.log(), some.iter().map(|name| create(name)).collect());
+            put(subject.log(), some.iter().flat_map(|name| [create(name), fields(name, "1")]).collect());
             let at = subject.log().stats().position;
             for (i, name) in some.iter().enumerate() {
                 if i % 3 == n {

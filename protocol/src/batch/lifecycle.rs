@@ -46,6 +46,14 @@ pub enum LifecycleChange {
     },
 }
 
+impl LifecycleChange {
+    /// Whether a payload deletes a document or brings it back, or is of a kind that may.
+    #[must_use]
+    pub fn turns(payload: &[u8]) -> bool {
+        !matches!(payload.first(), None | Some(&(CREATE | HOME | EDITED)))
+    }
+}
+
 /// Why a lifecycle entry's payload cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LifecycleError {

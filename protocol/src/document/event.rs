@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use std::sync::Arc;
 
+use super::records::Derived;
 use super::session::{Access, Dialect};
 use crate::batch::Stamp;
 use crate::close::CloseReason;
@@ -339,6 +340,8 @@ pub enum Output {
         /// The graph of the fields, where the document has some.
         fields: Option<Bytes>,
     },
+    /// What is on record of the document has changed, or only how far that goes.
+    Derived(Box<Derived>),
     /// Come back at this time; an earlier time replaces a later one.
     WakeAt(Time),
     /// Nobody needs the document: close it, unless somebody has just asked for it.

@@ -14,8 +14,8 @@ use super::request::Stopped;
 use crate::batch::Stamp;
 use crate::fields::schema::FieldType;
 use crate::fields::{
-    Authorship, ConflictId, Drafted, Edit, FieldVersion, FieldsEntry, Mark, Path, Rules, Shown, Tracker,
-    Value, Writer,
+    Authorship, ConflictId, Drafted, Edit, FieldVersion, FieldsEntry, Index, Mark, Path, RESERVED_PREFIX,
+    Record, Rules, Shown, Tracker, Value, Writer,
 };
 use crate::lib0::ReadError;
 use crate::time::Time;
@@ -124,11 +124,35 @@ impl Fields {
         Box::new(Noted { update, region: self.region.clone(), author, marks })
     }
 
-    fn take(&mut self, noted: &Noted, stamp: Stamp) {
+    /// Takes a committed write; returns the fields in which anything is different then.
+    fn take(&mut self, noted: &Noted, stamp: Stamp) -> BTreeSet<Path> {
         let touched = noted.enter(&mut self.tracker, stamp);
         if self.on_duty {
-            self.due.extend(touched);
+            self.due.extend(touched.iter().cloned());
         }
+        touched
+    }
+
+    pub(super) const fn tracker(&self) -> &Tracker {
+        &self.tracker
+    }
+
+    /// What is on record of a field's conflicts.
+    pub(super) fn records(
+        &self,
+        path: &Path,
+        is_wanted: &dyn Fn(ConflictId, Stamp) -> bool,
+    ) -> (Option<Record>, Vec<Record>) {
+        // What regions say to editors is no field.
+        if path.keys().first().is_some_and(|key| key.starts_with(RESERVED_PREFIX)) {
+            return (None, Vec::new());
+        }
+        self.tracker.records(path, self.rules.policy(path), is_wanted)
+    }
+
+    /// What the fields say to other documents.
+    pub(super) fn index(&self) -> Index {
+        Index::of(&self.tracker, &self.rules)
     }
 
     /// The graph, to be stored beside the state; none when there are no fields.
@@ -167,6 +191,7 @@ impl Document {
         if self.fields.on_duty {
             self.fields.due = self.fields.tracker.contested();
         }
+        self.records.touch(self.fields.tracker.paths());
         Ok(())
     }
 
@@ -174,7 +199,7 @@ impl Document {
     pub(super) fn take_fields(&mut self, committed: &[Admitted]) {
         for admitted in committed {
             if let (Some(noted), Some(stamp)) = (&admitted.noted, admitted.stamp) {
-                self.fields.take(noted, stamp);
+                self.records.touch(self.fields.take(noted, stamp));
             }
         }
         let (admitted, committed) = self.pipeline.totals();

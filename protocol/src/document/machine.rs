@@ -14,13 +14,14 @@ use super::admission::{Gate, Pipeline, Size, Waiter};
 use super::event::{Input, Limits, Opened, Output, Refused};
 use super::fan_out::Welcome;
 use super::fields::{Fields, Noted};
+use super::records::Records;
 use super::replica::{Broken, EMPTY_UPDATE, Replica};
 use super::session::{Access, Dialect, Session};
 use crate::awareness::{self, Awareness};
 use crate::batch::Stamp;
 use crate::close::CloseReason;
 use crate::fields::schema::DeletePolicy;
-use crate::fields::{Graph, Rules, Tracker};
+use crate::fields::{ConflictId, Graph, Rules, Tracker};
 use crate::ids::SessionId;
 use crate::lib0::ReadError;
 use crate::life::Life;
@@ -46,6 +47,12 @@ pub struct Stored {
     pub snapshot: Option<Bytes>,
     /// The graph of the fields that belongs to it, where there are some.
     pub fields: Option<Bytes>,
+    /// What is on record of its conflicts, as [`Record::encode`](crate::fields::Record::encode) wrote it.
+    pub records: Vec<(ConflictId, Bytes)>,
+    /// What its fields say to other documents, as it is on record; none where they say nothing.
+    pub index: Option<Bytes>,
+    /// Whether it has entries that are not on record yet.
+    pub is_due: bool,
     /// What was entered since.
     pub tail: Vec<Kept>,
     /// The log's position they reach.
@@ -115,6 +122,7 @@ pub struct Document {
     pub(super) replica: Replica,
     pub(super) pipeline: Pipeline,
     pub(super) fields: Fields,
+    pub(super) records: Records,
     pub(super) size: Size,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) welcome: Welcome,
@@ -187,6 +195,7 @@ impl Document {
             replica: Replica::new(merge(&updates).encoded().clone()),
             pipeline: Pipeline::default(),
             fields: Fields::new(fields, stored.rules, stored.region, ClientId(stored.client)),
+            records: Records::read(stored.records, stored.index),
             size,
             sessions: BTreeMap::new(),
             awareness: Awareness::default(),
@@ -199,6 +208,7 @@ impl Document {
             idle_since: now,
             wake: None,
         };
+        document.derive_what_is_stored(stored.is_due, now, out);
         document.wake_by(now.after(limits.unload_after_ms), out);
         Ok(document)
     }

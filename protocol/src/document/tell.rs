@@ -38,6 +38,7 @@ impl Document {
         }
         self.tell(now, out);
         self.write_back(now, out);
+        self.derive(now, out);
         self.snapshot_if_long(self.limits.snapshot_after_bytes, out);
     }
 
@@ -66,17 +67,22 @@ impl Document {
         self.take_fields(committed);
         // Whoever edits keeps the document through a deletion that comes with the edit, and had not seen it.
         for admitted in committed.iter().filter(|admitted| admitted.is_edit()) {
+            if self.life.deletion().is_some() {
+                self.records.touch_life();
+            }
             admitted.stamp.into_iter().for_each(|stamp| self.life.edited(stamp));
         }
         self.judge(Admits::Edits, now, out);
         for admitted in committed {
             match (&admitted.change, admitted.stamp) {
                 (Change::Deleted(seen), Some(stamp)) => {
+                    self.records.touch_life();
                     self.life.deleted(stamp, seen.clone());
                     let admits = if admitted.here { Admits::Nothing } else { Admits::Edits };
                     self.judge(admits, now, out);
                 }
                 (Change::Restored, Some(stamp)) => {
+                    self.records.touch_life();
                     self.life.restored(stamp);
                     self.judge(Admits::Edits, now, out);
                 }
@@ -91,6 +97,7 @@ impl Document {
         // What comes before it is part of it.
         self.tell(now, out);
         self.life = life;
+        self.records.touch_life();
         self.judge(Admits::Edits, now, out);
         self.settle_phase(now, out);
     }

@@ -57,7 +57,7 @@ impl Document {
     }
 
     pub(super) fn unload_if_idle(&mut self, now: Time, out: &mut Vec<Output>) {
-        if !self.pipeline.is_empty() || self.is_to_write_back() {
+        if !self.pipeline.is_empty() || self.is_to_write_back() || self.is_to_derive() {
             // What is on its way to the disk is somebody's: the document is not idle.
             self.idle_since = now;
         }

@@ -9,6 +9,7 @@ use super::held::Held;
 use super::tail::{Run, is_right_of};
 use super::value::Value;
 use super::write::{WriteBackMark, WriteId};
+use crate::batch::Stamp;
 use crate::update::ItemId;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -64,13 +65,22 @@ struct Node {
     aside: bool,
 }
 
+/// What was made on several writes together.
+#[derive(Debug, Default)]
+struct Join {
+    /// The write-backs that render them.
+    rendered: Vec<NodeIx>,
+    /// The writes whose writers had seen them.
+    resolved: Vec<NodeIx>,
+}
+
 /// The writes of one field.
 #[derive(Debug, Default)]
 pub(super) struct Register {
     nodes: Vec<Node>,
     by_write: BTreeMap<WriteId, NodeIx>,
-    /// The sets of several writes that others were made on together, each with the write-backs that render it.
-    joins: BTreeMap<Box<[NodeIx]>, Vec<NodeIx>>,
+    /// The sets of several writes that others were made on together.
+    joins: BTreeMap<Box<[NodeIx]>, Join>,
     /// The writes that no other was made on.
     tips: BTreeSet<NodeIx>,
     /// The rightmost item, whose value Yjs shows.
@@ -225,6 +235,27 @@ impl Register {
         self.joins.keys().map(|of| &**of)
     }
 
+    /// The conflicts that somebody has resolved, those last that have the newest writes here; each with the
+    /// least-stamped write that did.
+    pub(super) fn resolved(&self) -> impl DoubleEndedIterator<Item = (&[NodeIx], &Write)> {
+        self.joins.iter().filter_map(|(of, join)| {
+            let writes = join.resolved.iter().map(|&ix| self.write(ix));
+            Some((&**of, writes.min_by_key(|write| (write.by.stamp, write.id))?))
+        })
+    }
+
+    /// Since when a field has held what this write left, as far as its writers saw nothing else meanwhile.
+    pub(super) fn held_since(&self, ix: NodeIx) -> Stamp {
+        let mut since = ix;
+        for _ in 0..BACK_MAX {
+            match *self.nodes[since as usize].parents {
+                [above] if self.left(above) == self.left(ix) => since = above,
+                _ => break,
+            }
+        }
+        self.write(since).by.stamp
+    }
+
     /// Whether something else than the one write there is may have to be shown.
     pub(super) fn is_contested(&self) -> bool {
         let Some(tail) = self.tail else { return false };
@@ -240,7 +271,7 @@ impl Register {
 
     /// The least write-back that renders these writes.
     pub(super) fn rendered(&self, of: &[NodeIx]) -> Option<&Write> {
-        let rendered = self.joins.get(of)?.iter().map(|&ix| self.write(ix));
+        let rendered = self.joins.get(of)?.rendered.iter().map(|&ix| self.write(ix));
         rendered.min_by_key(|write| write.id)
     }
 
@@ -249,7 +280,7 @@ impl Register {
         let mut of = of.to_vec();
         of.sort_unstable();
         match self.joins.get(&*of) {
-            Some(rendered) => rendered.clone(),
+            Some(join) => join.rendered.clone(),
             None if of.len() > 1 => Vec::new(),
             // Of a lone write that Yjs does not show, which is rare.
             None => {
@@ -272,8 +303,8 @@ impl Register {
         let parents = self.parents_of(ix);
         let is_write_back = self.is_write_back(ix);
         if parents.len() > 1 {
-            let rendered = self.joins.entry(parents.as_slice().into()).or_default();
-            rendered.extend(is_write_back.then_some(ix));
+            let join = self.joins.entry(parents.as_slice().into()).or_default();
+            if is_write_back { join.rendered.push(ix) } else { join.resolved.push(ix) }
         }
         self.hang(ix, &parents);
         if !is_write_back {

@@ -11,6 +11,8 @@ use super::policy::{self, Author, Merged, Policy, Reason};
 use super::register::{NodeIx, Register};
 use super::value::Value;
 use super::write::WriteId;
+use crate::batch::Stamp;
+use crate::ids::Dot;
 use std::fmt;
 
 /// So many siblings are merged and shown, those with the least stamps; the others wait until some of these are
@@ -67,6 +69,26 @@ impl ConflictId {
             hasher.update(&item.client.0.to_le_bytes());
             hasher.update(&item.clock.to_le_bytes());
         }
+        Self::from_hash(&hasher)
+    }
+
+    /// The name of the conflict between these deletions of a document and edits that they had not seen.
+    #[must_use]
+    pub fn of_deletions(deletions: &[Stamp]) -> Self {
+        let mut dots: Vec<Dot> = deletions.iter().map(|(_, dot)| *dot).collect();
+        dots.sort_unstable();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"deleted");
+        for dot in dots {
+            // No write of a field has this kind.
+            hasher.update(&[0, 2]);
+            hasher.update(&dot.stream.to_u32().to_le_bytes());
+            hasher.update(&dot.seq.0.to_le_bytes());
+        }
+        Self::from_hash(&hasher)
+    }
+
+    fn from_hash(hasher: &blake3::Hasher) -> Self {
         let mut id = [0; 16];
         id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         Self(id)
@@ -135,7 +157,15 @@ impl FieldState {
 
 /// The state of a register under a policy; none while nothing was written.
 pub(super) fn state(register: &Register, policy: &Policy) -> Option<FieldState> {
-    let mut siblings = register.siblings();
+    state_of(register, policy, register.siblings())
+}
+
+/// What some writes of a register come to of which none was made on another; none where there are none.
+pub(super) fn state_of(
+    register: &Register,
+    policy: &Policy,
+    mut siblings: Vec<NodeIx>,
+) -> Option<FieldState> {
     siblings.sort_by_key(|&ix| (register.write(ix).by.stamp, register.write(ix).id));
     let left_out = siblings.len().saturating_sub(SIBLINGS_MAX);
     siblings.truncate(SIBLINGS_MAX);

@@ -93,10 +93,7 @@ impl Graph {
         let origin = read_origin(reader)?;
         let count = read_count(reader, SEEN_BYTES_MIN)?;
         let sees = (0..count).map(|_| read_write(reader)).collect::<Result<Vec<_>, _>>()?;
-        let hlc = Hlc(reader.var_u64()?);
-        let stream = StreamId::from_u32(reader.var_u32()?);
-        let stamp = (hlc, Dot { stream, seq: Seq(reader.var_u64()?) });
-        let (region, author) = (read_name(reader)?.unwrap_or_default(), read_name(reader)?);
+        let by = read_authorship(reader)?;
         let kind = match reader.u8()? {
             0 => MarkKind::Edit,
             flag @ (1 | 2) => {
@@ -105,7 +102,6 @@ impl Graph {
             _ => return Err(ReadError::Overflow),
         };
         let held = read_held(reader)?;
-        let by = Authorship { stamp, region, author };
         if let WriteId::Set(_) = id {
             self.carry(register, &Carried { first, end, origin, held: &held, by: &by, marks: &[] });
             if sees.is_empty() && kind == MarkKind::Edit {
@@ -124,12 +120,7 @@ fn put(out: &mut Vec<u8>, write: &Write) {
     put_origin(out, write.origin);
     put_var_u64(out, write.sees.len() as u64);
     write.sees.iter().for_each(|&seen| put_write(out, seen, 0));
-    let (Hlc(hlc), Dot { stream, seq: Seq(seq) }) = write.by.stamp;
-    put_var_u64(out, hlc);
-    put_var_u64(out, stream.to_u32().into());
-    put_var_u64(out, seq);
-    put_var_bytes(out, write.by.region.as_bytes());
-    put_var_bytes(out, write.by.author.as_deref().unwrap_or_default().as_bytes());
+    put_authorship(out, &write.by);
     match write.write_back {
         None => out.push(0),
         Some(by) => {
@@ -138,6 +129,22 @@ fn put(out: &mut Vec<u8>, write: &Write) {
         }
     }
     put_held(out, &write.held);
+}
+
+pub(super) fn put_authorship(out: &mut Vec<u8>, by: &Authorship) {
+    let (Hlc(hlc), Dot { stream, seq: Seq(seq) }) = by.stamp;
+    put_var_u64(out, hlc);
+    put_var_u64(out, stream.to_u32().into());
+    put_var_u64(out, seq);
+    put_var_bytes(out, by.region.as_bytes());
+    put_var_bytes(out, by.author.as_deref().unwrap_or_default().as_bytes());
+}
+
+pub(super) fn read_authorship(reader: &mut Reader) -> Result<Authorship, ReadError> {
+    let hlc = Hlc(reader.var_u64()?);
+    let stream = StreamId::from_u32(reader.var_u32()?);
+    let stamp = (hlc, Dot { stream, seq: Seq(reader.var_u64()?) });
+    Ok(Authorship { stamp, region: read_name(reader)?.unwrap_or_default(), author: read_name(reader)? })
 }
 
 fn put_origin(out: &mut Vec<u8>, origin: Option<ItemId>) {
@@ -159,7 +166,7 @@ fn read_origin(reader: &mut Reader) -> Result<Option<ItemId>, ReadError> {
     }
 }
 
-fn put_held(out: &mut Vec<u8>, held: &Held) {
+pub(super) fn put_held(out: &mut Vec<u8>, held: &Held) {
     match held {
         Held::Unknown => out.push(UNKNOWN),
         Held::Value(value) => {
@@ -175,7 +182,7 @@ fn put_held(out: &mut Vec<u8>, held: &Held) {
     }
 }
 
-fn read_held(reader: &mut Reader) -> Result<Held, ReadError> {
+pub(super) fn read_held(reader: &mut Reader) -> Result<Held, ReadError> {
     Ok(match reader.u8()? {
         UNKNOWN => Held::Unknown,
         VALUE => Held::Value(Value::decode(reader)?),

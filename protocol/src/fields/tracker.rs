@@ -6,12 +6,14 @@ use super::graph::{Authorship, Graph};
 use super::held::Held;
 use super::path::Path;
 use super::policy::Policy;
+use super::record::Record;
 use super::register::NodeIx;
 use super::rules::Rules;
 use super::state::{ConflictId, FieldState, state};
 use super::value::Value;
 use super::write::{Mark, WriteId};
 use super::write_back::{self, Draft, Drafted, WriteBack, Writer};
+use crate::batch::Stamp;
 use crate::lib0::ReadError;
 use crate::update::{ClientId, Update};
 use bytes::Bytes;
@@ -158,6 +160,29 @@ impl Tracker {
     #[must_use]
     pub fn last_left(&self, path: &Path, is_wanted: impl Fn(Option<&Value>) -> bool) -> Option<Value> {
         self.graph.register(self.graph.at(path)?).last_left(is_wanted)
+    }
+
+    /// What is on record of a field's conflicts under a policy: of the one its siblings are, if they are one, and
+    /// of those that are over and `is_wanted` by their name and the stamp of the write that ended them.
+    #[must_use]
+    pub fn records(
+        &self,
+        path: &Path,
+        policy: &Policy,
+        is_wanted: &dyn Fn(ConflictId, Stamp) -> bool,
+    ) -> (Option<Record>, Vec<Record>) {
+        self.graph.records(path, policy, is_wanted)
+    }
+
+    /// Since when a field has held the value that is shown, as far as that is known: of its siblings that left it
+    /// the earliest, else the latest of them.
+    #[must_use]
+    pub fn shown_since(&self, path: &Path, shown: &Value) -> Option<Stamp> {
+        let register = self.graph.register(self.graph.at(path)?);
+        let siblings = register.siblings();
+        let is_shown = |ix: &NodeIx| matches!(register.left(*ix), Held::Value(value) if value == shown);
+        let since = siblings.iter().copied().filter(is_shown).map(|ix| register.held_since(ix)).min();
+        since.or_else(|| siblings.iter().map(|&ix| register.write(ix).by.stamp).max())
     }
 
     /// What Yjs shows under a field's key.

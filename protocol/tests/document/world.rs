@@ -3,7 +3,7 @@
 //! Carries out the machine's orders as a driver does and, whatever the story, holds the machine to
 //! its contract: no frame may hold what is not on disk, and no count of acks may be full before.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use quire_protocol::awareness;
@@ -12,8 +12,8 @@ use quire_protocol::document::{
     Access, Answer, Document, Input, Kept, Limits, Opened, Output, Refused, Request, Stored, Ticket, Urgency,
     Write,
 };
-use quire_protocol::fields::FieldsEntry;
 use quire_protocol::fields::schema::DeletePolicy;
+use quire_protocol::fields::{ConflictId, FieldsEntry, Record};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{Dot, Seq, SessionId, StreamId};
@@ -130,6 +130,8 @@ pub(crate) struct World {
     pub(crate) closed: Vec<String>,
     /// Entries of another region that were not shown in full.
     pub(crate) diverged: usize,
+    /// The conflicts that are on record.
+    pub(crate) records: BTreeMap<ConflictId, Record>,
     /// Frames sent since anything else happened, and the line that tells of each.
     last_sent: Vec<(Bytes, usize)>,
     next_session: u64,
@@ -154,6 +156,7 @@ impl World {
             replies: Vec::new(),
             closed: Vec::new(),
             diverged: 0,
+            records: BTreeMap::new(),
             last_sent: Vec::new(),
             next_session: 1,
             next_ticket: 1,
@@ -343,6 +346,15 @@ impl World {
                 Output::Diverged(divergence) => {
                     self.say(format!("diverged: {divergence}"));
                     self.diverged += 1;
+                }
+                Output::Derived(derived) => {
+                    assert!(derived.position <= self.disk.log.len() as u64, "what is on record is on disk");
+                    for (id, record) in derived.records {
+                        match record {
+                            Some(record) => drop(self.records.insert(id, record)),
+                            None => drop(self.records.remove(&id)),
+                        }
+                    }
                 }
                 Output::WakeAt(time) => self.wake = Some(self.wake.map_or(time, |wake| wake.min(time))),
                 Output::Unload => {

@@ -25,6 +25,7 @@ use super::delivery::Undelivered;
 use super::inbox::{Inbox, Message};
 use super::outbox::{Outbox, Pushed};
 use super::registry::Documents;
+use crate::conflicts::Page;
 
 /// A burst's memory is kept for the next one up to so many messages.
 const IDLE_MESSAGES: usize = 4;
@@ -32,10 +33,10 @@ const IDLE_MESSAGES: usize = 4;
 /// Reads the document from the log, serves it until nobody needs it, and leaves the registry.
 pub(super) async fn run(documents: Arc<Documents>, name: DocName, inbox: Arc<Inbox>) {
     match load(&documents, &name).await {
-        Ok((machine, out)) => {
+        Ok(Loaded { machine, page, out }) => {
             documents.note_read(name.id(), true);
             inbox.serve();
-            Box::new(Actor::new(documents, name, inbox, machine)).serve(out).await;
+            Box::new(Actor::new(documents, name, inbox, machine, page)).serve(out).await;
         }
         Err(error) => {
             tracing::error!(document = %name, %error, "cannot open the document; what is stored stays as it is");
@@ -58,12 +59,21 @@ enum OpenFailed {
     Thread(#[from] tokio::task::JoinError),
 }
 
-async fn load(documents: &Arc<Documents>, name: &DocName) -> Result<(Document, Vec<Output>), OpenFailed> {
+/// A document that has been read.
+struct Loaded {
+    machine: Document,
+    page: Page,
+    out: Vec<Output>,
+}
+
+async fn load(documents: &Arc<Documents>, name: &DocName) -> Result<Loaded, OpenFailed> {
     let _permit = documents.shared.loads.acquire().await.expect("the semaphore is never closed");
     let (shared, name) = (documents.clone(), name.clone());
     tokio::task::spawn_blocking(move || {
         let mut stored =
             shared.log().load(name.id())?.map_or_else(Stored::default, super::stored::to_machine);
+        let on_record = shared.book().read(name.id())?;
+        (stored.records, stored.index) = (on_record.records, on_record.index);
         let options = &shared.shared.options;
         stored.rules = options.rules.rules(&name);
         stored.on_delete = stored.rules.collection().on_delete;
@@ -72,7 +82,7 @@ async fn load(documents: &Arc<Documents>, name: &DocName) -> Result<(Document, V
         stored.read_only = shared.log().health() != Health::Serving;
         let mut out = Vec::new();
         let machine = Document::load(shared.now(), options.document, stored, &mut out)?;
-        Ok((machine, out))
+        Ok(Loaded { machine, page: on_record.page, out })
     })
     .await?
 }
@@ -107,6 +117,8 @@ struct Actor {
     id: DocId,
     inbox: Arc<Inbox>,
     machine: Document,
+    /// What the derived rows have of the document.
+    page: Page,
     outboxes: BTreeMap<SessionId, Arc<Outbox>>,
     replies: HashMap<Ticket, oneshot::Sender<Result<Answer, Refused>>>,
     /// The budget held by this burst's messages; it follows their writes to the disk.
@@ -130,7 +142,13 @@ struct Actor {
 }
 
 impl Actor {
-    fn new(documents: Arc<Documents>, name: DocName, inbox: Arc<Inbox>, machine: Document) -> Self {
+    fn new(
+        documents: Arc<Documents>,
+        name: DocName,
+        inbox: Arc<Inbox>,
+        machine: Document,
+        page: Page,
+    ) -> Self {
         let live = documents.live();
         Self {
             live,
@@ -140,6 +158,7 @@ impl Actor {
             name,
             inbox,
             machine,
+            page,
             outboxes: BTreeMap::new(),
             replies: HashMap::new(),
             permits: Vec::new(),
@@ -336,6 +355,9 @@ impl Actor {
                     }
                     Output::Snapshot { position, state, fields } => {
                         self.put_snapshot(position, state, fields);
+                    }
+                    Output::Derived(derived) => {
+                        self.documents.book().put(&self.name, &mut self.page, *derived);
                     }
                     Output::WakeAt(time) => self.set_alarm(time),
                     Output::Unload => self.leaving = true,

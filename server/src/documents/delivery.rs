@@ -7,7 +7,6 @@ use super::inbox::Message;
 use super::order::Order;
 use super::registry::Documents;
 use bytes::Bytes;
-use quire_protocol::batch::EntryKind;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Dot};
 use quire_storage::{Applied, Imported, TailEntry};
@@ -120,8 +119,8 @@ impl Documents {
     fn tell(&self, entries: Vec<(DocId, TailEntry)>, showing: Option<&Arc<Showing>>) {
         let is_told = |(doc, entry): &(DocId, TailEntry)| {
             let is_open = self.is_open(*doc);
-            if !is_open && entry.kind == EntryKind::Fields {
-                self.sleepers.note(*doc);
+            if !is_open {
+                self.sleepers.note(*doc, entry);
             }
             is_open
         };
@@ -145,7 +144,11 @@ impl Documents {
     /// them from the log, on the thread that has just imported it: few are open where a snapshot is needed.
     pub fn deliver_imported(self: &Arc<Self>, imported: Imported) {
         let (after, last) = imported.positions;
-        for doc in imported.docs.into_iter().filter(|doc| self.is_open(*doc)) {
+        let (open, closed): (Vec<DocId>, _) = imported.docs.into_iter().partition(|doc| self.is_open(*doc));
+        if !closed.is_empty() {
+            self.sleepers.ask();
+        }
+        for doc in open {
             // A state stands for entries that nobody tells one by one.
             self.tell_life(doc);
             match self.shared.log.load(doc) {

@@ -27,6 +27,7 @@ use super::delivery::Backlog;
 use super::inbox::{Closed, Inbox, Message};
 use super::order::Order;
 use super::sleepers::Sleepers;
+use crate::conflicts::Book;
 
 /// The bounds that all documents share.
 #[derive(Clone, Debug)]
@@ -86,6 +87,7 @@ struct Slot {
 /// What every actor needs.
 pub(super) struct Shared {
     pub(super) log: Arc<dyn Log>,
+    pub(super) book: Arc<Book>,
     pub(super) appender: Appender,
     pub(super) options: Options,
     pub(super) loads: Semaphore,
@@ -135,12 +137,13 @@ impl std::fmt::Debug for Documents {
 impl Documents {
     /// No document is open yet.
     #[must_use]
-    pub fn new(log: Arc<dyn Log>, appender: Appender, options: Options) -> Arc<Self> {
+    pub(crate) fn new(log: Arc<dyn Log>, book: Arc<Book>, appender: Appender, options: Options) -> Arc<Self> {
         let (me, applied) = (log.stream().replica, log.applied());
         Arc::new(Self {
             slots: DashMap::new(),
             shared: Shared {
                 log,
+                book,
                 appender,
                 loads: Semaphore::new(options.loads_max),
                 ack_seconds: metrics::histogram!(crate::metrics::ACK_SECONDS),
@@ -321,6 +324,11 @@ impl Documents {
     #[must_use]
     pub fn now(&self) -> Time {
         self.shared.now()
+    }
+
+    /// What is on record of all documents.
+    pub(crate) fn book(&self) -> &Arc<Book> {
+        &self.shared.book
     }
 
     /// The log that all documents are kept in.

@@ -1,34 +1,57 @@
-//! Documents that nobody has open here, and that another region has written fields of: where this region is
-//! their writer they are opened, so that they write back.
+//! Documents that nobody has open here and that have something to be derived from: other regions have written
+//! fields of them, or they were left behind by a crash. They are opened, so that what is on record of them is up to
+//! date, and so that they write back where this region is their writer.
 //!
 //! They close again by themselves once they are idle.
 
 use super::registry::Documents;
+use quire_protocol::batch::{EntryKind, LifecycleChange};
 use quire_protocol::document::Request;
-use quire_protocol::fields::home;
 use quire_protocol::ids::{DocId, DocName};
+use quire_storage::{LoadError, TailEntry};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// So many documents wait to be opened. One that finds no room writes back when somebody opens it.
+/// So many documents wait to be opened. One that finds no room is found when the log is asked which are due.
 const SLEEPERS_MAX: usize = 10_000;
+
+/// The log is asked so often which documents are due.
+const ASK_EVERY: Duration = Duration::from_secs(60);
+
+/// So many due documents are read from the log at once.
+const ASKED_AT_ONCE: usize = 100;
 
 /// The documents that wait to be opened, and a bell for who opens them.
 #[derive(Debug, Default)]
 pub(super) struct Sleepers {
     docs: Mutex<BTreeSet<DocId>>,
     bell: Notify,
+    /// Rings when the log is to be asked at once.
+    ask: Notify,
 }
 
 impl Sleepers {
-    /// Takes note of a document in which fields were written.
-    pub(super) fn note(&self, doc: DocId) {
-        let mut docs = self.docs.lock().unwrap_or_else(PoisonError::into_inner);
-        if docs.len() < SLEEPERS_MAX && docs.insert(doc) {
-            self.bell.notify_one();
+    /// Takes note of an entry of another region, of a document that is not open here.
+    pub(super) fn note(&self, doc: DocId, entry: &TailEntry) {
+        let is_derived_from = match entry.kind {
+            EntryKind::Fields | EntryKind::Graph => true,
+            EntryKind::Lifecycle => LifecycleChange::turns(&entry.payload),
+            _ => false,
+        };
+        if is_derived_from {
+            let mut docs = self.docs.lock().unwrap_or_else(PoisonError::into_inner);
+            if docs.len() < SLEEPERS_MAX && docs.insert(doc) {
+                self.bell.notify_one();
+            }
         }
+    }
+
+    /// Has the log be asked which documents are due.
+    pub(super) fn ask(&self) {
+        self.ask.notify_one();
     }
 
     fn take(&self) -> Option<DocId> {
@@ -37,39 +60,60 @@ impl Sleepers {
 }
 
 impl Documents {
-    /// Opens documents that are to write back, until the region closes.
+    /// Opens documents that something is to be derived from, until the region closes.
     pub(crate) async fn wake_sleepers(self: Arc<Self>, closing: CancellationToken) {
-        while closing.run_until_cancelled(self.sleepers.bell.notified()).await.is_some() {
-            while let Some(doc) = self.sleepers.take() {
-                if closing.is_cancelled() {
-                    return;
+        let mut ask = tokio::time::interval(ASK_EVERY);
+        while !closing.is_cancelled() {
+            tokio::select! {
+                () = closing.cancelled() => return,
+                () = self.sleepers.bell.notified() => {
+                    while let Some(doc) = self.sleepers.take().filter(|_| !closing.is_cancelled()) {
+                        self.wake(doc).await;
+                    }
                 }
-                if let Some(name) = self.to_write_back(doc).await {
-                    self.wake(&name).await;
-                }
+                () = self.sleepers.ask.notified() => self.wake_due(&closing).await,
+                _ = ask.tick() => self.wake_due(&closing).await,
             }
         }
     }
 
-    /// The document's name, where nobody has it open and this region is its writer.
-    async fn to_write_back(self: &Arc<Self>, doc: DocId) -> Option<DocName> {
-        if self.is_open(doc) {
-            return None;
+    /// Opens every document that is due.
+    async fn wake_due(self: &Arc<Self>, closing: &CancellationToken) {
+        let mut after = None;
+        while !closing.is_cancelled() {
+            let log = self.shared.log.clone();
+            let due = tokio::task::spawn_blocking(move || log.due(after, ASKED_AT_ONCE)).await;
+            let due = match due {
+                Ok(Ok(due)) => due,
+                Ok(Err(error)) => return tracing::warn!(%error, "what is due cannot be read"),
+                Err(_) => return,
+            };
+            let Some(last) = due.last() else { return };
+            after = Some(*last);
+            for doc in due {
+                self.wake(doc).await;
+            }
         }
-        let live = self.live()?.borrow().clone();
-        let log = self.shared.log.clone();
-        let me = log.stream().replica;
-        let info = tokio::task::spawn_blocking(move || log.info(doc)).await.ok()?;
-        let info = info.inspect_err(|error| tracing::warn!(?doc, %error, "a document cannot be looked up"));
-        let info = info.ok().flatten()?;
-        (home::writer(info.home, &live) == Some(me)).then_some(info.name)
     }
 
-    async fn wake(self: &Arc<Self>, name: &DocName) {
-        // A document that cannot be opened now writes back when somebody can.
-        let Ok(lease) = self.open(name) else { return };
+    /// Opens a document, unless it is open: then it derives what there is by itself.
+    async fn wake(self: &Arc<Self>, doc: DocId) {
+        if self.is_open(doc) {
+            return;
+        }
+        let log = self.shared.log.clone();
+        let name = tokio::task::spawn_blocking(move || -> Result<Option<DocName>, LoadError> {
+            Ok(log.info(doc)?.map(|info| info.name))
+        });
+        let name = match name.await {
+            Ok(Ok(Some(name))) => name,
+            Ok(Err(error)) => return tracing::warn!(?doc, %error, "a document cannot be looked up"),
+            Ok(Ok(None)) | Err(_) => return,
+        };
+        // A document that cannot be opened now is due until it can.
+        let Ok(lease) = self.open(&name) else { return };
         if let Err(error) = lease.ask(Request::Info).await {
-            tracing::debug!(document = %name, %error, "the document does not write back");
+            tracing::debug!(document = %name, %error, "nothing is derived from the document");
         }
     }
 }

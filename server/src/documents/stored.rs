@@ -18,6 +18,7 @@ pub(super) fn to_machine(stored: StoredDoc) -> Stored {
         life: stored.info.life,
         snapshot: stored.snapshot,
         fields: stored.fields,
+        is_due: stored.is_due,
         tail: kept.collect(),
         position: stored.position.0,
         ..Stored::default()

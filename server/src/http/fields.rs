@@ -67,7 +67,7 @@ struct Field {
 
 /// One sibling.
 #[derive(Serialize)]
-struct Sibling {
+pub(super) struct Sibling {
     #[serde(flatten)]
     left: Left,
     /// When its region took it, in Unix milliseconds.
@@ -82,7 +82,7 @@ struct Sibling {
 
 /// What a write left.
 #[derive(Default, Serialize)]
-struct Left {
+pub(super) struct Left {
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<serde_json::Value>,
     /// The key was deleted, or had never been written.
@@ -94,12 +94,12 @@ struct Left {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-const fn is_zero(count: &usize) -> bool {
+pub(super) const fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
 impl Left {
-    fn of(held: &Held) -> Self {
+    pub(super) fn of(held: &Held) -> Self {
         let value = |value| Self { value: Some(value), ..Self::default() };
         match held {
             Held::Value(plain) => value(plain.to_json()),
@@ -110,7 +110,7 @@ impl Left {
         }
     }
 
-    fn base(base: &Base) -> Self {
+    pub(super) fn base(base: &Base) -> Self {
         match base {
             Base::Nothing => Self::of(&Held::Deleted),
             Base::Write(held) => Self::of(held),

@@ -4,6 +4,7 @@
 
 mod assets;
 mod bearer;
+mod conflicts;
 mod create;
 mod documents;
 mod fields;

@@ -531,7 +531,9 @@ mod tests {
         let log = Arc::new(MemoryLog::new(stream(1)));
         let limits = CommitterLimits::default();
         let committer = Committer::start(log.clone(), || 0, limits, Unobserved).expect("a thread");
-        let documents = Documents::new(log.clone(), committer.appender(), documents::Options::default());
+        let book = Arc::new(crate::conflicts::Book::open(log.clone(), 0).expect("readable"));
+        let documents =
+            Documents::new(log.clone(), book, committer.appender(), documents::Options::default());
         let (settings, closing) = (Settings::default(), CancellationToken::new());
         let peers =
             Peers::new(&settings, None, log, committer.appender(), documents, closing).expect("peers");

@@ -57,6 +57,12 @@ impl RedbLog {
         Ok(due)
     }
 
+    /// Whether a document is due that was read at this moment.
+    pub(super) fn is_due(&self, doc: DocId, cut: &Cut) -> Result<bool, Fault> {
+        let (mark, derived_to) = self.shared.state().recent.mark(doc);
+        Ok(mark.max(cut.mark(doc)?) > derived_to)
+    }
+
     /// Those of some documents that are due, all at one moment.
     fn of_these_due(&self, docs: Vec<DocId>) -> Result<Vec<DocId>, Fault> {
         let (in_memory, cut) = {

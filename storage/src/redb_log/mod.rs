@@ -208,7 +208,8 @@ impl RedbLog {
         let position = entries.last().map_or(covered, |entry| entry.position);
         let (snapshot, fields) = snapshot.map(|snapshot| (snapshot.state, snapshot.fields)).unzip();
         let fields = fields.flatten();
-        Ok(Some(StoredDoc { info, snapshot, fields, tail: entries, position }))
+        let is_due = self.is_due(doc, &cut)?;
+        Ok(Some(StoredDoc { info, snapshot, fields, is_due, tail: entries, position }))
     }
 }
 

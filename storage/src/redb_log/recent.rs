@@ -77,7 +77,7 @@ impl Epoch {
             {
                 self.names.insert(name.as_str().to_owned(), doc);
             }
-            if is_derived_from(entry.kind) && self.marks.insert(doc, entry.position).is_none() {
+            if is_derived_from(&entry) && self.marks.insert(doc, entry.position).is_none() {
                 self.bytes += ROW_MEMORY_BYTES;
             }
             self.docs.entry(doc).or_default().push(entry);

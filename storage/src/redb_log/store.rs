@@ -300,7 +300,7 @@ impl<'txn> DocTables<'txn> {
             (previous, rest) = (last, after);
         }
         let mut unseen = entries.iter().rev().take_while(|entry| entry.position > stored_to);
-        let last = unseen.find(|entry| is_derived_from(entry.kind)).map(|entry| entry.position);
+        let last = unseen.find(|entry| is_derived_from(entry)).map(|entry| entry.position);
         let is_derived = self.note_derived(doc, &mut row, last, derived_to)?;
         self.documents.insert(doc.0, &encode_doc(&row)[..])?;
         Ok(is_derived)

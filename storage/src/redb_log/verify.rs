@@ -313,7 +313,7 @@ fn check_tails(txn: &ReadTransaction, report: &mut Report) -> Result<(), Fault> 
             report.problem(format!("{place} holds entries that are not where they should be"));
         }
         let unseen = entries.iter().rev().take_while(|entry| entry.position > derived);
-        let unseen = unseen.filter(|entry| is_derived_from(entry.kind)).map(|entry| entry.position.0).max();
+        let unseen = unseen.filter(|entry| is_derived_from(entry)).map(|entry| entry.position.0).max();
         if let (Some(unseen), Some(due)) = (unseen, &due)
             && due.get(doc.0)?.is_none_or(|mark| mark.value() < unseen)
         {

@@ -69,6 +69,23 @@ pub enum Policy {
 }
 
 impl Policy {
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Lww => "lww",
+            Self::Siblings => "siblings",
+            Self::Set => "set",
+            Self::Counter => "counter",
+            Self::Max => "max",
+            Self::Min => "min",
+            Self::Rank(_) => "rank",
+            Self::Text3 => "text3",
+            Self::Map => "map",
+            Self::Custom(_) => "custom",
+        }
+    }
+
     /// Whether what the versions began from says how they merge.
     #[must_use]
     pub const fn needs_base(&self) -> bool {

@@ -1,0 +1,253 @@
+//! What is on record of a document across its restarts: its conflicts, and what its fields say to other
+//! documents. Derived from what is committed, and told to the driver where it has changed.
+//!
+//! Invariant: what was told last, and the entries up to its position, agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::event::Output;
+use super::machine::Document;
+use crate::batch::Stamp;
+use crate::fields::{Authorship, ConflictId, Conflicting, Held, Index, Path, Record, Resolution};
+use crate::lib0::ReadError;
+use crate::time::Time;
+
+/// A document is derived from no sooner again: while fields are written without a pause, one look serves many.
+pub const DERIVE_INTERVAL_MS: u64 = 100;
+
+/// So many conflicts that are over stay on record of one document; then the oldest go.
+pub const HISTORY_LEN_MAX: usize = 1_024;
+
+/// They may have so many bytes together, values included.
+pub const HISTORY_BYTES_MAX: usize = 16 << 20;
+
+/// What is new on record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Derived {
+    /// The position of the log that it holds.
+    pub position: u64,
+    /// The conflicts that are new or have changed, and none for each that is off the record.
+    pub records: Vec<(ConflictId, Option<Record>)>,
+    /// What the fields say to other documents, where that is something else now.
+    pub index: Option<Index>,
+}
+
+/// One conflict that is on record.
+#[derive(Debug)]
+struct Known {
+    /// What it is over since.
+    over: Option<Stamp>,
+    bytes: usize,
+    hash: blake3::Hash,
+}
+
+/// What is on record of a document.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    known: BTreeMap<ConflictId, Known>,
+    /// Of each field in which there is one, the conflict that is not over.
+    current: BTreeMap<Path, ConflictId>,
+    /// The document's deletion, where it is in conflict.
+    deletion: Option<Record>,
+    /// Conflicts that were over by then have gone from the record, or may have.
+    gone_before: Option<Stamp>,
+    index: Index,
+    /// The fields to be looked at.
+    touched: BTreeSet<Path>,
+    is_due: bool,
+    next: Time,
+}
+
+impl Records {
+    /// Takes what is on record. A record that cannot be read is derived anew.
+    pub(super) fn read(rows: Vec<(ConflictId, Bytes)>, index: Option<Bytes>) -> Self {
+        let mut records = Self::default();
+        for (id, row) in rows {
+            let Ok(record) = Record::decode(row.clone()) else { continue };
+            records.know(&record, &row);
+            match (&record.of, &record.resolved) {
+                (Conflicting::Writes(writes), None) => drop(records.current.insert(writes.path.clone(), id)),
+                (Conflicting::Deletion(_), None) => records.deletion = Some(record),
+                (_, Some(_)) => {}
+            }
+        }
+        let index = index.map_or(Ok(Index::default()), Index::decode);
+        records.index = index.unwrap_or_else(|_: ReadError| Index::default());
+        records.forget_more_than(HISTORY_LEN_MAX - 1);
+        records
+    }
+
+    fn know(&mut self, record: &Record, row: &Bytes) -> bool {
+        let over = record.resolved.as_ref().map(|resolved| resolved.by.stamp);
+        let known = Known { over, bytes: row.len(), hash: blake3::hash(row) };
+        let hash = known.hash;
+        self.known.insert(record.id, known).is_none_or(|before| before.hash != hash)
+    }
+
+    /// Fields have changed.
+    pub(super) fn touch(&mut self, paths: impl IntoIterator<Item = Path>) {
+        self.touched.extend(paths);
+        self.is_due = true;
+    }
+
+    /// Something else has changed from which something is derived.
+    pub(super) const fn touch_life(&mut self) {
+        self.is_due = true;
+    }
+
+    /// Whether a conflict that was over by then is worth a look.
+    fn is_news(&self, id: ConflictId, over: Stamp) -> bool {
+        match self.known.get(&id) {
+            Some(known) => known.over != Some(over),
+            None => self.gone_before.is_none_or(|gone| over > gone),
+        }
+    }
+
+    fn put(&mut self, record: Record, changes: &mut Vec<(ConflictId, Option<Record>)>) {
+        if self.know(&record, &record.encode()) {
+            changes.push((record.id, Some(record)));
+        }
+    }
+
+    /// Takes what is found of a field.
+    fn field(
+        &mut self,
+        path: &Path,
+        (current, over): (Option<Record>, Vec<Record>),
+        changes: &mut Vec<(ConflictId, Option<Record>)>,
+    ) {
+        for record in over {
+            // What is on record has the values; they may have been let go since.
+            if self.known.get(&record.id).is_none_or(|known| known.over.is_none()) || is_whole(&record) {
+                self.put(record, changes);
+            }
+        }
+        let before = self.current.remove(path);
+        if let Some(record) = &current {
+            self.current.insert(path.clone(), record.id);
+        }
+        let is_there = before == current.as_ref().map(|record| record.id);
+        if let Some(before) = before.filter(|_| !is_there)
+            && self.known.get(&before).is_some_and(|known| known.over.is_none())
+        {
+            self.known.remove(&before);
+            changes.push((before, None));
+        }
+        current.into_iter().for_each(|record| self.put(record, changes));
+    }
+
+    fn deletion(
+        &mut self,
+        current: Option<Record>,
+        turned: Option<Stamp>,
+        changes: &mut Vec<(ConflictId, Option<Record>)>,
+    ) {
+        let is_another = |before: &Record| current.as_ref().is_none_or(|current| current.id != before.id);
+        if let (Some(mut before), Some(stamp)) = (self.deletion.take_if(|before| is_another(before)), turned)
+        {
+            let by = Authorship { stamp, region: "".into(), author: None };
+            before.resolved = Some(Resolution { by, left: None });
+            self.put(before, changes);
+        }
+        if let Some(record) = current {
+            self.deletion = Some(record.clone());
+            self.put(record, changes);
+        }
+    }
+
+    /// Takes the oldest off the record of what is over, where it is too much.
+    fn evict(&mut self, changes: &mut Vec<(ConflictId, Option<Record>)>) {
+        changes.extend(self.forget_more_than(HISTORY_LEN_MAX).into_iter().map(|id| (id, None)));
+    }
+
+    fn forget_more_than(&mut self, len_max: usize) -> Vec<ConflictId> {
+        let over = self.known.iter().filter_map(|(id, known)| Some((known.over?, *id, known.bytes)));
+        let mut over: Vec<_> = over.collect();
+        let mut bytes: usize = over.iter().map(|(_, _, bytes)| bytes).sum();
+        if over.len() <= len_max && bytes <= HISTORY_BYTES_MAX {
+            return Vec::new();
+        }
+        over.sort_unstable();
+        let mut gone = Vec::new();
+        let mut left = over.len();
+        for (stamp, id, len) in over {
+            if left <= len_max && bytes <= HISTORY_BYTES_MAX {
+                break;
+            }
+            (left, bytes) = (left - 1, bytes - len);
+            self.gone_before = self.gone_before.max(Some(stamp));
+            self.known.remove(&id);
+            gone.push(id);
+        }
+        gone
+    }
+}
+
+/// Whether all values of a conflict are known.
+fn is_whole(record: &Record) -> bool {
+    match &record.of {
+        Conflicting::Writes(writes) => writes.versions.iter().all(|version| version.held != Held::Unknown),
+        Conflicting::Deletion(_) => true,
+    }
+}
+
+impl Document {
+    /// Whether it has to look whether what is on record has changed.
+    pub(super) const fn is_to_derive(&self) -> bool {
+        self.records.is_due && !self.read_only && !self.has_failed()
+    }
+
+    /// Tells what has changed on record, where something may have.
+    pub(super) fn derive(&mut self, now: Time, out: &mut Vec<Output>) {
+        if !self.is_to_derive() {
+            return;
+        }
+        if now < self.records.next {
+            return self.wake_by(self.records.next, out);
+        }
+        let mut records = Vec::new();
+        for path in std::mem::take(&mut self.records.touched) {
+            let found = self.fields.records(&path, &|id, over| self.records.is_news(id, over));
+            self.records.field(&path, found, &mut records);
+        }
+        let deletion = Record::of_life(&self.life, self.deleted);
+        self.records.deletion(deletion, self.life.turned(), &mut records);
+        self.records.evict(&mut records);
+        let index = if self.deleted { Index::default() } else { self.fields.index() };
+        let index = (index != self.records.index).then(|| {
+            self.records.index = index.clone();
+            index
+        });
+        self.records.is_due = false;
+        self.records.next = now.after(DERIVE_INTERVAL_MS);
+        out.push(Output::Derived(Box::new(Derived { position: self.position, records, index })));
+    }
+
+    /// What is to be looked at when the document is opened: all of it where entries came of which nothing is
+    /// derived yet, else what may be another by another schema.
+    pub(super) fn derive_what_is_stored(&mut self, is_due: bool, now: Time, out: &mut Vec<Output>) {
+        let tracker = self.fields.tracker();
+        let mut paths = tracker.contested();
+        if is_due {
+            paths.extend(tracker.paths());
+        }
+        paths.extend(self.records.current.keys().cloned());
+        if !is_due {
+            // Nothing is told where all is as it was.
+            let is_same = |path: &Path| {
+                let (current, _) = self.fields.records(path, &|_, _| false);
+                let hash = current.map(|record| blake3::hash(&record.encode()));
+                let known = self.records.current.get(path).and_then(|id| self.records.known.get(id));
+                hash == known.map(|known| known.hash)
+            };
+            let index = if self.deleted { Index::default() } else { self.fields.index() };
+            if paths.iter().all(is_same) && index == self.records.index {
+                return;
+            }
+        }
+        self.records.touch(paths);
+        self.derive(now, out);
+    }
+}

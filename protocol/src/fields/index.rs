@@ -1,0 +1,134 @@
+//! What a document's fields say to other documents: values that no other may have, and documents that they name.
+
+use super::path::Path;
+use super::rules::Rules;
+use super::schema::Reference;
+use super::state::Shown;
+use super::tracker::Tracker;
+use super::value::Value;
+use crate::batch::Stamp;
+use crate::hlc::Hlc;
+use crate::ids::{DocName, Dot, Seq, StreamId};
+use crate::lib0::{ReadError, Reader, put_var_bytes, put_var_u64};
+use bytes::Bytes;
+
+/// So many documents that one field names are followed; the others are not repaired when they are deleted.
+pub const REFERENCES_MAX: usize = 1_000;
+
+/// What a document's fields say to other documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Index {
+    /// The values of its unique fields, in the order of their paths.
+    pub claims: Vec<Claim>,
+    /// The documents that its fields name, in that order.
+    pub references: Vec<(Path, DocName)>,
+}
+
+/// The value of a field that no other document of the collection may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The field.
+    pub path: Path,
+    /// Its value.
+    pub value: Value,
+    /// Since when the field has it: of documents that claim one value, that of the least stamp has it.
+    pub since: Stamp,
+}
+
+const VERSION: u8 = 1;
+
+impl Index {
+    /// Of a document's fields as they are shown.
+    #[must_use]
+    pub fn of(tracker: &Tracker, rules: &Rules) -> Self {
+        let mut index = Self::default();
+        let named = rules.collection().fields.iter();
+        for (name, field) in named.filter(|(_, field)| field.unique || field.reference.is_some()) {
+            let Ok(path) = name.parse::<Path>() else { continue };
+            let Some(state) = tracker.state(&path, rules.policy(&path)) else { continue };
+            let Shown::Value(Some(value)) = state.shown else { continue };
+            if field.unique && field.ty.accepts(Some(&value)) && !matches!(value, Value::Null) {
+                let since = tracker.shown_since(&path, &value);
+                index.claims.extend(since.map(|since| Claim {
+                    path: path.clone(),
+                    value: value.clone(),
+                    since,
+                }));
+            }
+            if field.reference.is_some() {
+                index.references.extend(Reference::names(&value).map(|name| (path.clone(), name)));
+            }
+        }
+        index
+    }
+
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.references.is_empty()
+    }
+
+    /// The index as bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = vec![VERSION];
+        put_var_u64(&mut out, self.claims.len() as u64);
+        for Claim { path, value, since: (Hlc(hlc), dot) } in &self.claims {
+            put_var_bytes(&mut out, path.to_string().as_bytes());
+            value.encode(&mut out);
+            for number in [*hlc, u64::from(dot.stream.to_u32()), dot.seq.0] {
+                put_var_u64(&mut out, number);
+            }
+        }
+        put_var_u64(&mut out, self.references.len() as u64);
+        for (path, name) in &self.references {
+            put_var_bytes(&mut out, path.to_string().as_bytes());
+            put_var_bytes(&mut out, name.as_str().as_bytes());
+        }
+        out.into()
+    }
+
+    /// Reads what [`Index::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are no index.
+    pub fn decode(bytes: Bytes) -> Result<Self, ReadError> {
+        let reader = &mut Reader::new(bytes);
+        if reader.u8()? != VERSION {
+            return Err(ReadError::Overflow);
+        }
+        let mut index = Self::default();
+        for _ in 0..reader.var_u64()? {
+            let (path, value) = (read_path(reader)?, Value::decode(reader)?);
+            let (hlc, stream) = (Hlc(reader.var_u64()?), StreamId::from_u32(reader.var_u32()?));
+            let since = (hlc, Dot { stream, seq: Seq(reader.var_u64()?) });
+            index.claims.push(Claim { path, value, since });
+        }
+        for _ in 0..reader.var_u64()? {
+            let path = read_path(reader)?;
+            let name = DocName::new(reader.var_str()?.as_str()).map_err(|_| ReadError::Overflow)?;
+            index.references.push((path, name));
+        }
+        reader.finish()?;
+        Ok(index)
+    }
+}
+
+fn read_path(reader: &mut Reader) -> Result<Path, ReadError> {
+    reader.var_str()?.as_str().parse().map_err(|_| ReadError::Overflow)
+}
+
+impl Reference {
+    /// The documents that a value names: a name, or a list of names. What is no name is not one.
+    pub fn names(value: &Value) -> impl Iterator<Item = DocName> {
+        let values: &[Value] = match value {
+            Value::List(values) => values,
+            one => std::slice::from_ref(one),
+        };
+        let names = values.iter().take(REFERENCES_MAX).filter_map(|value| match value {
+            Value::String(name) => DocName::new(name).ok(),
+            _ => None,
+        });
+        names.collect::<Vec<_>>().into_iter()
+    }
+}
