@@ -254,8 +254,9 @@ pub trait Log: Send + Sync + 'static {
     fn derived(&self, space: u8, range: KeyRange<'_>, limit: usize)
     -> Result<Vec<(Bytes, Bytes)>, LoadError>;
 
-    /// Lists the documents that are due after one, in the order of their ids: those with an entry of the kind
-    /// fields, lifecycle or graph beyond what was last put of them. At most `limit` and
+    /// Lists the documents that are due after one, in the order of their ids: those with an entry beyond what was
+    /// last put of them that is of the kind fields or graph, or deletes the document or brings it back; one whose
+    /// edit does so is due from the next checkpoint on at the latest. At most `limit` and
     /// [`LIST_LEN_MAX`](crate::limits::LIST_LEN_MAX); fewer at the end only.
     ///
     /// # Errors

@@ -157,7 +157,8 @@ impl State {
         }
         let doc = self.docs.entry(id).or_default();
         doc.row.fold(entry);
-        if is_derived_from(entry) {
+        // An edit may bring a deleted document back.
+        if is_derived_from(entry) || doc.row.life.deletion().is_some() && entry.kind.carries_update() {
             self.marks.insert(id, entry.position);
         }
         doc.tail.push(entry.clone());

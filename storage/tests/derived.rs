@@ -6,6 +6,7 @@ mod support;
 use bytes::Bytes;
 use proptest::prelude::*;
 use quire_protocol::batch::{EntryKind, LifecycleChange};
+use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::DocId;
 use quire_storage::limits::{DERIVED_KEY_BYTES_MAX, DERIVED_READ_BYTES_MAX};
 use quire_storage::sim_disk::{SimDisk, Unsynced};
@@ -140,6 +141,19 @@ contract! {
             subject.crash();
             assert!(!is_due(subject.log(), "a"), "{kind:?}");
         }
+    }
+
+    fn an_edit_of_a_deleted_document_makes_it_due_at_the_next_checkpoint(subject: &mut impl Subject) {
+        let delete = LifecycleChange::Delete { frontier: Frontier::new() };
+        let at = put(subject.log(), vec![create("a"), lifecycle("a", &delete)]).position;
+        subject.log().put_derived(id("a"), at, vec![]).expect("taken");
+        checkpoint(subject.log());
+        assert!(!is_due(subject.log(), "a"));
+        put(subject.log(), vec![update("a", "1")]);
+        checkpoint(subject.log());
+        assert!(is_due(subject.log(), "a"));
+        subject.crash();
+        assert!(is_due(subject.log(), "a"));
     }
 
     fn what_was_derived_up_to_before_an_entry_leaves_its_document_due(subject: &mut impl Subject) {

@@ -300,7 +300,11 @@ impl<'txn> DocTables<'txn> {
             (previous, rest) = (last, after);
         }
         let mut unseen = entries.iter().rev().take_while(|entry| entry.position > stored_to);
-        let last = unseen.find(|entry| is_derived_from(entry)).map(|entry| entry.position);
+        // An edit may bring a deleted document back.
+        let is_deleted = row.doc.life.deletion().is_some();
+        let is_derived_from =
+            |entry: &&TailEntry| is_derived_from(entry) || is_deleted && entry.kind.carries_update();
+        let last = unseen.find(is_derived_from).map(|entry| entry.position);
         let is_derived = self.note_derived(doc, &mut row, last, derived_to)?;
         self.documents.insert(doc.0, &encode_doc(&row)[..])?;
         Ok(is_derived)
