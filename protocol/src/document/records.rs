@@ -14,8 +14,8 @@ use crate::fields::{Authorship, ConflictId, Conflicting, Held, Index, Path, Reco
 use crate::lib0::ReadError;
 use crate::time::Time;
 
-/// A document is derived from no sooner again: while fields are written without a pause, one look serves many.
-pub const DERIVE_INTERVAL_MS: u64 = 100;
+/// A document is looked at no sooner again: while fields are written without a pause, one look serves many.
+pub const DERIVE_INTERVAL_MS: u64 = 20;
 
 /// So many conflicts that are over stay on record of one document; then the oldest go.
 pub const HISTORY_LEN_MAX: usize = 1_024;
