@@ -4,16 +4,17 @@
 //! Every leader writes one every few seconds, so that an idle stream is measured too; a canary that should
 //! have come and has not counts against its region.
 
-use quire_protocol::batch::{EntryKind, decode_canary};
+use super::links::Peers;
+use quire_protocol::batch::{EntryKind, NO_DOC, decode_canary, encode_canary};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{ReplicaId, StreamId};
-use quire_storage::TailEntry;
+use quire_storage::{NewEntry, TailEntry};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// How often a leader writes a canary, in milliseconds.
-pub(super) const CANARY_EVERY_MS: u64 = 5_000;
+const CANARY_EVERY_MS: u64 = 5_000;
 
 /// A canary may be so much later than the one before it was, by its writer's timer.
 const CANARY_LATE_MS: u64 = 1_000;
@@ -87,10 +88,28 @@ impl Waits {
     }
 }
 
+impl Peers {
+    /// Writes a canary every few seconds, by which the others measure how far they are behind.
+    pub(super) async fn sing(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(CANARY_EVERY_MS)) => {}
+                () = self.leaving.cancelled() => return,
+            }
+            // A log that takes nothing has told so.
+            self.appender.append(vec![canary()], |_| {});
+        }
+    }
+}
+
+/// An entry that says when it was written.
+pub(super) fn canary() -> NewEntry {
+    NewEntry { doc: NO_DOC, kind: EntryKind::Canary, payload: encode_canary(crate::run::unix_ms()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quire_protocol::batch::encode_canary;
     use quire_protocol::hlc::Hlc;
     use quire_protocol::ids::{Dot, Seq};
     use quire_storage::Position;

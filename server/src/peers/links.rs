@@ -6,7 +6,7 @@ use super::driver;
 use super::handshake::Identity;
 use super::joining::{Joining, Met};
 use super::kept::Kept;
-use super::lag::{CANARY_EVERY_MS, Lags, Waits};
+use super::lag::{Lags, Waits, canary};
 use super::live::Live;
 use super::presence::PassedOn;
 use super::refused::{RefusedStatus, TurnedAway, Unfit};
@@ -17,11 +17,11 @@ use super::wire::{self, Socket};
 use crate::config::{RegionRole, Settings};
 use crate::documents::Documents;
 use bytes::Bytes;
-use quire_protocol::batch::{EntryKind, NO_DOC, encode_canary};
+use quire_protocol::batch::EntryKind;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, ReplicaId, StreamId};
 use quire_protocol::link::{Bye, ByeReason, Hello, Link, Message, Role, SchemaTerms, Side, replaces};
-use quire_storage::{Appender, Applied, Log, NewEntry};
+use quire_storage::{Appender, Applied, Log};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -329,18 +329,6 @@ impl Peers {
         }
     }
 
-    /// Writes a canary every few seconds, by which the others measure how far they are behind.
-    async fn sing(self: Arc<Self>) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(CANARY_EVERY_MS)) => {}
-                () = self.leaving.cancelled() => return,
-            }
-            // A log that takes nothing has told so.
-            self.appender.append(vec![canary()], |_| {});
-        }
-    }
-
     /// Per region, how far this one is behind it, in milliseconds.
     pub(super) fn lags(&self) -> BTreeMap<ReplicaId, u64> {
         let offsets = self.offsets();
@@ -451,11 +439,6 @@ impl Peers {
         // The sender is this region's own, so it cannot be gone.
         let _none = linked.wait_for(BTreeSet::is_empty).await;
     }
-}
-
-/// An entry that says when it was written.
-fn canary() -> NewEntry {
-    NewEntry { doc: NO_DOC, kind: EntryKind::Canary, payload: encode_canary(crate::run::unix_ms()) }
 }
 
 impl Place {
