@@ -10,6 +10,7 @@ use quire_protocol::batch::EncodedBatch;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
 use quire_protocol::ids::{Dot, ReplicaId};
+use quire_protocol::link::hello::VERSIONS;
 use quire_protocol::link::limits::CREDIT_WINDOW_BYTES;
 use quire_protocol::link::{Bye, ByeReason, Ends, Found, Input, Link, Message, Output, Role};
 use quire_protocol::time::Time;
@@ -117,7 +118,8 @@ impl World {
         let ends = [of, back].map(|(at, to)| {
             let region = &self.regions[at];
             let log = region.log.as_ref().expect("it is up");
-            let ends = Ends { own: log.stream(), peer: super::region::replica(to), role: Role::Leader };
+            let (peer, version) = (super::region::replica(to), *VERSIONS.end());
+            let ends = Ends { own: log.stream(), peer, role: Role::Leader, version };
             let mut hears = self.hears(at);
             hears.insert(super::region::replica(to));
             let mut out = Vec::new();
@@ -250,7 +252,7 @@ impl World {
                     found.push_back(Input::Read(self.read(way.0, from, bytes_max)));
                 }
                 Output::Store(encoded) => self.store(way, encoded),
-                Output::Ephemeral { .. } => {}
+                Output::Ephemeral { .. } | Output::Called { .. } | Output::Returned { .. } => {}
                 Output::Truncated { stream, .. } => {
                     self.say(format_args!("region {} has no more of {stream} what {} lacks", way.0, way.1));
                 }

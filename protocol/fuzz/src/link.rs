@@ -8,7 +8,7 @@ use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
 use quire_protocol::ids::{Dot, ReplicaId, Seq, StreamId};
 use quire_protocol::link::hello::{VERSIONS, decode_proof, encode_proof};
-use quire_protocol::link::limits::{CHUNK_BYTES_MAX, EPHEMERAL_BYTES_MAX, HEARS_MAX};
+use quire_protocol::link::limits::{CALL_BYTES_MAX, CHUNK_BYTES_MAX, EPHEMERAL_BYTES_MAX, HEARS_MAX};
 use quire_protocol::link::{Ends, Found, Hello, Input, Link, Message, Output, Piece, Role, SchemaTerms};
 use quire_protocol::snapshot::SnapshotReader;
 use quire_protocol::time::Time;
@@ -56,7 +56,7 @@ pub(crate) fn run(data: &[u8]) {
 fn hear(frame: &Bytes, is_met: bool) {
     let own = StreamId::from_u32(1 << 16 | 1);
     let received: Frontier = [Dot { stream: own, seq: Seq(9) }].into_iter().collect();
-    let ends = Ends { own, peer: ReplicaId(2), role: Role::Leader };
+    let ends = Ends { own, peer: ReplicaId(2), role: Role::Leader, version: 2 };
     let mut out = Vec::new();
     let mut link = Link::new(Time(0), ends, received, BTreeSet::new(), 0, &mut out);
     if is_met {
@@ -75,6 +75,7 @@ fn hear(frame: &Bytes, is_met: bool) {
                 Output::Stage(_) => Input::Staged,
                 Output::Import(snapshot) => Input::Imported(snapshot.frontier()),
                 Output::ReadSnapshot { .. } => Input::SnapshotRead(Piece::End),
+                Output::Called { call, payload, .. } => Input::Return { call, payload },
                 _ => continue,
             };
             link.handle(Time(1), answer, &mut out);
@@ -92,6 +93,9 @@ fn check(message: &Message) {
         Message::Need { from, to, .. } => assert!(from.0 > 0 && from <= to),
         Message::SnapshotChunk { bytes, .. } => assert!(bytes.len() <= CHUNK_BYTES_MAX),
         Message::Ephemeral { payload, .. } => assert!(payload.len() <= EPHEMERAL_BYTES_MAX),
+        Message::Call { payload, .. } | Message::Return { payload, .. } => {
+            assert!(payload.len() <= CALL_BYTES_MAX);
+        }
         _ => {}
     }
 }

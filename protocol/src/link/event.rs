@@ -1,6 +1,8 @@
 //! What goes into a link machine and what comes out of it.
 
-use super::{Bye, Piece};
+#[cfg(doc)]
+use super::limits::CALL_BYTES_MAX;
+use super::{Bye, CallRefused, Piece};
 use crate::batch::EncodedBatch;
 use crate::frontier::Frontier;
 use crate::gate::Arrival;
@@ -49,6 +51,22 @@ pub enum Input {
         /// The document.
         doc: DocId,
         /// An awareness update.
+        payload: Bytes,
+    },
+    /// Somebody here asks the peer for something. Answered by one [`Output::Returned`], unless the link ends.
+    Call {
+        /// The driver's number for it, which no call of this link had before.
+        call: u64,
+        /// The document that it is about.
+        doc: DocId,
+        /// What is asked.
+        payload: Bytes,
+    },
+    /// The answer to an [`Output::Called`], of at most [`CALL_BYTES_MAX`] bytes.
+    Return {
+        /// Which.
+        call: u64,
+        /// The answer.
         payload: Bytes,
     },
     /// The moment asked for by [`Output::WakeAt`] has come.
@@ -111,6 +129,22 @@ pub enum Output {
         doc: DocId,
         /// An awareness update that can be read.
         payload: Bytes,
+    },
+    /// The peer asks for something: do it, and say what came of it, by the same number.
+    Called {
+        /// The peer's number for it.
+        call: u64,
+        /// The document that it is about.
+        doc: DocId,
+        /// What is asked; nothing has looked into it.
+        payload: Bytes,
+    },
+    /// What came of an [`Input::Call`].
+    Returned {
+        /// Which.
+        call: u64,
+        /// The peer's answer, into which nothing has looked; or why the peer was not asked.
+        answer: Result<Bytes, CallRefused>,
     },
     /// The peer lacks entries of a stream that the log no longer has: it needs a snapshot.
     Truncated {

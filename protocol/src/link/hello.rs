@@ -16,7 +16,10 @@ use bytes::Bytes;
 use std::ops::RangeInclusive;
 
 /// The versions of the link's protocol that this release speaks.
-pub const VERSIONS: RangeInclusive<u8> = 1..=1;
+pub const VERSIONS: RangeInclusive<u8> = 1..=2;
+
+/// The first version in which peers call each other; one of an earlier version would not know what is said.
+pub const CALLS_SINCE: u8 = 2;
 
 /// What a hello begins with.
 const MARK: &[u8; 6] = b"quire\x01";
@@ -105,6 +108,12 @@ impl Hello {
         out.extend_from_slice(&self.schema);
         out.extend_from_slice(&self.challenge);
         out.into()
+    }
+
+    /// The version that both sides are to speak, for a hello that was read: the highest that both know.
+    #[must_use]
+    pub fn version(&self) -> u8 {
+        self.versions.1.min(*VERSIONS.end())
     }
 
     /// Reads a hello, and the version that both sides are to speak: the highest that both know.
@@ -197,7 +206,9 @@ mod tests {
         #[test]
         fn l2_a_hello_survives_its_frame(hello in hello(), proof: [u8; 32]) {
             prop_assert!(hello.encode().len() <= HANDSHAKE_BYTES_MAX);
-            prop_assert_eq!(Hello::decode(hello.encode()), Ok((hello, 1)));
+            let shared = hello.versions.1.min(2);
+            prop_assert_eq!(hello.version(), shared);
+            prop_assert_eq!(Hello::decode(hello.encode()), Ok((hello, shared)));
             prop_assert_eq!(decode_proof(encode_proof(&proof)), Ok(proof));
         }
 
@@ -228,8 +239,8 @@ mod tests {
         let refused = |frame: Vec<u8>| Hello::decode(frame.into()).expect_err("refused");
         assert_eq!(refused(b"GET / HTTP/1.1".to_vec()), HandshakeError::Stranger);
         // Whatever a newer release writes behind its versions.
-        let newer = [&MARK[..], &[2, 9], b"something else"].concat();
-        assert_eq!(refused(newer), HandshakeError::Version(2, 9));
+        let newer = [&MARK[..], &[3, 9], b"something else"].concat();
+        assert_eq!(refused(newer), HandshakeError::Version(3, 9));
         assert_eq!(refused([&MARK[..], &[0, 0]].concat()), HandshakeError::Version(0, 0));
         assert_eq!(refused(vec![0; 1025]), HandshakeError::TooLong(1025));
     }

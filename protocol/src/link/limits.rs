@@ -21,6 +21,13 @@ pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// The longest ephemeral payload: an awareness update with the states of a full document.
 pub const EPHEMERAL_BYTES_MAX: usize = 1024 * 1024;
 
+/// The longest payload of a call or of its answer: short enough that acks and pings are not held up behind one.
+pub const CALL_BYTES_MAX: usize = 256 * 1024;
+
+/// How many calls each side may have under way: 640 a second between regions 200 ms apart, and 32 MiB at most that
+/// wait for one connection or for answers.
+pub const CALLS_MAX: usize = 128;
+
 /// How many bytes of batches a peer may send beyond what this replica's log has answered for: what a link
 /// of 20 MB/s has on its way in 200 ms, and all that is held for a peer beyond one batch.
 pub const CREDIT_WINDOW_BYTES: u64 = 4 * 1024 * 1024;

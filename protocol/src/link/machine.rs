@@ -7,6 +7,7 @@
 //!
 //! Invariant: after `Close` nothing comes out.
 
+use super::calls::Calls;
 use super::check::check_batch;
 use super::event::{Found, Input, Output};
 use super::history::{History, Step, Taken};
@@ -38,6 +39,8 @@ pub struct Ends {
     pub peer: ReplicaId,
     /// What the peer does in the cluster.
     pub role: Role,
+    /// The version of the link's protocol that both speak.
+    pub version: u8,
 }
 
 /// Figures of a link, for operators.
@@ -89,6 +92,7 @@ pub struct Link {
     giving: Giving,
     taking: Taking,
     history: History,
+    calls: Calls,
     reading: Option<Reading>,
     batches_sent: u64,
     bytes_sent: u64,
@@ -116,6 +120,7 @@ impl Link {
             received,
             hears,
             history,
+            calls: Calls::new(ends.version),
             outflow: Outflow::default(),
             inflow: Inflow::default(),
             pulse: Pulse::default(),
@@ -179,6 +184,8 @@ impl Link {
             Input::Ephemeral { doc, payload } => {
                 out.push(Output::SendEphemeral(Message::Ephemeral { doc, payload }.encode()));
             }
+            Input::Call { call, doc, payload } => self.calls.make(call, doc, payload, out),
+            Input::Return { call, payload } => self.calls.answer(call, payload, out),
             Input::Tick { wall_ms } => {
                 self.wake = None;
                 self.pulse(now, wall_ms, out);
@@ -273,6 +280,16 @@ impl Link {
                 Ok(_) => out.push(Output::Ephemeral { doc, payload }),
                 Err(error) => self.close(ByeReason::Malformed, error.to_string(), out),
             },
+            Message::Call { call, doc, payload } => {
+                if let Err(bye) = self.calls.hear_call(call, doc, payload, out) {
+                    self.close(bye.reason, bye.detail, out);
+                }
+            }
+            Message::Return { call, payload } => {
+                if let Err(bye) = self.calls.hear_return(call, payload, out) {
+                    self.close(bye.reason, bye.detail, out);
+                }
+            }
             Message::SnapshotOffer { snapshot, needed } => {
                 let step = self.history.truncated(needed.get(self.ends.own));
                 self.taking.offered(snapshot, needed);

@@ -3,7 +3,9 @@
 //! The first byte is the kind, the rest its fields; integers and frontiers have one spelling. A batch is
 //! carried in the bytes it is stored in and is not looked into here.
 
-use super::limits::{CHUNK_BYTES_MAX, DETAIL_BYTES_MAX, EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, HEARS_MAX};
+use super::limits::{
+    CALL_BYTES_MAX, CHUNK_BYTES_MAX, DETAIL_BYTES_MAX, EPHEMERAL_BYTES_MAX, FRAME_BYTES_MAX, HEARS_MAX,
+};
 use super::{Bye, ByeReason, read_u16};
 use crate::frontier::{Frontier, FrontierError, canonical_u64};
 use crate::ids::{DocId, ReplicaId, Seq, StreamId};
@@ -24,6 +26,9 @@ const PING: u8 = 12;
 const PONG: u8 = 13;
 const EPHEMERAL: u8 = 14;
 const SNAPSHOT_WANT: u8 = 15;
+// 16 is what shows a schema, which comes before all of these.
+const CALL: u8 = 17;
+const RETURN: u8 = 18;
 
 /// What a peer says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +110,22 @@ pub enum Message {
         /// The document.
         doc: DocId,
         /// An awareness update.
+        payload: Bytes,
+    },
+    /// Do this for me, and say what came of it.
+    Call {
+        /// Comes back with the answer; no other call that is under way has it.
+        call: u64,
+        /// The document that it is about.
+        doc: DocId,
+        /// What is asked.
+        payload: Bytes,
+    },
+    /// What came of a call.
+    Return {
+        /// Which.
+        call: u64,
+        /// The answer.
         payload: Bytes,
     },
 }
@@ -190,6 +211,8 @@ impl Message {
             Self::Ping { .. } => PING,
             Self::Pong { .. } => PONG,
             Self::Ephemeral { .. } => EPHEMERAL,
+            Self::Call { .. } => CALL,
+            Self::Return { .. } => RETURN,
         }
     }
 
@@ -240,6 +263,15 @@ impl Message {
             }
             Self::Ephemeral { doc, payload } => {
                 out.extend_from_slice(&doc.0.to_be_bytes());
+                out.extend_from_slice(payload);
+            }
+            Self::Call { call, doc, payload } => {
+                put_var_u64(&mut out, *call);
+                out.extend_from_slice(&doc.0.to_be_bytes());
+                out.extend_from_slice(payload);
+            }
+            Self::Return { call, payload } => {
+                put_var_u64(&mut out, *call);
                 out.extend_from_slice(payload);
             }
         }
@@ -314,6 +346,14 @@ fn read(kind: u8, reader: &mut Reader) -> Result<Message, FieldError> {
         EPHEMERAL => {
             let doc = DocId(u128::from_be_bytes(reader.array()?));
             Message::Ephemeral { doc, payload: rest("awareness", EPHEMERAL_BYTES_MAX, reader)? }
+        }
+        CALL => {
+            let (call, doc) = (canonical_u64(reader)?, DocId(u128::from_be_bytes(reader.array()?)));
+            Message::Call { call, doc, payload: rest("a call", CALL_BYTES_MAX, reader)? }
+        }
+        RETURN => {
+            let call = canonical_u64(reader)?;
+            Message::Return { call, payload: rest("the answer to a call", CALL_BYTES_MAX, reader)? }
         }
         other => return Err(MessageError::Unknown(other).into()),
     })
@@ -390,6 +430,12 @@ mod tests {
                 .prop_map(|(nonce, at_ms, digest)| Message::Pong { nonce, at_ms, digest }),
             (any::<u128>(), bytes())
                 .prop_map(|(doc, payload)| Message::Ephemeral { doc: DocId(doc), payload }),
+            (any::<u64>(), any::<u128>(), bytes()).prop_map(|(call, doc, payload)| Message::Call {
+                call,
+                doc: DocId(doc),
+                payload
+            }),
+            (any::<u64>(), bytes()).prop_map(|(call, payload)| Message::Return { call, payload }),
         ]
     }
 
@@ -427,6 +473,10 @@ mod tests {
         assert_eq!(refused(chunk), "a piece of a snapshot has at most 262144 bytes; this one has 262145");
         let awareness = [&[EPHEMERAL][..], &vec![0; 16 + EPHEMERAL_BYTES_MAX + 1]].concat();
         assert_eq!(refused(awareness), "awareness has at most 1048576 bytes; this one has 1048577");
+        let call = [&[CALL, 1][..], &vec![0; 16 + CALL_BYTES_MAX + 1]].concat();
+        assert_eq!(refused(call), "a call has at most 262144 bytes; this one has 262145");
+        let answer = [&[RETURN, 1][..], &vec![0; CALL_BYTES_MAX + 1]].concat();
+        assert_eq!(refused(answer), "the answer to a call has at most 262144 bytes; this one has 262145");
         assert_eq!(refused(vec![NEED, 1, 5, 4]), "entries 5 to 4 were asked for, which is none");
         assert_eq!(refused(vec![NEED, 1, 0, 4]), "entries 0 to 4 were asked for, which is none");
         let hears = "the replicas that a peer hears must rise and be at most 256";

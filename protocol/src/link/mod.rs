@@ -4,11 +4,12 @@
 //! does with another schema, `message` what is said after, `bye` why a link ends, `limits` how much may be said at once. `machine` is one live link:
 //! `history` finds out whether both mean the same by this replica's stream, `outflow` decides which batch the
 //! peer is sent next, `pace` how fast it gets what it has missed, `inflow` what it is told and allowed, `check`
-//! what of it is taken, `snapshot` what a peer gets that the log cannot serve, `pulse` whether it is there. The
-//! decoders take bytes from outside.
+//! what of it is taken, `snapshot` what a peer gets that the log cannot serve, `calls` what either asks of the other,
+//! `pulse` whether it is there. The decoders take bytes from outside.
 
 mod agreement;
 mod bye;
+mod calls;
 mod check;
 mod event;
 pub mod hello;
@@ -25,6 +26,7 @@ mod snapshot;
 
 pub use agreement::{SchemaTerms, TermsError};
 pub use bye::{Bye, ByeReason};
+pub use calls::CallRefused;
 pub use event::{Found, Input, Output};
 pub use hello::{HandshakeError, Hello, Proof, Role, Side};
 pub use machine::{Ends, Figures, Link};

@@ -121,7 +121,7 @@ fn l11_nothing_else_is_taken_or_given_before_both_mean_the_same_by_this_stream()
 #[test]
 fn l11_a_peer_is_shown_its_stream_before_it_is_told_how_much_there_is() {
     let mut out = Vec::new();
-    let ends = Ends { own: stream(1), peer: ReplicaId(2), role: Role::Leader };
+    let ends = Ends { own: stream(1), peer: ReplicaId(2), role: Role::Leader, version: 2 };
     let received = upto(&[dot(1, 5), dot(2, 9)]);
     let mut link = Link::new(Time(0), ends, received.clone(), BTreeSet::new(), 0, &mut out);
     let said = |out: &mut Vec<Output>| {

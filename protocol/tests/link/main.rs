@@ -1,5 +1,6 @@
 //! Links between regions: stories of one link, and random histories of whole clusters.
 
+mod calls;
 mod clusters;
 mod histories;
 mod snapshots;

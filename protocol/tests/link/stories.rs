@@ -25,7 +25,17 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn with(received: Frontier, role: Role) -> Self {
-        let (mut out, ends) = (Vec::new(), Ends { own: stream(1), peer: ReplicaId(2), role });
+        Self::between(Ends { own: stream(1), peer: ReplicaId(2), role, version: 2 }, received)
+    }
+
+    /// A link of which both ends speak this version.
+    pub(super) fn of_version(version: u8) -> Self {
+        let ends = Ends { own: stream(1), peer: ReplicaId(2), role: Role::Leader, version };
+        Self::between(ends, Frontier::new())
+    }
+
+    fn between(ends: Ends, received: Frontier) -> Self {
+        let mut out = Vec::new();
         let link = Link::new(Time(0), ends, received, [ReplicaId(2)].into(), 0, &mut out);
         let mut table = Self { link, now: Time(0), out };
         table.out.clear();
@@ -141,7 +151,7 @@ fn l7_nothing_is_acknowledged_before_it_is_durable_and_then_soon() {
 #[test]
 fn l5_a_peer_is_allowed_a_window_beyond_what_is_stored_and_not_more() {
     let mut out = Vec::new();
-    let ends = Ends { own: stream(1), peer: ReplicaId(2), role: Role::Leader };
+    let ends = Ends { own: stream(1), peer: ReplicaId(2), role: Role::Leader, version: 2 };
     let _link = Link::new(Time(0), ends, Frontier::new(), BTreeSet::new(), 0, &mut out);
     let credit = Output::Send(Message::Credit(CREDIT_WINDOW_BYTES).encode());
     assert!(out.contains(&credit), "a window is allowed at once");

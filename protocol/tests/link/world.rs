@@ -265,7 +265,12 @@ impl World {
         }
         for (at, to) in [(a, b), (b, a)] {
             let mut out = Vec::new();
-            let ends = Ends { own: self.replicas[at].own(at), peer: stream(to).replica, role: Role::Leader };
+            let ends = Ends {
+                own: self.replicas[at].own(at),
+                peer: stream(to).replica,
+                role: Role::Leader,
+                version: 2,
+            };
             let received = self.replicas[at].gate.received().clone();
             let mut hears = self.hears(at);
             hears.insert(stream(to).replica);
@@ -369,6 +374,8 @@ impl World {
                     end.closed = Some(bye);
                 }
                 Output::WentBack { held } => went_back = Some(held),
+                // Who calls is tried by hand.
+                Output::Called { .. } | Output::Returned { .. } => {}
                 Output::Ephemeral { .. } | Output::Truncated { .. } => {}
             }
         }

@@ -3,6 +3,7 @@
 //! Frames, commits, reads and the passing of time go in; what comes out is carried out in order. A writer
 //! of its own keeps a slow connection from holding up what the peer sends.
 
+use super::calls::Calls;
 use super::links::{Mail, Peers, Place};
 use super::snapshots::{self, Exporting, Importing};
 use super::wire::{self, Socket};
@@ -66,6 +67,7 @@ struct Driver<'a> {
     /// The snapshot that comes from the peer, and whom it tells.
     importing: Option<Importing>,
     imported: mpsc::UnboundedSender<Input>,
+    calls: Calls,
     /// Whether the peer has said what it has.
     met: bool,
     wake: Option<Time>,
@@ -75,11 +77,12 @@ struct Driver<'a> {
 
 /// Serves a link until it ends, and says why it did.
 pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello: &Hello, mail: Mail) -> Bye {
-    let Mail { mut stop, mut presence } = mail;
+    let Mail { mut stop, mut presence, calls: mut asked } = mail;
     let (sink, mut stream) = socket.split();
     let (frames, to_write) = mpsc::unbounded_channel();
     let (stored, mut answers) = mpsc::unbounded_channel();
     let (imported, mut steps) = mpsc::unbounded_channel();
+    let (calls, mut answered) = Calls::new();
     let queue = Arc::new(Queue::default());
     let mut writer = tokio::spawn(write(sink, to_write, queue.clone()));
     let mut received = peers.received.subscribe();
@@ -88,7 +91,8 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
 
     let mut out = Vec::new();
     let began = Instant::now();
-    let ends = Ends { own: *own.borrow_and_update(), peer: place.peer, role: hello.role };
+    let ends =
+        Ends { own: *own.borrow_and_update(), peer: place.peer, role: hello.role, version: hello.version() };
     let durable = peers.log.received();
     received.mark_unchanged();
     let heard = hears.borrow_and_update().clone();
@@ -107,6 +111,7 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
         exported: None,
         importing: None,
         imported,
+        calls,
         put_off: Vec::new(),
         met: false,
         wake: None,
@@ -165,6 +170,11 @@ pub(super) async fn run(peers: &Arc<Peers>, place: &Place, socket: Socket, hello
                 driver.handle(Input::Renewed(stream));
             }
             Some((doc, payload)) = presence.recv() => driver.handle(Input::Ephemeral { doc, payload }),
+            Some(asked) = asked.recv() => {
+                let call = driver.calls.make(asked);
+                driver.handle(call);
+            }
+            Some((call, payload)) = answered.recv() => driver.handle(Input::Return { call, payload }),
             () = driver.alarm.as_mut(), if driver.wake.is_some() => {
                 driver.wake = None;
                 driver.handle(Input::Tick { wall_ms: crate::run::unix_ms() });
@@ -271,6 +281,10 @@ impl Driver<'_> {
                 Output::Ephemeral { doc, payload } => {
                     self.peers.pass_on(&self.peers.documents, self.place.peer, doc, &payload);
                 }
+                Output::Called { call, doc, payload } => {
+                    self.calls.called(self.peers, self.place.peer, call, doc, payload);
+                }
+                Output::Returned { call, answer } => self.calls.returned(call, answer),
                 Output::Truncated { stream, first_kept } => {
                     let (peer, first_kept) = (self.place.peer.0, first_kept.0);
                     tracing::info!(peer, %stream, first_kept, "the log begins later: offering a snapshot");

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a peer has at most one link here, and both sides keep the same connection.
 
+use super::calls::{Answers, Asked};
 use super::driver;
 use super::handshake::Identity;
 use super::joining::{Joining, Met};
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use quire_protocol::batch::EntryKind;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, ReplicaId, StreamId};
+use quire_protocol::link::limits::CALLS_MAX;
 use quire_protocol::link::{Bye, ByeReason, Hello, Link, Message, Role, SchemaTerms, Side, replaces};
 use quire_storage::{Appender, Applied, Log};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +62,7 @@ pub(crate) struct Peers {
     state: Mutex<State>,
     pub(super) passed_on: PassedOn,
     pub(super) importing: ImportPlace,
+    pub(super) answers: Answers,
     pub(super) turned_away: TurnedAway,
     pub(super) unfit: Unfit,
     pub(super) joining: Joining,
@@ -96,6 +99,7 @@ pub(super) struct Active {
     stop: Option<oneshot::Sender<Bye>>,
     status: LinkStatus,
     presence: mpsc::Sender<(DocId, Bytes)>,
+    pub(super) calls: mpsc::Sender<Asked>,
     /// The replicas that the peer hears first-hand.
     heard_there: BTreeSet<ReplicaId>,
     /// What the peer is known to have.
@@ -128,6 +132,8 @@ pub(super) struct Mail {
     pub(super) stop: oneshot::Receiver<Bye>,
     /// Awareness for the peer.
     pub(super) presence: mpsc::Receiver<(DocId, Bytes)>,
+    /// What the peer is to be asked.
+    pub(super) calls: mpsc::Receiver<Asked>,
 }
 
 /// A link's place among the others, until its connection ends.
@@ -175,6 +181,7 @@ impl Peers {
             state: Mutex::default(),
             passed_on: PassedOn::default(),
             importing: ImportPlace::default(),
+            answers: Answers::default(),
             turned_away: TurnedAway::default(),
             unfit: Unfit::default(),
             renewals: AtomicU32::new(0),
@@ -242,14 +249,15 @@ impl Peers {
         state.next_link += 1;
         let (stop, stopped) = oneshot::channel();
         let (presence, told) = mpsc::channel(PRESENCE_QUEUE_MAX);
+        let (calls, asked) = mpsc::channel(CALLS_MAX);
         let (status, heard_there) = (LinkStatus::new(hello), BTreeSet::new());
         state.known.insert(peer);
         self.unfit.forget(peer);
         let (stop, held, met) = (Some(stop), Frontier::new(), None);
-        let active = Active { number, side, stop, status, presence, heard_there, held, met };
+        let active = Active { number, side, stop, status, presence, calls, heard_there, held, met };
         state.links.insert(peer, active);
         self.tell_hears(state);
-        let mail = Mail { stop: stopped, presence: told };
+        let mail = Mail { stop: stopped, presence: told, calls: asked };
         Ok((Place { peers: self.clone(), peer, number }, mail))
     }
 
