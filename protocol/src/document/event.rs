@@ -8,9 +8,9 @@ use super::session::{Access, Dialect};
 use crate::batch::Stamp;
 use crate::close::CloseReason;
 use crate::fields::schema::FieldType;
-use crate::fields::{ConflictId, Edit, EditRefused, FieldState, Held, Path, Value};
+use crate::fields::{ConflictId, Edit, EditRefused, FieldState, Held, Path, Value, Version};
 use crate::frontier::Frontier;
-use crate::ids::SessionId;
+use crate::ids::{ReplicaId, SessionId};
 use crate::lib0::ReadError;
 use crate::life::Life;
 use crate::time::Time;
@@ -100,6 +100,8 @@ pub enum Input {
     Life(Box<Life>),
     /// Whether this region makes the document's write-backs.
     Duty(bool),
+    /// The document's home, as far as is known.
+    Home(Option<ReplicaId>),
     /// Somebody in another region moves, comes or goes: an awareness update. An empty one asks who is here.
     Ephemeral(Bytes),
     /// The disk refused an append: what was admitted since will never be on disk.
@@ -229,6 +231,24 @@ pub struct FieldView {
     pub shows: Held,
     /// The last value that is of the field's type, where what is to be shown is not: an editor cannot be refused.
     pub last_valid: Option<Option<Value>>,
+    /// Where it is to be written: the document's home, where that is known and its schema says so.
+    pub home: Option<ReplicaId>,
+}
+
+impl FieldView {
+    /// Whether it is to be written at home, and another region took what it holds: nobody has written it at home
+    /// who had seen that.
+    #[must_use]
+    pub fn away_from_home(&self) -> bool {
+        self.state.versions.iter().any(|version| self.is_away(version))
+    }
+
+    /// Whether a version of it was taken by another region than the one where it is to be written.
+    #[must_use]
+    pub fn is_away(&self, version: &Version) -> bool {
+        let (_, dot) = version.by.stamp;
+        self.home.is_some_and(|home| home != dot.stream.replica)
+    }
 }
 
 /// Why a [`Request`] was not carried out.
@@ -346,4 +366,41 @@ pub enum Output {
     WakeAt(Time),
     /// Nobody needs the document: close it, unless somebody has just asked for it.
     Unload,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::{Authorship, Base, Shown, WriteId};
+    use crate::hlc::Hlc;
+    use crate::ids::{Dot, Seq, StreamId};
+    use crate::update::{ClientId, ItemId};
+
+    /// A field with siblings that these regions took.
+    fn view(home: Option<u16>, taken_by: &[u32]) -> FieldView {
+        let version = |(clock, &replica): (u32, &u32)| {
+            let dot = Dot { stream: StreamId::from_u32(replica << 16 | 1), seq: Seq(1) };
+            let by = Authorship { stamp: (Hlc(0), dot), region: "".into(), author: None };
+            Version { write: WriteId::Set(ItemId { client: ClientId(1), clock }), held: Held::Unknown, by }
+        };
+        let versions = (0..).zip(taken_by).map(version).collect();
+        let (base, shown) = (Base::Nothing, Shown::AsYjs);
+        let state = FieldState { versions, left_out: 0, base, shown, conflict: None };
+        let home = home.map(ReplicaId);
+        FieldView { path: Path::of("slug"), state, shows: Held::Unknown, last_valid: None, home }
+    }
+
+    #[test]
+    fn f9_a_field_is_away_from_home_while_a_version_is_that_another_region_took() {
+        assert!(!view(Some(2), &[2]).away_from_home());
+        assert!(view(Some(2), &[1]).away_from_home());
+        let both = view(Some(2), &[2, 3]);
+        assert!(both.away_from_home());
+        assert_eq!(
+            both.state.versions.iter().map(|version| both.is_away(version)).collect::<Vec<_>>(),
+            [false, true]
+        );
+        // It is written anywhere, or nobody knows where.
+        assert!(!view(None, &[1, 2]).away_from_home());
+    }
 }

@@ -17,6 +17,7 @@ use crate::fields::{
     Authorship, ConflictId, Drafted, Edit, FieldVersion, FieldsEntry, Index, Mark, Path, RESERVED_PREFIX,
     Record, Rules, Shown, Tracker, Value, Writer,
 };
+use crate::ids::ReplicaId;
 use crate::lib0::ReadError;
 use crate::time::Time;
 use crate::update::{ClientId, Limits as UpdateLimits, Refusal, Update};
@@ -102,6 +103,8 @@ pub(super) struct Fields {
     client: ClientId,
     /// Whether this region makes the document's write-backs.
     on_duty: bool,
+    /// The document's home.
+    home: Option<ReplicaId>,
     /// Fields that something has changed in since they were last looked at for a write-back.
     due: BTreeSet<Path>,
     /// When it may write back again.
@@ -110,8 +113,8 @@ pub(super) struct Fields {
 
 impl Fields {
     pub(super) fn new(tracker: Tracker, rules: Rules, region: Arc<str>, client: ClientId) -> Self {
-        let (on_duty, due, next_write_back) = (false, BTreeSet::new(), Time(0));
-        Self { tracker, rules, region, client, on_duty, due, next_write_back }
+        let (on_duty, home, due, next_write_back) = (false, None, BTreeSet::new(), Time(0));
+        Self { tracker, rules, region, client, on_duty, home, due, next_write_back }
     }
 
     /// What is to be said about an update that is admitted here; none when it writes no field.
@@ -163,13 +166,14 @@ impl Fields {
     fn view(&self, path: &Path) -> Option<FieldView> {
         let state = self.tracker.state(path, self.rules.policy(path))?;
         let shows = self.tracker.shows(path)?;
-        let ty = self.rules.field(path).ty;
+        let field = self.rules.field(path);
+        let (ty, home) = (field.ty, self.home.filter(|_| field.home.is_some()));
         let is_valid = match &state.shown {
             Shown::Value(value) => ty.accepts(value.as_ref()),
             Shown::AsYjs => ty == FieldType::Any,
         };
         let last_valid = (!is_valid).then(|| self.tracker.last_left(path, |value| ty.accepts(value)));
-        Some(FieldView { path: path.clone(), state, shows, last_valid })
+        Some(FieldView { path: path.clone(), state, shows, last_valid, home })
     }
 }
 
@@ -183,6 +187,11 @@ impl Document {
             fields.due.clear();
         }
         fields.on_duty = on_duty;
+    }
+
+    /// The document's home is this one from now on.
+    pub(super) const fn set_home(&mut self, home: Option<ReplicaId>) {
+        self.fields.home = home;
     }
 
     /// Takes what another region knew of the fields.

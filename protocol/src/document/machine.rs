@@ -236,6 +236,7 @@ impl Document {
             Input::Applied { write, position, stamp } => self.applied(write, position, stamp, out),
             Input::Life(life) => self.lives(now, *life, out),
             Input::Duty(on_duty) => self.set_duty(on_duty),
+            Input::Home(home) => self.set_home(home),
             Input::Ephemeral(bytes) => self.hear_elsewhere(now, bytes, out),
             Input::AppendFailed => self.disk_failed(now, out),
             Input::Lagging(session) => self.lagging(session),

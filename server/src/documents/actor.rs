@@ -174,8 +174,7 @@ impl Actor {
 
     async fn serve(mut self: Box<Self>, mut out: Vec<Output>) {
         let mut burst = Vec::new();
-        self.read_home();
-        self.take_duty(&mut out);
+        self.read_home(&mut out);
         loop {
             self.carry_out(&mut out);
             if self.leaving && self.has_left() {
@@ -275,6 +274,10 @@ impl Actor {
                     self.documents.shared.ack_seconds.record(at - began);
                 }
                 self.committed = Some(at);
+                if self.home.is_none() {
+                    // It may be what has made the document.
+                    self.read_home(out);
+                }
                 let last = (receipt.hlc, receipt.last);
                 Input::Committed { writes, position: receipt.position.0, last }
             }
@@ -284,10 +287,7 @@ impl Actor {
             }
             Message::Elsewhere(payload, _undelivered) => Input::Ephemeral(payload),
             Message::Life(life) => Input::Life(life),
-            Message::Rehome => {
-                self.read_home();
-                return self.take_duty(out);
-            }
+            Message::Rehome => return self.read_home(out),
             Message::Applied(entries, undelivered) => {
                 self.undelivered.push(undelivered);
                 return self.apply(&entries, out);
@@ -297,14 +297,16 @@ impl Actor {
         self.carry_out(out);
     }
 
-    /// Looks up the document's home.
-    fn read_home(&mut self) {
+    /// Looks up the document's home, and tells the machine.
+    fn read_home(&mut self, out: &mut Vec<Output>) {
         match self.documents.log().info(self.id) {
             Ok(info) => self.home = info.and_then(|info| info.home),
             Err(error) => {
                 tracing::error!(document = %self.name, %error, "the document's home cannot be read");
             }
         }
+        self.machine.handle(self.documents.now(), Input::Home(self.home), out);
+        self.take_duty(out);
     }
 
     /// Tells the machine whether this region makes the document's write-backs.
@@ -317,8 +319,7 @@ impl Actor {
 
     fn apply(&mut self, entries: &[TailEntry], out: &mut Vec<Output>) {
         if entries.iter().any(|entry| entry.kind == EntryKind::Lifecycle) {
-            self.read_home();
-            self.take_duty(out);
+            self.read_home(out);
         }
         for entry in entries {
             if let Some(write) = super::stored::to_write(entry) {

@@ -54,6 +54,9 @@ struct Field {
     /// Whether what was written is not of the field's type: the last value that is, is shown.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     invalid: bool,
+    /// Whether it belongs at the document's home and another region took what it holds.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    away_from_home: bool,
     /// The siblings, where there are several or the one is invalid, in the order of their stamps.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     versions: Vec<Sibling>,
@@ -78,6 +81,9 @@ pub(super) struct Sibling {
     /// Who wrote it, where a token said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     author: Option<Arc<str>>,
+    /// Whether it belongs at the document's home and another region took it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    away_from_home: bool,
 }
 
 /// What a write left.
@@ -128,13 +134,15 @@ impl From<&Version> for Sibling {
             origin: version.by.region.clone(),
             replica: dot.stream.replica.0,
             author: version.by.author.clone(),
+            away_from_home: false,
         }
     }
 }
 
 impl From<&FieldView> for Field {
     fn from(view: &FieldView) -> Self {
-        let FieldView { path, state, shows, last_valid } = view;
+        let FieldView { path, state, shows, last_valid, .. } = view;
+        let sibling = |version| Sibling { away_from_home: view.is_away(version), ..Sibling::from(version) };
         let shown = match (last_valid, &state.shown) {
             (Some(valid), _) => valid.as_ref().map(Value::to_json),
             (None, Shown::Value(value)) => value.as_ref().map(Value::to_json),
@@ -148,7 +156,8 @@ impl From<&FieldView> for Field {
             conflict_id: state.conflict.as_ref().map(|_| state.conflict_id(path).to_string()),
             reason: state.conflict.iter().flatten().next().map(ToString::to_string),
             invalid: last_valid.is_some(),
-            versions: if is_plain { Vec::new() } else { state.versions.iter().map(Sibling::from).collect() },
+            away_from_home: view.away_from_home(),
+            versions: if is_plain { Vec::new() } else { state.versions.iter().map(sibling).collect() },
             left_out: state.left_out,
             base: (!is_plain).then(|| Left::base(&state.base)),
         }
