@@ -38,6 +38,8 @@ pub const SESSIONS_LAGGING: &str = "quire_sessions_lagging_total";
 pub const DIVERGENCE: &str = "quire_divergence_total";
 /// Links that ended.
 pub const LINKS_ENDED: &str = "quire_links_ended_total";
+/// Writes that belong at their document's home and came in elsewhere.
+pub const HOME_WRITES: &str = "quire_home_writes_total";
 /// Connections that became no link.
 pub const PEERS_REFUSED: &str = "quire_peers_refused_total";
 /// How far this region is behind another.
@@ -204,6 +206,10 @@ fn describe() {
     describe_histogram!(CAUSAL_WAIT, Unit::Seconds, "How long a stream waited for what it depends on");
     describe_gauge!(WAITING_ENTRIES, "Entries that have come and wait for what they depend on");
     describe_counter!(LINKS_ENDED, "Links to other regions that ended, by reason");
+    describe_counter!(
+        HOME_WRITES,
+        "Writes that belong at their document's home and came in here: made at home, made away from it, or refused"
+    );
     describe_counter!(PEERS_REFUSED, "Connections between regions that became no link, by reason");
     describe_counter!(CONFLICTS, "Conflicts that came on record here, by kind and policy");
     describe_histogram!(

@@ -35,6 +35,15 @@ pub(crate) struct Region {
 }
 
 impl Region {
+    /// Waits until every document shows this, or will before it answers anything. A region that stops shows nothing
+    /// more, and then this never ends.
+    pub(crate) async fn shows(&self, frontier: &Frontier) {
+        let mut shown = self.shown.clone();
+        if shown.wait_for(|shown| shown.covers_all(frontier)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Why the region takes no work at this moment, if it does not.
     pub(crate) fn unready(&self) -> Option<String> {
         if self.closing.is_cancelled() {

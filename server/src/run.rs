@@ -150,6 +150,7 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
         shown,
         closing,
     });
+    http::answer_calls(&region);
     let (cut, connections) = (CancellationToken::new(), TaskTracker::new());
     let door = Door {
         listener,

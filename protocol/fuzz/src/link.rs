@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use quire_protocol::fields::schema::{Schema, SchemaHash};
+use quire_protocol::fields::{AskedOfHome, ToldByHome};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::gate::Arrival;
 use quire_protocol::ids::{Dot, ReplicaId, Seq, StreamId};
@@ -37,6 +38,12 @@ pub(crate) fn run(data: &[u8]) {
     let hash = SchemaHash::of_encoded(frame.get(2..).unwrap_or_default());
     if let Err(bye) = terms.meet(hash, frame.clone()) {
         assert!(!bye.detail.is_empty(), "what is refused is said to a person");
+    }
+    if let Ok(asked) = AskedOfHome::decode(frame.clone()) {
+        assert!(AskedOfHome::decode(asked.encode()).is_ok(), "what is read can be said again");
+    }
+    if let Ok(told) = ToldByHome::decode(frame.clone()) {
+        assert_eq!(ToldByHome::decode(told.encode()), Ok(told));
     }
     if let Ok(schema) = Schema::decode(frame.clone()) {
         assert_eq!(schema.encode(), frame, "a schema has one spelling");

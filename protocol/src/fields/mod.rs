@@ -3,6 +3,7 @@
 //! Pure: everything here is a function of the entries that carry the fields, in whatever order they came.
 
 mod ahead;
+mod at_home;
 mod compose;
 mod edit;
 mod entry;
@@ -26,6 +27,9 @@ mod walk;
 mod write;
 mod write_back;
 
+pub use at_home::{
+    AskedOfHome, AtHomeError, EDITS_MAX, FieldsWrite, TOLD_TEXT_BYTES_MAX, ToldByHome, Unreached, unreached,
+};
 pub use edit::{Edit, EditRefused, FieldVersion, FieldVersionError, VERSION_WRITES_MAX};
 pub use entry::{AUTHOR_BYTES_MAX, FieldsEntry};
 pub use graph::{Authorship, Graph};

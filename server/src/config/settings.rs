@@ -128,6 +128,8 @@ pub struct Limits {
     pub kept: Duration,
     /// How long it is kept after all of them have it.
     pub kept_acknowledged: Duration,
+    /// How long a write waits for its document's home, and one that another region has sent for what was seen there.
+    pub home: Duration,
     /// How long a stop may take before what is left is cut.
     pub drain: Duration,
     /// How long a document nobody uses stays in memory.
@@ -194,6 +196,8 @@ impl Default for Limits {
             kept_bytes: 4 * GIB,
             kept: Duration::from_secs(365 * 86_400),
             kept_acknowledged: Duration::from_secs(7 * 86_400),
+            // Ten times what the farthest regions take, and less than people wait without asking why.
+            home: Duration::from_secs(2),
             drain: Duration::from_secs(10),
             unload: Duration::from_secs(30),
         }

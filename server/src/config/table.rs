@@ -175,6 +175,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "How long the log is kept after all regions have it, for one whose disk is restored",
     ),
     row(
+        "home-seconds",
+        Field::Seconds(|s| &mut s.limits.home, 1..=60),
+        "How long a write of a field that is written at its document's home waits for that",
+    ),
+    row(
         "drain-seconds",
         Field::Seconds(|s| &mut s.limits.drain, 0..=DAY_SECONDS),
         "How long a stop may take to close its sessions",
@@ -220,6 +225,7 @@ mod tests {
                 "https://a",
                 "a",
                 "2",
+                "3",
                 "70000",
                 "2MiB",
                 "912a30f0c85fd87e159b5f5ac0e28a4c",

@@ -15,7 +15,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use quire_protocol::document::{Answer, Limits, Refused, Request, Ticket};
 use quire_protocol::fields::schema::DeletePolicy;
-use quire_protocol::fields::{RuleBook, Value};
+use quire_protocol::fields::{RuleBook, Rules, Value};
 use quire_protocol::ids::{DocId, DocName, ReplicaId, SessionId};
 use quire_protocol::time::Time;
 use quire_storage::{AppendError, Appender, Log, NewEntry, Receipt};
@@ -170,9 +170,14 @@ impl Documents {
         let _first = self.elsewhere.set(Box::new(tell));
     }
 
+    /// What the schema says of a document.
+    pub fn rules(&self, name: &DocName) -> Rules {
+        self.shared.options.rules.rules(name)
+    }
+
     /// What comes of edits that a document's deletion had not seen.
     pub fn on_delete(&self, name: &DocName) -> DeletePolicy {
-        self.shared.options.rules.rules(name).collection().on_delete
+        self.rules(name).collection().on_delete
     }
 
     /// Says which leaders this region reaches; once, before any document is opened. Without it no region makes

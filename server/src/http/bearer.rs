@@ -21,7 +21,8 @@ use std::time::Duration;
 
 /// Names the frontier that a read must have seen.
 const AFTER: &str = "quire-after";
-/// How long a read waits for its frontier before it says that this region is stale.
+/// How long a read waits for its frontier before it says that this region is stale, and a write that was made at
+/// its document's home for this region to show it.
 const AFTER_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What the bearer of the request's token may do.
@@ -146,14 +147,15 @@ async fn wait_for(region: &Region, headers: &HeaderMap) -> Result<(), Problem> {
     let frontier = token.to_str().ok().and_then(|token| Frontier::from_token(token).ok());
     let frontier = frontier
         .ok_or_else(|| Problem::new(Kind::BadRequest, "Quire-After is no token that a write returned"))?;
-    let mut shown = region.shown.clone();
-    let reached = async { shown.wait_for(|shown| shown.covers_all(&frontier)).await.is_ok() };
-    // A region that stops shows nothing more: that is as late as any.
-    match tokio::time::timeout(AFTER_WAIT_MAX, reached).await {
-        Ok(true) => Ok(()),
-        _ => Err(Problem::new(
-            Kind::Stale,
-            "this region has not received what Quire-After names; try again, or elsewhere",
-        )),
+    if shows_in_time(region, &frontier).await {
+        Ok(())
+    } else {
+        let detail = "this region has not received what Quire-After names; try again, or elsewhere";
+        Err(Problem::new(Kind::Stale, detail))
     }
+}
+
+/// Waits for this region to show something, and says whether it does.
+pub(super) async fn shows_in_time(region: &Region, frontier: &Frontier) -> bool {
+    tokio::time::timeout(AFTER_WAIT_MAX, region.shows(frontier)).await.is_ok()
 }

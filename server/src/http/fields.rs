@@ -4,8 +4,9 @@
 //!
 //! Invariant: a write is answered with what is committed then, and with a frontier that covers it.
 
+use super::at_home::{self, Made};
 use super::bearer::{Bearer, Named};
-use super::documents::{FRONTIER, saved};
+use super::documents::FRONTIER;
 use super::problem::{Kind, Problem};
 use crate::region::Region;
 use axum::Json;
@@ -14,13 +15,12 @@ use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use quire_protocol::document::{Answer, FieldView, Request};
-use quire_protocol::fields::{Base, ConflictId, Edit, FieldVersion, Held, Path, Shown, Value, Version};
+use quire_protocol::fields::{
+    Base, ConflictId, EDITS_MAX, Edit, FieldVersion, FieldsWrite, Held, Path, Shown, Value, Version,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// So many fields are written by one request.
-const EDITS_MAX: usize = 1_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -230,8 +230,8 @@ fn version_of(text: &str) -> Result<FieldVersion, Problem> {
     text.parse().map_err(|error| Problem::new(Kind::BadRequest, format!("version: {error}")))
 }
 
-/// Writes fields, all of them or none. A write on an old version becomes a sibling; with `If-Match` it is
-/// refused instead.
+/// Writes fields, all of them or none; where one of them belongs at the document's home, there. A write on an old
+/// version becomes a sibling; with `If-Match` it is refused instead.
 pub(super) async fn patch(
     State(region): State<Arc<Region>>,
     Bearer(grant): Bearer,
@@ -252,10 +252,7 @@ pub(super) async fn patch(
     if let Some(etag) = headers.get(IF_MATCH) {
         match_etag(etag.to_str().unwrap_or_default(), &mut edits)?;
     }
-    let paths = edits.iter().map(|edit| edit.path.clone()).collect();
-    let request = Request::EditFields { edits, is_exact, author: grant.author() };
-    saved(&named.open()?.ask(request).await?)?;
-    written(&region, &named, paths).await
+    write(&region, &named, FieldsWrite::Edit { edits, is_exact }, grant.author()).await
 }
 
 /// `If-Match: *` holds each write to the version that it names, an `ETag` the one write there is.
@@ -302,12 +299,20 @@ pub(super) async fn resolve(
         .parse()
         .map_err(|_| Problem::new(Kind::BadRequest, "conflict is its name: 32 hexadecimal digits"))?;
     let value = value_of(&path.to_string(), value, delete)?;
-    let request = Request::ResolveField { path: path.clone(), conflict, value, author: grant.author() };
-    saved(&named.open_existing().await?.ask(request).await?)?;
-    written(&region, &named, vec![path]).await
+    write(&region, &named, FieldsWrite::Resolve { path, conflict, value }, grant.author()).await
 }
 
-async fn written(region: &Region, named: &Named, paths: Vec<Path>) -> Result<Response, Problem> {
+/// Writes fields where they belong, and tells what this region shows then.
+async fn write(
+    region: &Arc<Region>,
+    named: &Named,
+    write: FieldsWrite,
+    author: Option<Arc<str>>,
+) -> Result<Response, Problem> {
+    let paths = write.paths().cloned().collect();
+    if let Made::Unshown(frontier) = at_home::write(region, named, write, author).await? {
+        return Ok(at_home::accepted(region, &frontier));
+    }
     let views = views(named, Some(paths)).await?;
     let fields = views.iter().map(|view| (view.path.to_string(), Field::from(view))).collect();
     let headers = [(FRONTIER, region.log.applied().to_token())];

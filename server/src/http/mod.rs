@@ -3,6 +3,7 @@
 //! Invariant: every error is `application/problem+json`, but for the lines of `/healthz/peers`, and no handler's panic ends the server.
 
 mod assets;
+mod at_home;
 mod bearer;
 mod conflicts;
 mod create;
@@ -19,6 +20,7 @@ mod routes;
 mod seed;
 
 pub(crate) use assets::embedded;
+pub(crate) use at_home::answer_calls;
 pub(crate) use ids::Numbers;
 pub(crate) use origin::Origins;
 pub(crate) use routes::router;

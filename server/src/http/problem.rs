@@ -9,7 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use quire_protocol::close::CloseReason;
 use quire_protocol::document::Refused;
-use quire_protocol::fields::EditRefused;
+use quire_protocol::fields::{EditRefused, ToldByHome};
 use quire_protocol::update::Refusal;
 use serde::Serialize;
 
@@ -48,9 +48,35 @@ pub(crate) enum Kind {
     Internal,
     /// The server cannot do it at this moment.
     Unavailable,
+    /// It is done at the document's home alone, which cannot be reached; it was not done.
+    HomeUnreachable,
+    /// It is done at the document's home alone, which has not answered; it may have been done.
+    HomeUnanswered,
 }
 
 impl Kind {
+    /// Every kind.
+    const ALL: [Self; 18] = [
+        Self::BadRequest,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::Origin,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Timeout,
+        Self::Conflict,
+        Self::Precondition,
+        Self::Unprocessable,
+        Self::Deleted,
+        Self::TooLarge,
+        Self::TooMany,
+        Self::Stale,
+        Self::Internal,
+        Self::Unavailable,
+        Self::HomeUnreachable,
+        Self::HomeUnanswered,
+    ];
+
     /// Its name for programs, its status and its title.
     const fn parts(self) -> (&'static str, StatusCode, &'static str) {
         match self {
@@ -78,6 +104,12 @@ impl Kind {
             Self::Unavailable => {
                 ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "The server cannot do this at the moment")
             }
+            Self::HomeUnreachable => {
+                ("home-unreachable", StatusCode::SERVICE_UNAVAILABLE, "The document's home cannot be reached")
+            }
+            Self::HomeUnanswered => {
+                ("home-unanswered", StatusCode::SERVICE_UNAVAILABLE, "The document's home has not answered")
+            }
         }
     }
 }
@@ -101,6 +133,21 @@ impl Problem {
     /// The document machine gave another kind of answer than was asked for.
     pub(crate) fn mismatched() -> Self {
         Self::new(Kind::Internal, "the answer does not fit the question: a bug")
+    }
+
+    /// What another region told, by its name; of a kind that this release does not have, it does not fit.
+    pub(crate) fn told(name: &str, detail: String) -> Self {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.parts().0 == name);
+        Self::new(kind.unwrap_or(Kind::Conflict), detail)
+    }
+
+    /// The same for another region, of what it asked.
+    pub(crate) fn tell(self) -> ToldByHome {
+        match self.kind {
+            // What had been given to the disk may be on it.
+            Kind::Unavailable | Kind::Internal => ToldByHome::NotKnown(self.detail),
+            kind => ToldByHome::Refused { kind: kind.parts().0.to_owned(), detail: self.detail },
+        }
     }
 
     /// An error of a kind; the detail is a sentence without its full stop.
@@ -198,7 +245,7 @@ impl IntoResponse for Problem {
             Kind::Unauthorized => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Kind::Unavailable | Kind::Stale | Kind::TooMany => {
+            Kind::Unavailable | Kind::Stale | Kind::TooMany | Kind::HomeUnreachable => {
                 headers.insert(RETRY_AFTER, RETRY_SECONDS);
             }
             _ => {}

@@ -7,7 +7,6 @@
 //! operators how it goes. Which batch goes where is decided in `quire_protocol::link`.
 
 mod accept;
-#[expect(dead_code, reason = "who asks and answers comes with the first thing that is asked")]
 mod calls;
 mod dial;
 mod driver;
@@ -28,6 +27,7 @@ mod status;
 mod wire;
 
 pub(crate) use accept::{NoLink, accept};
+pub(crate) use calls::CallError;
 pub(crate) use links::{Peers, cluster_id};
 pub(crate) use members::{MemberError, Removal};
 pub(crate) use refused::RefusedStatus;
