@@ -303,7 +303,7 @@ impl Gate<'_> {
         self.make_room(&fresh)?;
         self.create();
         self.shape.record(&fresh);
-        let noted = self.fields.note(&fresh, name);
+        let noted = self.fields.note(&fresh, &incoming, name);
         self.pipeline.push_noted(fresh, author, noted);
         Ok(Offered { changed: true, missing })
     }

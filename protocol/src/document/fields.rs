@@ -117,9 +117,15 @@ impl Fields {
         Self { tracker, rules, region, client, on_duty, home, due, next_write_back }
     }
 
-    /// What is to be said about an update that is admitted here; none when it writes no field.
-    pub(super) fn note(&mut self, update: &Update, author: Option<&Arc<str>>) -> Option<Box<Noted>> {
-        let marks = self.tracker.admit(update)?;
+    /// What is to be said about an update that is admitted here, the new part of what was sent; none when it writes
+    /// no field.
+    pub(super) fn note(
+        &mut self,
+        update: &Update,
+        sent: &Update,
+        author: Option<&Arc<str>>,
+    ) -> Option<Box<Noted>> {
+        let marks = self.tracker.admit(update, sent)?;
         Some(self.noted(update.clone(), author.cloned(), marks))
     }
 

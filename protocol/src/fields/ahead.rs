@@ -1,8 +1,9 @@
 //! What a region says about an update when it admits it: which keys it deletes, and which deletions its
 //! writer comes after.
 //!
-//! A deletion has no item that a later one could name: it comes before whatever is written to the key where it
-//! is known.
+//! A deletion has no item that a later one could name: while nothing has replaced it, it comes before whatever is
+//! written to the key where it is known. And whoever replaces what is shown deletes it: an update that does not has
+//! come after the deletion, whatever was written since.
 //!
 //! Yjs deletes for several reasons: what an item replaces, what lost against a rival, what stood in a map that
 //! went. A key is deleted only when the item whose value was shown is, with nothing in its place.
@@ -50,8 +51,14 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// What this region says about an update that it admits; none when it writes no field.
-    pub(super) fn admit(&mut self, graph: &Graph, update: &Update) -> Option<Vec<Mark>> {
+    /// What this region says about an update that it admits; none when it writes no field. `sent` is all of what an
+    /// editor sent, of which the update is what is new.
+    pub(super) fn admit(
+        &mut self,
+        graph: &Graph,
+        update: &Update,
+        sent: Option<&Update>,
+    ) -> Option<Vec<Mark>> {
         let mut admitting = Admitting { view: View { graph, ahead: self }, sets: Vec::new() };
         walk(update, &mut admitting);
         let (view, sets) = (admitting.view, admitting.sets);
@@ -59,8 +66,15 @@ impl Ahead {
             return None;
         }
         let mut marks = Vec::new();
-        for last in sets.iter().copied() {
-            let sees = view.deletions(last);
+        for (last, origin) in sets.iter().copied() {
+            let mut sees = view.deletions(last);
+            let replaced = origin.filter(|&origin| view.is_deleted(origin));
+            if let (Some(origin), Some(sent)) = (replaced, sent)
+                && !deletes(sent, origin)
+                && !sees.contains(&WriteId::Deleted(origin))
+            {
+                sees.push(WriteId::Deleted(origin));
+            }
             if !sees.is_empty() {
                 marks.push(Mark { write: WriteId::Set(last), kind: MarkKind::Edit, sees });
             }
@@ -98,6 +112,11 @@ impl Ahead {
             (last.client == item.client && coming.run.start.clock <= item.clock).then_some(coming)
         })
     }
+}
+
+fn deletes(update: &Update, item: ItemId) -> bool {
+    let holds = |&Clocks { start, end }: &Clocks| (start..end).contains(&item.clock);
+    update.deletes().any(|(client, ranges)| client == item.client && ranges.iter().any(holds))
 }
 
 /// The graph with what is on its way.
@@ -217,8 +236,8 @@ impl View<'_> {
 
 struct Admitting<'a> {
     view: View<'a>,
-    /// The last unit of each item that was found.
-    sets: Vec<ItemId>,
+    /// The last unit of each item that was found, and what the item replaces.
+    sets: Vec<(ItemId, Option<ItemId>)>,
 }
 
 impl Keep for Admitting<'_> {
@@ -244,6 +263,6 @@ impl Keep for Admitting<'_> {
         };
         let Some(place) = place else { return };
         self.view.come(item, place);
-        self.sets.push(ItemId { clock: item.clocks().end - 1, ..item.id() });
+        self.sets.push((ItemId { clock: item.clocks().end - 1, ..item.id() }, item.origin()));
     }
 }

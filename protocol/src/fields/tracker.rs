@@ -59,14 +59,15 @@ impl Tracker {
         self.graph.is_empty()
     }
 
-    /// What this region is to say about an update that it admits; none when it writes no field.
-    pub fn admit(&mut self, update: &Update) -> Option<Vec<Mark>> {
-        self.ahead.admit(&self.graph, update)
+    /// What this region is to say about an update that it admits; none when it writes no field. `sent` is all of
+    /// what an editor sent, of which the update is what is new.
+    pub fn admit(&mut self, update: &Update, sent: &Update) -> Option<Vec<Mark>> {
+        self.ahead.admit(&self.graph, update, Some(sent))
     }
 
     /// The same about an update of this region's own, with what was drafted to be said about it.
     pub fn admit_drafted(&mut self, update: &Update, drafted: Vec<Mark>) -> Vec<Mark> {
-        let mut marks = self.admit(update).unwrap_or_default();
+        let mut marks = self.ahead.admit(&self.graph, update, None).unwrap_or_default();
         // What is said of an item says what its deletion means.
         marks.retain(|mark| {
             let is_said = || drafted.iter().any(|own| own.write.item() == mark.write.item());

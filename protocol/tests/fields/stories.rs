@@ -1,7 +1,7 @@
 //! What people do to a field in two regions, told in a few lines.
 
 use crate::world::{Act, World};
-use quire_protocol::fields::{CONFLICTS_KEY, Edit, FieldVersion, Held, Path, Shown, Value, WriteId};
+use quire_protocol::fields::{Base, CONFLICTS_KEY, Edit, FieldVersion, Held, Path, Shown, Value, WriteId};
 use yrs::types::ToJson;
 use yrs::{Any, Map, Out, Transact};
 
@@ -67,6 +67,30 @@ fn f2_a_key_is_deleted_when_what_was_shown_is_and_nothing_replaces_it() {
     world.act(Act::Push { client: 0, whole: true });
     let writes: Vec<WriteId> = world.state(0, "title").versions.iter().map(|version| version.write).collect();
     assert!(writes.iter().all(|write| matches!(write, WriteId::Set(_))), "{writes:?}");
+}
+
+#[test]
+fn f2_who_replaces_a_deleted_key_without_deleting_anything_knew_of_the_deletion() {
+    for knows in [true, false] {
+        let mut world = both_have_seen_a_title();
+        world.act(Act::Delete { client: 0, key: TITLE, nested: false });
+        world.act(Act::Push { client: 0, whole: false });
+        world.settle();
+        if knows {
+            pull(&mut world);
+        }
+        // The first write comes after the deletion in any case, and leaves it no longer standing.
+        set(&mut world, 0);
+        world.settle();
+        set(&mut world, 1);
+        world.settle();
+        for region in 0..2 {
+            let state = world.state(region, "title");
+            assert_eq!(state.versions.len(), 2);
+            let base = if knows { Held::Deleted } else { Held::Value(Value::from(1.0)) };
+            assert_eq!(state.base, Base::Write(base), "the second writer knew of the deletion: {knows}");
+        }
+    }
 }
 
 #[test]

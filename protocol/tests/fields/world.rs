@@ -179,16 +179,16 @@ impl World {
                 vec![self.clients[client].doc.transact().encode_state_as_update_v1(&StateVector::default())];
         }
         for update in updates {
-            self.admit(region, Update::decode(update.into()).unwrap());
+            self.admit(region, &Update::decode(update.into()).unwrap());
         }
     }
 
-    fn admit(&mut self, at: usize, update: Update) {
-        let admission = self.regions[at].shape.admit(update).unwrap();
+    fn admit(&mut self, at: usize, update: &Update) {
+        let admission = self.regions[at].shape.admit(update.clone()).unwrap();
         // A client that moved has not sent here what its update rests on: it sends all of it some time.
         let Some(fresh) = admission.fresh else { return };
-        self.oracle_admits(at, &fresh);
-        let marks = self.regions[at].tracker.admit(&fresh);
+        self.oracle_admits(at, &fresh, update);
+        let marks = self.regions[at].tracker.admit(&fresh, update);
         self.commit(at, fresh, marks);
     }
 
@@ -278,7 +278,8 @@ impl World {
     }
 
     /// Deletions are ordered by regions: what is known where an update is admitted was seen by its writer.
-    fn oracle_admits(&mut self, region: usize, fresh: &Update) {
+    /// So was what is replaced without being deleted.
+    fn oracle_admits(&mut self, region: usize, fresh: &Update, sent: &Update) {
         let known = self.known_writes(region);
         let sets: Vec<ItemId> = units(fresh).filter(|&unit| self.oracle.place_of(unit).is_some()).collect();
         // Of units that were set at once the last one speaks for all: the others were never to be seen.
@@ -289,13 +290,16 @@ impl World {
             let deletions = siblings.into_iter().filter(|write| matches!(write, WriteId::Deleted(_)));
             self.regions[region].said.saw.extend(deletions.map(|deleted| (WriteId::Set(item), deleted)));
         }
+        let deleted_by_writer: BTreeSet<ItemId> = deleted_units(sent).collect();
+        for item in fresh.items() {
+            let last = ItemId { clock: item.clocks().end - 1, ..item.id() };
+            let before = item.origin().map(WriteId::Deleted).filter(|deleted| known.contains(deleted));
+            let knew = before.filter(|deleted| !deleted_by_writer.contains(&deleted.item()));
+            self.regions[region].said.saw.extend(knew.map(|deleted| (WriteId::Set(last), deleted)));
+        }
         let all: BTreeSet<WriteId> =
             known.iter().copied().chain(sets.into_iter().map(WriteId::Set)).collect();
-        let deletes: BTreeSet<ItemId> = fresh
-            .deletes()
-            .flat_map(|(client, ranges)| ranges.iter().map(move |range| (client, *range)))
-            .flat_map(|(client, range)| (range.start..range.end).map(move |clock| ItemId { client, clock }))
-            .collect();
+        let deletes: BTreeSet<ItemId> = deleted_units(fresh).collect();
         for &item in &deletes {
             // It was shown, and so were the maps it is in, which stay.
             let mut at = Some(item);
@@ -381,6 +385,12 @@ impl Client {
 
 /// The units of an update, but for those of which it says no more than that they are gone: a client had let
 /// go of them before it sent them.
+fn deleted_units(update: &Update) -> impl Iterator<Item = ItemId> + '_ {
+    let ranges =
+        update.deletes().flat_map(|(client, ranges)| ranges.iter().map(move |range| (client, *range)));
+    ranges.flat_map(|(client, range)| (range.start..range.end).map(move |clock| ItemId { client, clock }))
+}
+
 fn units(update: &Update) -> impl Iterator<Item = ItemId> {
     update.items().filter(|item| item.content() != Content::Gc).flat_map(|item| {
         let id = item.id();
