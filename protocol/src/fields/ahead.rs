@@ -1,9 +1,10 @@
 //! What a region says about an update when it admits it: which keys it deletes, and which deletions its
 //! writer comes after.
 //!
-//! A deletion has no item that a later one could name: while nothing has replaced it, it comes before whatever is
-//! written to the key where it is known. And whoever replaces what is shown deletes it: an update that does not has
-//! come after the deletion, whatever was written since.
+//! A deletion has no item that a later one could name. While nothing has replaced it, it comes before whatever is
+//! written on what was shown when the key was deleted; who has not even seen that has not seen its deletion. And
+//! whoever replaces what is shown deletes it: an update that does not has come after the deletion, whatever was
+//! written since.
 //!
 //! Yjs deletes for several reasons: what an item replaces, what lost against a rival, what stood in a map that
 //! went. A key is deleted only when the item whose value was shown is, with nothing in its place.
@@ -13,7 +14,7 @@
 
 use super::graph::{Graph, Place};
 use super::path::PATH_KEYS_MAX;
-use super::tail::{Run, is_right_of};
+use super::tail::{Run, is_right_of, rests_on};
 use super::walk::{At, Keep, walk};
 use super::write::{Mark, MarkKind, WriteId};
 use crate::update::{Clocks, Content, ItemId, ItemRef, TypeKind, Update};
@@ -154,7 +155,8 @@ impl View<'_> {
         known.is_some() || self.ahead.names().any(|names| names.deleted.contains(&item))
     }
 
-    /// The deletions of an item's key that stand: its writer comes after them.
+    /// The deletions of an item's key that stand, as far as it rests on what they deleted: its writer comes after
+    /// them.
     fn deletions(&self, item: ItemId) -> Vec<WriteId> {
         let Some(place) = self.place_of(item) else { return Vec::new() };
         let register = self.graph.register_of(&place);
@@ -164,7 +166,9 @@ impl View<'_> {
         let known = known.filter(|write| matches!(write, WriteId::Deleted(_)));
         let coming = self.ahead.names().flat_map(|names| &names.deleted).copied();
         let coming = coming.filter(|&item| self.place_of(item).as_ref() == Some(&place));
-        known.chain(coming.map(WriteId::Deleted)).collect::<BTreeSet<_>>().into_iter().collect()
+        let all: BTreeSet<WriteId> = known.chain(coming.map(WriteId::Deleted)).collect();
+        let is_after = |deleted: &WriteId| rests_on(item, deleted.item(), |unit| self.run_of(unit));
+        all.into_iter().filter(is_after).collect()
     }
 
     /// The items that an update deletes though they were shown.

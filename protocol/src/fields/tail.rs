@@ -36,6 +36,24 @@ pub(super) fn is_right_of(item: ItemId, other: ItemId, run_of: impl Fn(ItemId) -
     }
 }
 
+/// Whether `item` replaces `other`, at once or through others that do. The cost is how far they are apart.
+pub(super) fn rests_on(item: ItemId, other: ItemId, run_of: impl Fn(ItemId) -> Option<Run>) -> bool {
+    let (mut way, mut other_way) = (Way::from(item), Way::from(other));
+    loop {
+        let (leg, other_leg) = (way.climb(&run_of), other_way.climb(&run_of));
+        // Where the ways meet, `other` is met itself or stands beside.
+        if let Some((leg, at)) = leg.and_then(|leg| Some((leg, other_way.at(leg.run)?))) {
+            return at == 0 && other.clock <= leg.leaves.clock;
+        }
+        if let Some(at) = other_leg.and_then(|leg| way.at(leg.run)) {
+            return other_way.legs.len() == 1 && other.clock <= way.legs[at].leaves.clock;
+        }
+        if leg.is_none() && other_leg.is_none() {
+            return false;
+        }
+    }
+}
+
 /// Whether the first of two ways that meet in their last run stands to the right of the second.
 fn parts_to_the_right(way: &[Leg], other_way: &[Leg]) -> bool {
     let ([below @ .., leg], [other_below @ .., other_leg]) = (way, other_way) else { return false };

@@ -33,6 +33,11 @@ impl Oracle {
         self.origins.get(&item).copied().map(WriteId::Set)
     }
 
+    /// Whether an item is another, or replaces it, at once or through others.
+    pub(crate) fn rests_on(&self, item: ItemId, other: ItemId) -> bool {
+        std::iter::successors(Some(item), |item| self.origins.get(item).copied()).any(|item| item == other)
+    }
+
     /// A region has taken note of a deletion of the key under which this item was seen.
     pub(crate) fn deleted(&mut self, item: ItemId) {
         let id = WriteId::Deleted(item);

@@ -70,6 +70,25 @@ fn f2_a_key_is_deleted_when_what_was_shown_is_and_nothing_replaces_it() {
 }
 
 #[test]
+fn f2_who_has_not_seen_what_was_deleted_does_not_come_after_the_deletion() {
+    for rival in [0, 1] {
+        let mut world = both_have_seen_a_title();
+        // Of rivals Yjs shows that of the greater client, here the second one's or the first one's.
+        let writer = 1 - rival;
+        set(&mut world, rival);
+        world.act(Act::Delete { client: rival, key: TITLE, nested: false });
+        world.act(Act::Push { client: rival, whole: false });
+        world.settle();
+        set(&mut world, writer);
+        world.settle();
+        let state = world.state(0, "title");
+        let held: Vec<&Held> = state.versions.iter().map(|version| &version.held).collect();
+        assert_eq!(held, [&Held::Deleted, &Held::Value(Value::from(3.0))]);
+        assert_eq!(state.base, Base::Write(Held::Value(Value::from(1.0))));
+    }
+}
+
+#[test]
 fn f2_who_replaces_a_deleted_key_without_deleting_anything_knew_of_the_deletion() {
     for knows in [true, false] {
         let mut world = both_have_seen_a_title();

@@ -277,7 +277,8 @@ impl World {
         region.log.push(logged);
     }
 
-    /// Deletions are ordered by regions: what is known where an update is admitted was seen by its writer.
+    /// Deletions are ordered by regions: one that is known where an update is admitted was seen by a writer who had
+    /// seen what it deleted.
     /// So was what is replaced without being deleted.
     fn oracle_admits(&mut self, region: usize, fresh: &Update, sent: &Update) {
         let known = self.known_writes(region);
@@ -288,6 +289,7 @@ impl World {
             let place = self.oracle.place_of(item).unwrap();
             let siblings = self.oracle.siblings(place, &known, &self.regions[region].said);
             let deletions = siblings.into_iter().filter(|write| matches!(write, WriteId::Deleted(_)));
+            let deletions = deletions.filter(|deleted| self.oracle.rests_on(item, deleted.item()));
             self.regions[region].said.saw.extend(deletions.map(|deleted| (WriteId::Set(item), deleted)));
         }
         let deleted_by_writer: BTreeSet<ItemId> = deleted_units(sent).collect();
