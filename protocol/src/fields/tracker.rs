@@ -82,10 +82,12 @@ impl Tracker {
         self.ahead.committed(admitted, committed);
     }
 
-    /// Takes a committed update that writes fields. Returns the fields in which anything is different then.
+    /// Takes a committed update that writes fields. Returns the fields in which anything is different then, or in
+    /// what editors are told of them.
     pub fn take(&mut self, update: &Update, marks: &[Mark], by: &Authorship) -> BTreeSet<Path> {
         let touched = self.graph.take(update, marks, by);
-        touched.into_iter().filter_map(|ix| self.graph.path(ix)).collect()
+        let field = |ix| self.graph.path(ix).or_else(|| write_back::told_by(&self.graph, ix));
+        touched.into_iter().filter_map(field).collect()
     }
 
     /// The fields that the document has or had, in the order of their paths.

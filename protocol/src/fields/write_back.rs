@@ -150,6 +150,12 @@ impl WriteBack<'_> {
         if is_shown.is_some_and(|(_, tail, register)| shows(register, *tail).as_ref() == Some(&value)) {
             return;
         }
+        // Where somebody else tells of the same conflict otherwise, neither has the last word for ever.
+        let is_told =
+            |(_, tail, register): &(Place, NodeIx, &Register)| is_told_enough(register, *tail, &value);
+        if shown.as_ref().is_some_and(is_told) {
+            return;
+        }
         let origin = shown.as_ref().map(|(_, tail, register)| register.write(*tail).id.item());
         let map = map.unwrap_or_else(|| self.make_conflicts_map());
         if let Some((_, tail, register)) = is_shown {
@@ -199,6 +205,13 @@ pub(super) fn told(graph: &Graph) -> impl Iterator<Item = Path> {
     })
 }
 
+/// The field of which a register tells editors, if it is one that does.
+pub(super) fn told_by(graph: &Graph, ix: RegisterIx) -> Option<Path> {
+    let (map, key) = graph.place(ix);
+    map.filter(|&map| graph.tail(&conflicts_place()) == Some(map))?;
+    key.parse().ok()
+}
+
 fn conflicts_place() -> Place {
     (None, CONFLICTS_KEY.into())
 }
@@ -215,6 +228,19 @@ fn shows(register: &Register, tail: NodeIx) -> Option<Value> {
         Held::Value(value) if !is_deleted(register, tail) => Some(value.clone()),
         _ => None,
     }
+}
+
+/// Whether the last [`WRITE_BACKS_MAX`] that were told all tell of the conflict that this does.
+fn is_told_enough(register: &Register, tail: NodeIx, value: &Value) -> bool {
+    let id = |value: &Value| match value {
+        Value::Map(members) => members.get("id").cloned(),
+        _ => None,
+    };
+    let up = |&ix: &NodeIx| register.find(WriteId::Set(register.write(ix).origin?));
+    let told = std::iter::successors(Some(tail), up).take(WRITE_BACKS_MAX);
+    let same =
+        told.filter(|&ix| matches!(&register.write(ix).held, Held::Value(told) if id(told) == id(value)));
+    same.count() == WRITE_BACKS_MAX
 }
 
 /// What editors are told of a conflict.

@@ -136,6 +136,23 @@ fn f3_an_edit_of_a_write_back_resolves_the_conflict_in_every_region() {
 }
 
 #[test]
+fn f3_what_editors_are_told_of_a_field_is_looked_at_again_when_another_region_tells_it() {
+    let mut world = both_have_seen_a_title();
+    // A map cannot be written back: only what is told of the conflict is.
+    set(&mut world, 0);
+    world.act(Act::Nest { client: 1, key: TITLE });
+    world.act(Act::Push { client: 1, whole: false });
+    world.settle();
+    world.act(Act::WriteBack { region: 1 });
+    world.regions[0].touched.clear();
+    world.settle();
+    assert!(conflicts_shown(&world, 0).is_none());
+    assert!(world.regions[0].touched.contains(&Path::of("title")));
+    pull(&mut world);
+    assert!(conflicts_shown(&world, 0).is_some());
+}
+
+#[test]
 fn f3_regions_that_write_back_at_once_write_the_same() {
     let mut world = conflict();
     world.act(Act::WriteBack { region: 0 });

@@ -33,6 +33,8 @@ pub(crate) struct Region {
     known: BTreeSet<Dot>,
     /// Items whose key was deleted, as far as this region has heard.
     deleted: BTreeSet<ItemId>,
+    /// The fields in which the last entry made anything different.
+    pub(crate) touched: BTreeSet<Path>,
     pub(crate) values: Values,
     pub(crate) said: Said,
 }
@@ -269,7 +271,7 @@ impl World {
         }
         if let Some(fields) = &logged.fields {
             let fields = FieldsEntry::decode(&fields.encode()).unwrap();
-            region.tracker.take(&logged.update, &fields.marks, &logged.by);
+            region.touched = region.tracker.take(&logged.update, &fields.marks, &logged.by);
         }
         region.shape.record(&logged.update);
         region.tracker.committed(0, 0);
