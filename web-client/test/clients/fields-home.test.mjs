@@ -139,12 +139,20 @@ test("a home that has written and cannot say so: nothing is counted twice, and e
   await three.cluster.settled();
   // Region 1 dialled the home: what it says arrives, and nothing comes back.
   const wire = three.cluster.wireBetween(0, 1);
+  const since = async (here, there) => {
+    const { peers } = await three.cluster.status(here);
+    return peers.find(({ replica, rtt_ms }) => replica === there + 1 && rtt_ms !== undefined)?.linked_since_ms;
+  };
   const silent = async (act) => {
+    const before = [await since(0, 1), await since(1, 0)];
     wire.deaf = { there: false, back: true };
     await act();
     wire.reset();
     wire.heal();
-    await three.cluster.linked();
+    await until("both regions have a new link", async () => {
+      const after = [await since(0, 1), await since(1, 0)];
+      return after.every((at, side) => at !== undefined && at !== before[side]);
+    });
   };
   await silent(() => three.refused(1, { slug: "b" }, "home-unanswered", /`slug`.*region 1.*may have been written/));
   await silent(() => three.refused(1, { votes: 2 }, "home-unanswered", /`votes`/));
@@ -156,5 +164,6 @@ test("a home that has written and cannot say so: nothing is counted twice, and e
   assert.equal(slug.value, "b", "the home had written it");
   assert.deepEqual([votes.value, votes.away_from_home], [2, undefined]);
   assert.deepEqual([note.value, note.conflict, note.away_from_home], ["b", false, true]);
-  assert.deepEqual(note.versions.map(({ value }) => value), ["b", "b"]);
+  // The third region may have brought the home's before this region wrote its own on top of it.
+  for (const { value } of note.versions ?? []) assert.equal(value, "b");
 });
