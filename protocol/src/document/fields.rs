@@ -14,8 +14,8 @@ use super::request::Stopped;
 use crate::batch::Stamp;
 use crate::fields::schema::FieldType;
 use crate::fields::{
-    Authorship, ConflictId, Drafted, Edit, FieldVersion, FieldsEntry, Index, Mark, Path, RESERVED_PREFIX,
-    Record, Rules, Shown, Tracker, Value, Writer,
+    Authorship, ConflictId, Drafted, Edit, Ending, FieldVersion, FieldsEntry, Index, Mark, OfField, Path,
+    RESERVED_PREFIX, Rules, Shown, Tracker, Value, Writer,
 };
 use crate::ids::ReplicaId;
 use crate::lib0::ReadError;
@@ -146,15 +146,16 @@ impl Fields {
         &self.tracker
     }
 
+    /// The fields of which what is over is to be looked at again.
+    pub(super) fn take_rebuilt(&mut self) -> BTreeSet<Path> {
+        self.tracker.take_rebuilt()
+    }
+
     /// What is on record of a field's conflicts.
-    pub(super) fn records(
-        &self,
-        path: &Path,
-        is_wanted: &dyn Fn(ConflictId, Stamp) -> bool,
-    ) -> (Option<Record>, Vec<Record>) {
+    pub(super) fn records(&self, path: &Path, is_wanted: &dyn Fn(ConflictId, &Ending) -> bool) -> OfField {
         // What regions say to editors is no field.
         if path.keys().first().is_some_and(|key| key.starts_with(RESERVED_PREFIX)) {
-            return (None, Vec::new());
+            return OfField::none();
         }
         self.tracker.records(path, self.rules.policy(path), is_wanted)
     }

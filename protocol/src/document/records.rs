@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::event::Output;
 use super::machine::Document;
 use crate::batch::Stamp;
-use crate::fields::{Authorship, ConflictId, Conflicting, Held, Index, Path, Record, Resolution};
+use crate::fields::{Authorship, ConflictId, Conflicting, Ending, Index, OfField, Path, Record, Resolution};
 use crate::lib0::ReadError;
 use crate::time::Time;
 
@@ -37,8 +37,9 @@ pub struct Derived {
 /// One conflict that is on record.
 #[derive(Debug)]
 struct Known {
-    /// What it is over since.
-    over: Option<Stamp>,
+    /// How it ended, where it is over.
+    over: Option<Ending>,
+    has_base: bool,
     bytes: usize,
     hash: blake3::Hash,
 }
@@ -47,6 +48,8 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     known: BTreeMap<ConflictId, Known>,
+    /// Those of each field that are over, and some that were.
+    over: BTreeMap<Path, BTreeSet<ConflictId>>,
     /// Of each field in which there is one, the conflict that is not over.
     current: BTreeMap<Path, ConflictId>,
     /// The document's deletion, where it is in conflict.
@@ -80,8 +83,11 @@ impl Records {
     }
 
     fn know(&mut self, record: &Record, row: &Bytes) -> bool {
-        let over = record.resolved.as_ref().map(|resolved| resolved.by.stamp);
-        let known = Known { over, bytes: row.len(), hash: blake3::hash(row) };
+        let over = record.ending();
+        if let Some(path) = record.path().filter(|_| over.is_some()) {
+            self.over.entry(path.clone()).or_default().insert(record.id);
+        }
+        let known = Known { over, has_base: record.has_base(), bytes: row.len(), hash: blake3::hash(row) };
         let hash = known.hash;
         self.known.insert(record.id, known).is_none_or(|before| before.hash != hash)
     }
@@ -92,17 +98,39 @@ impl Records {
         self.is_due = true;
     }
 
+    /// The fields to be looked at: those that were touched, and what is on record in maps that may have been
+    /// replaced there.
+    fn take_touched(&mut self) -> BTreeSet<Path> {
+        let mut all = std::mem::take(&mut self.touched);
+        let mut inside: Vec<Path> = Vec::new();
+        for path in &all {
+            let is_inside = |other: &&Path| other.keys().starts_with(path.keys());
+            inside.extend(self.current.range(path..).map(|(other, _)| other).take_while(is_inside).cloned());
+            inside.extend(self.over.range(path..).map(|(other, _)| other).take_while(is_inside).cloned());
+        }
+        all.extend(inside);
+        all
+    }
+
     /// Something else has changed from which something is derived.
     pub(super) const fn touch_life(&mut self) {
         self.is_due = true;
     }
 
-    /// Whether a conflict that was over by then is worth a look.
-    fn is_news(&self, id: ConflictId, over: Stamp) -> bool {
+    /// Whether a conflict that ended so is worth a look.
+    fn is_news(&self, id: ConflictId, over: &Ending) -> bool {
         match self.known.get(&id) {
-            Some(known) => known.over != Some(over),
-            None => self.gone_before.is_none_or(|gone| over > gone),
+            Some(known) => known.over.is_none_or(|known| over.is_news_to(&known)),
+            None => self.gone_before.is_none_or(|gone| over.by > gone),
         }
+    }
+
+    /// Whether what is on record has values that have been let go since.
+    fn has_more_than(&self, record: &Record) -> bool {
+        let Some(Known { over: Some(known), has_base, .. }) = self.known.get(&record.id) else {
+            return false;
+        };
+        record.ending().is_some_and(|over| over.has_let_go_of(known)) || *has_base && !record.has_base()
     }
 
     fn put(&mut self, record: Record, changes: &mut Vec<(ConflictId, Option<Record>)>) {
@@ -115,14 +143,16 @@ impl Records {
     fn field(
         &mut self,
         path: &Path,
-        (current, over): (Option<Record>, Vec<Record>),
+        OfField { current, over, all_over }: OfField,
         changes: &mut Vec<(ConflictId, Option<Record>)>,
     ) {
         for record in over {
-            // What is on record has the values; they may have been let go since.
-            if self.known.get(&record.id).is_none_or(|known| known.over.is_none()) || is_whole(&record) {
+            if !self.has_more_than(&record) {
                 self.put(record, changes);
             }
+        }
+        if let Some(all) = all_over {
+            self.forget_but(path, &all, changes);
         }
         let before = self.current.remove(path);
         if let Some(record) = &current {
@@ -136,6 +166,29 @@ impl Records {
             changes.push((before, None));
         }
         current.into_iter().for_each(|record| self.put(record, changes));
+    }
+
+    /// Takes off the record what was taken for a conflict of the field and never was one: a region's write-back had
+    /// come with an editor, before its region said what it is.
+    fn forget_but(
+        &mut self,
+        path: &Path,
+        all: &BTreeSet<ConflictId>,
+        changes: &mut Vec<(ConflictId, Option<Record>)>,
+    ) {
+        let Some(over) = self.over.get_mut(path) else { return };
+        let known = &mut self.known;
+        over.retain(|id| {
+            let is_over = known.get(id).is_some_and(|known| known.over.is_some());
+            if is_over && !all.contains(id) {
+                known.remove(id);
+                changes.push((*id, None));
+            }
+            is_over && all.contains(id)
+        });
+        if over.is_empty() {
+            self.over.remove(path);
+        }
     }
 
     fn deletion(
@@ -163,7 +216,7 @@ impl Records {
     }
 
     fn forget_more_than(&mut self, len_max: usize) -> Vec<ConflictId> {
-        let over = self.known.iter().filter_map(|(id, known)| Some((known.over?, *id, known.bytes)));
+        let over = self.known.iter().filter_map(|(id, known)| Some((known.over?.by, *id, known.bytes)));
         let mut over: Vec<_> = over.collect();
         let mut bytes: usize = over.iter().map(|(_, _, bytes)| bytes).sum();
         if over.len() <= len_max && bytes <= HISTORY_BYTES_MAX {
@@ -185,14 +238,6 @@ impl Records {
     }
 }
 
-/// Whether all values of a conflict are known.
-fn is_whole(record: &Record) -> bool {
-    match &record.of {
-        Conflicting::Writes(writes) => writes.versions.iter().all(|version| version.held != Held::Unknown),
-        Conflicting::Deletion(_) => true,
-    }
-}
-
 impl Document {
     /// Whether it has to look whether what is on record has changed.
     pub(super) const fn is_to_derive(&self) -> bool {
@@ -208,8 +253,13 @@ impl Document {
             return self.wake_by(self.records.next, out);
         }
         let mut records = Vec::new();
-        for path in std::mem::take(&mut self.records.touched) {
-            let found = self.fields.records(&path, &|id, over| self.records.is_news(id, over));
+        let rebuilt = self.fields.take_rebuilt();
+        for path in self.records.take_touched() {
+            let is_rebuilt = rebuilt.contains(&path);
+            let is_wanted = |id, over: &Ending| {
+                is_rebuilt && self.records.known.contains_key(&id) || self.records.is_news(id, over)
+            };
+            let found = self.fields.records(&path, &is_wanted);
             self.records.field(&path, found, &mut records);
         }
         let deletion = Record::of_life(&self.life, self.deleted);
@@ -237,7 +287,7 @@ impl Document {
         if !is_due {
             // Nothing is told where all is as it was.
             let is_same = |path: &Path| {
-                let (current, _) = self.fields.records(path, &|_, _| false);
+                let OfField { current, .. } = self.fields.records(path, &|_, _| false);
                 let hash = current.map(|record| blake3::hash(&record.encode()));
                 let known = self.records.current.get(path).and_then(|id| self.records.known.get(id));
                 hash == known.map(|known| known.hash)

@@ -4,6 +4,7 @@
 //! that are concurrent, or come twice, in any.
 
 use super::held::Held;
+use super::path::Path;
 use super::register::{NodeIx, Register, Write};
 use super::walk::{At, Keep, walk};
 use super::write::{Mark, MarkKind, WriteId};
@@ -25,6 +26,8 @@ pub struct Graph {
     pub(super) by_place: BTreeMap<Place, RegisterIx>,
     /// By the last unit of each item.
     items: BTreeMap<ItemId, RegisterIx>,
+    /// Those in which writes have turned out to hang elsewhere, and nobody has asked since.
+    rebuilt: BTreeSet<RegisterIx>,
 }
 
 /// Who wrote an entry, and when.
@@ -188,8 +191,10 @@ impl Graph {
         let end = self.register(register).write(node).id.item().clock + 1;
         let held = if end < carried.end { &Held::Unknown } else { carried.held };
         if carried.end < end {
-            // Only a value is worth a write of its own: a unit that is replaced at once has no say.
-            if *held == Held::Unknown {
+            // Only a value is worth a write of its own, or that it came earlier than what replaced it: a unit that
+            // is replaced at once has no say.
+            let is_earlier = carried.by.stamp < self.register(register).write(node).by.stamp;
+            if *held == Held::Unknown && !is_earlier {
                 return carried.end;
             }
             let last = ItemId { clock: carried.end - 1, ..carried.first };
@@ -232,8 +237,15 @@ impl Graph {
     /// Ends a round of changes of these registers.
     pub(super) fn settle(&mut self, touched: &BTreeSet<RegisterIx>) {
         for &ix in touched {
-            self.registers[ix as usize].1.settle();
+            if self.registers[ix as usize].1.settle() {
+                self.rebuilt.insert(ix);
+            }
         }
+    }
+
+    /// The fields of which more was learnt about who had seen what than new writes say, since this was last asked.
+    pub(super) fn take_rebuilt(&mut self) -> BTreeSet<Path> {
+        std::mem::take(&mut self.rebuilt).into_iter().filter_map(|ix| self.path(ix)).collect()
     }
 }
 

@@ -36,7 +36,9 @@ pub use graph::{Authorship, Graph};
 pub use held::Held;
 pub use index::{Claim, Index, REFERENCES_MAX};
 pub use path::{PATH_KEYS_MAX, Path, PathError};
-pub use record::{Conflicting, Deletion, RESOLVED_LOOKED_AT_MAX, Record, Resolution, Status, Writes};
+pub use record::{
+    Conflicting, Deletion, Ending, OfField, RESOLVED_LOOKED_AT_MAX, Record, Resolution, Status, Writes,
+};
 pub use rules::{RuleBook, Rules};
 pub use state::{Base, ConflictId, ConflictIdError, FieldState, SIBLINGS_MAX, Shown, Version};
 pub use tracker::Tracker;

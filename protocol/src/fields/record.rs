@@ -11,11 +11,12 @@ use super::graph::{Authorship, Graph};
 use super::held::Held;
 use super::path::Path;
 use super::policy::Policy;
-use super::register::{NodeIx, Register};
-use super::state::{Base, ConflictId, FieldState, Shown, Version, state, state_of};
+use super::register::{NodeIx, Register, Write};
+use super::state::{Base, ConflictId, FieldState, SIBLINGS_MAX, Shown, Version, state, state_of};
 use super::write::WriteId;
 use crate::batch::Stamp;
 use crate::life::{Life, Unseen};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Of the conflicts of one field that are over, so many are looked at for what is not on record yet: those of
@@ -83,6 +84,28 @@ pub struct Resolution {
     pub left: Option<Held>,
 }
 
+/// What tells whether what is on record of a conflict that is over is still right, for less than the record takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The stamp of what ended it.
+    pub by: Stamp,
+    /// A hash over the stamps of what conflicted: they fall where a write turns up in an earlier entry.
+    stamps: [u8; 16],
+    /// How many of the values are known, with what was left.
+    values: usize,
+}
+
+/// What is on record of a field's conflicts.
+#[derive(Clone, Debug)]
+pub struct OfField {
+    /// What its siblings are, if they are a conflict.
+    pub current: Option<Record>,
+    /// Those that are over and were asked for.
+    pub over: Vec<Record>,
+    /// The names of all that are over; none where there are more than [`RESOLVED_LOOKED_AT_MAX`].
+    pub all_over: Option<BTreeSet<ConflictId>>,
+}
+
 /// Where a conflict stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
@@ -129,6 +152,31 @@ impl Record {
         }
     }
 
+    /// How it ended; none while it has not.
+    #[must_use]
+    pub fn ending(&self) -> Option<Ending> {
+        let Resolution { by, left } = self.resolved.as_ref()?;
+        let (stamps, values) = match &self.of {
+            Conflicting::Writes(Writes { versions, .. }) => {
+                let held = versions.iter().map(|version| &version.held).chain(left);
+                (versions.iter().map(|version| version.by.stamp).collect(), known(held))
+            }
+            Conflicting::Deletion(_) => (Vec::new(), 0),
+        };
+        Some(Ending::new(by.stamp, stamps, values))
+    }
+
+    /// Whether it says what its writes were made on.
+    #[must_use]
+    pub const fn has_base(&self) -> bool {
+        match &self.of {
+            Conflicting::Writes(Writes { base, .. }) => {
+                !matches!(base, Base::Write(Held::Unknown) | Base::Several(None | Some(Held::Unknown)))
+            }
+            Conflicting::Deletion(_) => true,
+        }
+    }
+
     /// What is on record of a document that is deleted and edited at once; none where it is not, or that is
     /// settled.
     #[must_use]
@@ -143,27 +191,76 @@ impl Record {
     }
 }
 
+impl OfField {
+    /// Of what is no field. What was in a map that was replaced is gone with the map, as in Yjs.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { current: None, over: Vec::new(), all_over: Some(BTreeSet::new()) }
+    }
+}
+
+impl Ending {
+    fn new(by: Stamp, mut stamps: Vec<Stamp>, values: usize) -> Self {
+        stamps.sort_unstable();
+        stamps.truncate(SIBLINGS_MAX);
+        let mut hasher = blake3::Hasher::new();
+        for (hlc, dot) in stamps {
+            for number in [hlc.0, dot.stream.to_u32().into(), dot.seq.0] {
+                hasher.update(&number.to_le_bytes());
+            }
+        }
+        let mut stamps = [0; 16];
+        stamps.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Self { by, stamps, values }
+    }
+
+    fn of(register: &Register, of: &[NodeIx], write: &Write) -> Self {
+        let stamps = of.iter().map(|&ix| register.write(ix).by.stamp).collect();
+        let held = of.iter().map(|&ix| register.left(ix)).chain([write.left()]);
+        Self::new(write.by.stamp, stamps, known(held))
+    }
+
+    /// Whether it says anything that is not on record where another one is. Values that were let go since are not
+    /// missed there.
+    #[must_use]
+    pub fn is_news_to(&self, on_record: &Self) -> bool {
+        (self.by, self.stamps) != (on_record.by, on_record.stamps) || self.values > on_record.values
+    }
+
+    /// Whether it is the one that is on record, but for values that have been let go since.
+    #[must_use]
+    pub fn has_let_go_of(&self, on_record: &Self) -> bool {
+        self.by == on_record.by && self.values < on_record.values
+    }
+}
+
+fn known<'a>(held: impl Iterator<Item = &'a Held>) -> usize {
+    held.filter(|held| **held != Held::Unknown).count()
+}
+
 impl Graph {
     /// What is on record of a field: of its siblings, where they differ, and of those conflicts that are over and
-    /// that `is_wanted` by their name and the stamp that ended them.
+    /// that `is_wanted` by their name and how they ended.
     pub(super) fn records(
         &self,
         path: &Path,
         policy: &Policy,
-        is_wanted: &dyn Fn(ConflictId, Stamp) -> bool,
-    ) -> (Option<Record>, Vec<Record>) {
-        let Some(register) = self.at(path).map(|ix| self.register(ix)) else { return (None, Vec::new()) };
+        is_wanted: &dyn Fn(ConflictId, &Ending) -> bool,
+    ) -> OfField {
+        let Some(register) = self.at(path).map(|ix| self.register(ix)) else { return OfField::none() };
         let current = state(register, policy).and_then(|state| record(path, policy, state, None));
-        let mut over = Vec::new();
-        for (of, write) in register.resolved().rev().take(RESOLVED_LOOKED_AT_MAX) {
+        let (mut over, mut all) = (Vec::new(), BTreeSet::new());
+        let mut resolved = register.resolved().rev();
+        for (of, write) in resolved.by_ref().take(RESOLVED_LOOKED_AT_MAX) {
             let id = ConflictId::of(path, &names(register, of));
-            if is_wanted(id, write.by.stamp) {
+            all.insert(id);
+            if is_wanted(id, &Ending::of(register, of, write)) {
                 let resolved = Resolution { by: write.by.clone(), left: Some(write.left().clone()) };
                 let state = state_of(register, policy, of.to_vec());
                 over.extend(state.and_then(|state| record(path, policy, state, Some(resolved))));
             }
         }
-        (current, over)
+        OfField { current, over, all_over: resolved.next().is_none().then_some(all) }
     }
 }
 

@@ -139,6 +139,12 @@ impl Register {
         second.write.len = rest;
         second.write.origin = Some(last);
         let parents = std::mem::replace(&mut second.parents, [first_ix].into());
+        if let Some(join) = self.joins.get_mut(&parents) {
+            join.resolved
+                .iter_mut()
+                .filter(|resolved| **resolved == ix)
+                .for_each(|resolved| *resolved = first_ix);
+        }
         let above = std::mem::replace(&mut second.above, first_ix);
         // What is not placed yet has no level, and is placed anew at the end of the round.
         let (jump, level) = (second.jump, second.level.saturating_sub(rest.into()));
@@ -156,11 +162,13 @@ impl Register {
         first_ix
     }
 
-    /// Ends a round of changes: from here on everything hangs where it belongs.
-    pub(super) fn settle(&mut self) {
-        if std::mem::take(&mut self.stale) {
+    /// Ends a round of changes: from here on everything hangs where it belongs. Tells whether it had to be placed anew.
+    pub(super) fn settle(&mut self) -> bool {
+        let is_stale = std::mem::take(&mut self.stale);
+        if is_stale {
             self.rebuild();
         }
+        is_stale
     }
 
     pub(super) fn find(&self, id: WriteId) -> Option<NodeIx> {

@@ -6,7 +6,7 @@ use super::graph::{Authorship, Graph};
 use super::held::Held;
 use super::path::Path;
 use super::policy::Policy;
-use super::record::Record;
+use super::record::{Ending, OfField};
 use super::register::NodeIx;
 use super::rules::Rules;
 use super::state::{ConflictId, FieldState, state};
@@ -166,15 +166,21 @@ impl Tracker {
     }
 
     /// What is on record of a field's conflicts under a policy: of the one its siblings are, if they are one, and
-    /// of those that are over and `is_wanted` by their name and the stamp of the write that ended them.
+    /// of those that are over and `is_wanted` by their name and how they ended.
     #[must_use]
     pub fn records(
         &self,
         path: &Path,
         policy: &Policy,
-        is_wanted: &dyn Fn(ConflictId, Stamp) -> bool,
-    ) -> (Option<Record>, Vec<Record>) {
+        is_wanted: &dyn Fn(ConflictId, &Ending) -> bool,
+    ) -> OfField {
         self.graph.records(path, policy, is_wanted)
+    }
+
+    /// The fields of which more was learnt about who had seen what than new writes say, since this was last asked: what
+    /// is over there may have been on something else.
+    pub fn take_rebuilt(&mut self) -> BTreeSet<Path> {
+        self.graph.take_rebuilt()
     }
 
     /// Since when a field has held the value that is shown, as far as that is known: of its siblings that left it

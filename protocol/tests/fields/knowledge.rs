@@ -30,6 +30,11 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// Some things that clients and regions do.
+pub(crate) fn history() -> impl Strategy<Value = Vec<Act>> {
+    proptest::collection::vec(act(), 1..80)
+}
+
 fn tell(acts: &[Act]) -> World {
     let mut world = World::new(REGIONS, CLIENTS);
     acts.iter().for_each(|&act| world.act(act));
@@ -82,7 +87,7 @@ fn held(values: &Values, version: &Version) -> Held {
 
 /// Entries of all streams in another order that keeps causes before effects: each stream in its own order, and
 /// each entry when all that its region had before it are there.
-fn another_order(world: &World, picks: &[prop::sample::Index]) -> Vec<Logged> {
+pub(crate) fn another_order(world: &World, picks: &[prop::sample::Index]) -> Vec<Logged> {
     let logs: Vec<&[Logged]> = world.regions.iter().map(|region| &region.log[..]).collect();
     let mut at = vec![0; logs.len()];
     let mut order = Vec::new();
@@ -109,7 +114,7 @@ proptest! {
 
     #[test]
     fn f1_siblings_and_base_are_what_the_writers_knew(
-        acts in proptest::collection::vec(act(), 1..80),
+        acts in history(),
         picks in proptest::collection::vec(any::<prop::sample::Index>(), 8),
     ) {
         let mut world = tell(&acts);

@@ -5,5 +5,6 @@
 mod hostile;
 mod knowledge;
 mod oracle;
+mod records;
 mod stories;
 mod world;
