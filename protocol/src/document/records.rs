@@ -78,7 +78,11 @@ impl Records {
         }
         let index = index.map_or(Ok(Index::default()), Index::decode);
         records.index = index.unwrap_or_else(|_: ReadError| Index::default());
-        records.forget_more_than(HISTORY_LEN_MAX - 1);
+        let over = || records.known.values().filter_map(|known| Some(known.over?.by));
+        if over().count() >= HISTORY_LEN_MAX {
+            // Older ones may have gone.
+            records.gone_before = over().min();
+        }
         records
     }
 
@@ -212,29 +216,23 @@ impl Records {
 
     /// Takes the oldest off the record of what is over, where it is too much.
     fn evict(&mut self, changes: &mut Vec<(ConflictId, Option<Record>)>) {
-        changes.extend(self.forget_more_than(HISTORY_LEN_MAX).into_iter().map(|id| (id, None)));
-    }
-
-    fn forget_more_than(&mut self, len_max: usize) -> Vec<ConflictId> {
         let over = self.known.iter().filter_map(|(id, known)| Some((known.over?.by, *id, known.bytes)));
         let mut over: Vec<_> = over.collect();
         let mut bytes: usize = over.iter().map(|(_, _, bytes)| bytes).sum();
-        if over.len() <= len_max && bytes <= HISTORY_BYTES_MAX {
-            return Vec::new();
+        if over.len() <= HISTORY_LEN_MAX && bytes <= HISTORY_BYTES_MAX {
+            return;
         }
         over.sort_unstable();
-        let mut gone = Vec::new();
         let mut left = over.len();
         for (stamp, id, len) in over {
-            if left <= len_max && bytes <= HISTORY_BYTES_MAX {
+            if left <= HISTORY_LEN_MAX && bytes <= HISTORY_BYTES_MAX {
                 break;
             }
             (left, bytes) = (left - 1, bytes - len);
             self.gone_before = self.gone_before.max(Some(stamp));
             self.known.remove(&id);
-            gone.push(id);
+            changes.push((id, None));
         }
-        gone
     }
 }
 

@@ -5,6 +5,7 @@ mod editor;
 #[path = "../../fuzz/src/document.rs"]
 mod fuzzed;
 mod histories;
+mod records;
 mod render;
 #[path = "../../fuzz/src/replay.rs"]
 mod replay;

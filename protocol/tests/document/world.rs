@@ -132,6 +132,8 @@ pub(crate) struct World {
     pub(crate) diverged: usize,
     /// The conflicts that are on record.
     pub(crate) records: BTreeMap<ConflictId, Record>,
+    /// Of each time that the machine told what is on record, how many of them changed or went.
+    pub(crate) told: Vec<usize>,
     /// Frames sent since anything else happened, and the line that tells of each.
     last_sent: Vec<(Bytes, usize)>,
     next_session: u64,
@@ -157,6 +159,7 @@ impl World {
             closed: Vec::new(),
             diverged: 0,
             records: BTreeMap::new(),
+            told: Vec::new(),
             last_sent: Vec::new(),
             next_session: 1,
             next_ticket: 1,
@@ -295,6 +298,12 @@ impl World {
         self.loads(self.disk.stored());
     }
 
+    /// The document is opened again with what is on record of it. It is due where a crash may have lost some of that.
+    pub(crate) fn opens_with_its_records(&mut self, is_due: bool) {
+        let records = self.records.iter().map(|(id, record)| (*id, record.encode())).collect();
+        self.loads(Stored { records, is_due, ..self.disk.stored() });
+    }
+
     /// A machine that was given up is loaded anew, while the disk takes no writes.
     pub(crate) fn reopens(&mut self) {
         self.loads(Stored { read_only: true, ..self.disk.stored() });
@@ -349,6 +358,7 @@ impl World {
                 }
                 Output::Derived(derived) => {
                     assert!(derived.position <= self.disk.log.len() as u64, "what is on record is on disk");
+                    self.told.push(derived.records.len());
                     for (id, record) in derived.records {
                         match record {
                             Some(record) => drop(self.records.insert(id, record)),
