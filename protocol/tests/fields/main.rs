@@ -6,5 +6,6 @@ mod hostile;
 mod knowledge;
 mod oracle;
 mod records;
+mod rows;
 mod stories;
 mod world;
