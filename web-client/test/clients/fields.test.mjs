@@ -1,12 +1,8 @@
 // Fields, written by stock Yjs editors in two regions that cannot reach each other, and then can: what the policies of
 // a schema make of it, in HTTP and in every editor.
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
-import path from "node:path";
 import { test } from "node:test";
-import { SHAPES, startCluster } from "../harness/cluster.mjs";
-import { DIALECTS, openEditor } from "../harness/editors.mjs";
-import { temporaryDirectory } from "../harness/server.mjs";
+import { editorsOf, hasAll, is, post, send } from "../harness/fields.mjs";
 import { until } from "../harness/until.mjs";
 
 const SCHEMA = `
@@ -36,55 +32,7 @@ policy = "map"
 `;
 const LINES = "one\ntwo\nthree\nfour\nfive\n";
 
-/** Two linked regions with an editor each, of different dialects, who have both seen `before`. */
-async function twoEditors(t, name, before, args = []) {
-  const file = path.join(await temporaryDirectory(t), "quire.toml");
-  await writeFile(file, SCHEMA);
-  const cluster = await startCluster(t, 2, SHAPES.mesh(2), { args: ["--config", file, ...args] });
-  await cluster.linked();
-  const editors = cluster.regions.map((region, at) => openEditor(t, region, DIALECTS[at], name));
-  await Promise.all(editors.map((editor) => editor.synced()));
-  const fields = editors.map(({ doc }) => doc.getMap("fields"));
-  for (const [key, value] of Object.entries(before)) fields[0].set(key, value);
-  await until("both have seen what was before", () => Object.keys(before).every((key) => fields[1].has(key)));
-  const wire = cluster.wireBetween(0, 1);
-  return {
-    cluster,
-    editors,
-    fields,
-    /** Each does this while no region reaches the other; then they do, and have all. */
-    async apart(...acts) {
-      wire.cut();
-      acts.forEach((act, at) => editors[at].doc.transact(() => act(fields[at])));
-      await Promise.all(editors.map((editor) => editor.saved()));
-      wire.heal();
-      await cluster.linked();
-      await cluster.settled();
-    },
-    at: (region, rest = "") => `${cluster.regions[region].http}/v1/docs/${encodeURIComponent(name)}/fields${rest}`,
-    /** What a region says of a field. */
-    async field(region, key) {
-      const response = await fetch(this.at(region, `/${encodeURIComponent(key)}`));
-      assert.ok(response.ok, `${response.status}`);
-      return response.json();
-    },
-    /** Waits until both editors show a value, and checks that both regions say the same. */
-    async agreed(key, isIt) {
-      await until(
-        () => `both editors show ${key}: ${JSON.stringify(fields.map((map) => map.get(key)))}`,
-        () => fields.every((map) => isIt(map.get(key))) && JSON.stringify(fields[0].get(key)) === JSON.stringify(fields[1].get(key)),
-      );
-      await cluster.settled();
-      const said = await Promise.all([0, 1].map((region) => this.field(region, key)));
-      assert.deepEqual(said[0], said[1]);
-      assert.ok(isIt(said[0].value), JSON.stringify(said[0]));
-      return said[0];
-    },
-  };
-}
-
-const is = (expected) => (found) => JSON.stringify(found) === JSON.stringify(expected);
-const hasAll = (...expected) => (found) => Array.isArray(found) && found.length === expected.length && expected.every((one) => found.includes(one));
+const twoEditors = (t, name, before, args = []) => editorsOf(t, name, before, { schema: SCHEMA, args });
 
 test("values written in two regions at once are merged by their policies", async (t) => {
   const before = { owner: "ann", cart: ["item1"], votes: 0, peak: 3, state: "todo", address: { city: "Bern", zip: 3000 } };
@@ -256,7 +204,3 @@ test("a document that nobody has open in its home is written back from there", a
   }
   await until("the editor is told of the conflict", () => two.fields[1].get("__conflicts")?.get("topic"));
 });
-
-const send = (method, url, body, headers = {}) =>
-  fetch(url, { method, body: JSON.stringify(body), headers: { "content-type": "application/json", ...headers } });
-const post = (url, body) => send("POST", url, body);

@@ -22,10 +22,12 @@ function pairs(count) {
 }
 
 export class Cluster {
-  constructor(regions, wires) {
+  constructor(regions, wires, token) {
     this.regions = regions;
     /** Each `{ from, to, wire }`. */
     this.wires = wires;
+    /** What requests say of who asks. */
+    this.headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
   }
 
   wireBetween(a, b) {
@@ -39,7 +41,7 @@ export class Cluster {
 
   /** How it goes between a region and the others, as it says. */
   async status(at) {
-    return (await fetch(`${this.regions[at].http}/v1/regions`)).json();
+    return (await fetch(`${this.regions[at].http}/v1/regions`, { headers: this.headers })).json();
   }
 
   /** Waits until every wire that is not cut carries a link. */
@@ -76,9 +78,10 @@ export class Cluster {
 
 /**
  * Starts regions with replicas 1, 2, 3… and a wire for each pair of `links`, whose first dials. The wires of `cut` let
- * nothing through from the start.
+ * nothing through from the start. `conditions` has those of each region, in their order; `token` is for those who ask
+ * how the regions are.
  */
-export async function startCluster(t, count, links, { args = [], cut = [] } = {}) {
+export async function startCluster(t, count, links, { args = [], cut = [], conditions = [], token } = {}) {
   const secret = path.join(await temporaryDirectory(t), "secret");
   await writeFile(secret, randomBytes(32).toString("hex"));
   const regions = [];
@@ -93,7 +96,8 @@ export async function startCluster(t, count, links, { args = [], cut = [] } = {}
     const peers = wires.filter(({ from }) => from === at).flatMap(({ wire }) => ["--peer", `ws://127.0.0.1:${wire.port}`]);
     const words = ["--replica", String(at + 1), "--region", `region-${at}`, "--cluster-secret-file", secret, ...peers, ...args];
     regions.push(await prepareServer(t, ...words));
+    regions[at].conditions = conditions[at] ?? {};
   }
   await Promise.all(regions.map((region) => region.start()));
-  return new Cluster(regions, wires);
+  return new Cluster(regions, wires, token);
 }

@@ -2,13 +2,10 @@
 //
 // A fault that strikes one server is part of its `conditions`, so that a restart without them is the repair.
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { chown, copyFile, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { promisify } from "node:util";
+import { compiled } from "./preload.mjs";
 import { BIN, temporaryDirectory } from "./server.mjs";
-
-const run = promisify(execFile);
 
 /** POSIX counts a file's length in these for `ulimit`. */
 const ULIMIT_BLOCK_BYTES = 512;
@@ -86,23 +83,10 @@ export class SlowSync {
   }
 }
 
-/** A directory of a test's own, and in it what is loaded into the server before the C library. */
-async function compiled(t, text) {
-  const directory = await temporaryDirectory(t);
-  const [source, library] = ["sync.c", "sync.so"].map((name) => path.join(directory, name));
-  await writeFile(source, text);
-  await run("cc", ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source]).catch((error) => {
-    if (error.code === "ENOENT") throw new Error("a disk with faults is made with a C compiler: install one as `cc`");
-    throw error;
-  });
-  return [directory, library];
-}
-
 /** A disk whose syncs fail from `fail()` to `repair()`. */
 export class FailingSync {
   #trigger;
 
-  /** Compiles what is loaded into the server before the C library. */
   static async prepare(t) {
     return new FailingSync(...(await compiled(t, FAILING_SYNC_C)));
   }

@@ -26,10 +26,10 @@ export async function mint(server, ...flags) {
   return stdout.trim();
 }
 
-/** A token for `docs` (`{ pattern: "read" | "write" }`) that is accepted for `seconds` from now. */
-export function token(docs, seconds = 600, secret = SECRET) {
+/** A token for `docs` (`{ pattern: "read" | "write" }`) that is accepted for `seconds` from now, of somebody of that name. */
+export function token(docs, seconds = 600, secret = SECRET, sub = "tester") {
   const claims = {
-    sub: "tester",
+    sub,
     exp: Date.now() / 1000 - LEEWAY_SECONDS + seconds,
     docs: Object.entries(docs).map(([match, access]) => ({ match, access })),
   };
