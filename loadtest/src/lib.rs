@@ -16,6 +16,7 @@ pub mod relay;
 pub mod rooms;
 
 pub mod server;
+pub mod setter;
 pub mod sim;
 pub mod trace;
 pub mod typist;

@@ -5,6 +5,8 @@
 pub mod ack;
 pub mod catch_up;
 pub mod commit;
+pub mod conflict;
+pub mod fields;
 pub mod idle;
 pub mod lag;
 pub mod large;
@@ -75,9 +77,13 @@ pub enum Scenario {
     CatchUp,
     /// Two regions 50 ms apart: when an edit of one is seen at the other
     Lag,
+    /// What following fields costs a server that takes updates
+    Fields,
+    /// Three regions 40 ms apart: when all show the same after a conflict
+    Conflict,
 }
 
-const ALL: [Scenario; 11] = [
+const ALL: [Scenario; 13] = [
     Scenario::OneRoom,
     Scenario::ManyRooms,
     Scenario::LoneWriter,
@@ -89,6 +95,8 @@ const ALL: [Scenario; 11] = [
     Scenario::Overhead,
     Scenario::CatchUp,
     Scenario::Lag,
+    Scenario::Fields,
+    Scenario::Conflict,
 ];
 
 impl Options {
@@ -154,6 +162,8 @@ pub fn run(options: &Options) -> Result<()> {
             Scenario::Overhead => overhead::overhead(options, &mut report),
             Scenario::CatchUp => catch_up::catch_up(options, &mut report),
             Scenario::Lag => lag::lag(options, &mut report),
+            Scenario::Fields => fields::ingest(options, &mut report),
+            Scenario::Conflict => conflict::conflict(options, &mut report),
         };
         if let Err(error) = outcome {
             report.failed(&format!("{scenario:?}"), &error);
