@@ -109,12 +109,14 @@ pub(super) struct Fields {
     due: BTreeSet<Path>,
     /// When it may write back again.
     next_write_back: Time,
+    /// How many bytes the graph had when it was last stored.
+    stored_bytes: usize,
 }
 
 impl Fields {
     pub(super) fn new(tracker: Tracker, rules: Rules, region: Arc<str>, client: ClientId) -> Self {
-        let (on_duty, home, due, next_write_back) = (false, None, BTreeSet::new(), Time(0));
-        Self { tracker, rules, region, client, on_duty, home, due, next_write_back }
+        let (on_duty, home, due, next_write_back, stored_bytes) = (false, None, BTreeSet::new(), Time(0), 0);
+        Self { tracker, rules, region, client, on_duty, home, due, next_write_back, stored_bytes }
     }
 
     /// What is to be said about an update that is admitted here, the new part of what was sent; none when it writes
@@ -166,8 +168,15 @@ impl Fields {
     }
 
     /// The graph, to be stored beside the state; none when there are no fields.
-    pub(super) fn stored(&self) -> Option<Bytes> {
-        (!self.tracker.is_empty()).then(|| self.tracker.graph().encode())
+    pub(super) fn stored(&mut self) -> Option<Bytes> {
+        let graph = (!self.tracker.is_empty()).then(|| self.tracker.graph().encode())?;
+        self.stored_bytes = graph.len();
+        Some(graph)
+    }
+
+    /// How many bytes the graph had when it was last stored.
+    pub(super) const fn stored_bytes(&self) -> usize {
+        self.stored_bytes
     }
 
     fn view(&self, path: &Path) -> Option<FieldView> {

@@ -12,7 +12,7 @@ use crate::close::CloseReason;
 use crate::time::Time;
 use crate::ysync::Reply;
 
-/// A tail may grow to so much of the state that was last encoded, as one part of how many: whoever opens
+/// A tail may grow to so much of the state and the graph that were last encoded, as one part of how many: whoever opens
 /// the document reads both, and a snapshot writes the state anew.
 const TAIL_SHARE: usize = 4;
 
@@ -83,7 +83,8 @@ impl Document {
     pub(super) fn snapshot_if_long(&mut self, bytes: usize, out: &mut Vec<Output>) {
         // A long document waits for a longer tail, so that the bytes written stay in proportion to the
         // bytes typed: `TAIL_SHARE` for each at most.
-        if self.unsnapshotted_bytes < bytes.max(self.size.measured / TAIL_SHARE)
+        let stored = self.size.measured + self.fields.stored_bytes();
+        if self.unsnapshotted_bytes < bytes.max(stored / TAIL_SHARE)
             || self.phase == Phase::Failed
             || self.read_only
         {

@@ -11,6 +11,7 @@ use super::value::Value;
 use super::write::{WriteBackMark, WriteId};
 use crate::batch::Stamp;
 use crate::update::ItemId;
+use smallvec::SmallVec;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -524,28 +525,32 @@ impl Register {
     /// Every write after those it names. Marks that name each other in a circle come from a region that is
     /// broken: such writes come last, in the order of their names.
     fn in_causal_order(&self) -> Vec<NodeIx> {
-        let mut below: BTreeMap<NodeIx, Vec<NodeIx>> = BTreeMap::new();
-        let mut missing: BTreeMap<NodeIx, usize> = BTreeMap::new();
-        let mut ready = VecDeque::new();
-        for &ix in self.by_write.values() {
+        let count = self.nodes.len();
+        let mut missing = vec![0_u32; count];
+        let mut below = Below::new(count);
+        // Backwards, so that those below one write are found in the order of their names.
+        for &ix in self.by_write.values().rev() {
             let named = self.write(ix).named().filter_map(|id| self.find(id));
-            let named: BTreeSet<NodeIx> = named.filter(|&named| named != ix).collect();
-            if named.is_empty() {
-                ready.push_back(ix);
+            let mut named: SmallVec<[NodeIx; 4]> = named.filter(|&named| named != ix).collect();
+            named.sort_unstable();
+            named.dedup();
+            for named in named {
+                missing[ix as usize] += 1;
+                below.add(named, ix);
             }
-            missing.insert(ix, named.len());
-            named.into_iter().for_each(|named| below.entry(named).or_default().push(ix));
         }
-        let mut order = Vec::with_capacity(missing.len());
-        let mut ordered = BTreeSet::new();
-        let mut rest = self.by_write.values().copied();
+        let all = || self.by_write.values().copied();
+        let mut ready: VecDeque<NodeIx> = all().filter(|&ix| missing[ix as usize] == 0).collect();
+        let mut order = Vec::with_capacity(count);
+        let mut ordered = vec![false; count];
+        let mut rest = all();
         while let Some(ix) = ready.pop_front().or_else(|| rest.next()) {
-            if !ordered.insert(ix) {
+            if std::mem::replace(&mut ordered[ix as usize], true) {
                 continue;
             }
             order.push(ix);
-            for ix in below.remove(&ix).unwrap_or_default() {
-                let missing = missing.get_mut(&ix).expect("every write was counted");
+            for ix in below.of(ix) {
+                let missing = &mut missing[ix as usize];
                 *missing -= 1;
                 if *missing == 0 {
                     ready.push_back(ix);
@@ -553,6 +558,34 @@ impl Register {
             }
         }
         order
+    }
+}
+
+/// For each write those that name it: lists in one vector, since a snapshot goes through all writes.
+struct Below {
+    /// By the named write, the head of its list.
+    heads: Vec<usize>,
+    /// A write, and where its list goes on.
+    links: Vec<(NodeIx, usize)>,
+}
+
+impl Below {
+    /// No link has this number.
+    const END: usize = usize::MAX;
+
+    fn new(count: usize) -> Self {
+        Self { heads: vec![Self::END; count], links: Vec::with_capacity(count) }
+    }
+
+    fn add(&mut self, named: NodeIx, by: NodeIx) {
+        let head = &mut self.heads[named as usize];
+        self.links.push((by, std::mem::replace(head, self.links.len())));
+    }
+
+    fn of(&self, named: NodeIx) -> impl Iterator<Item = NodeIx> + '_ {
+        let link = |at: usize| self.links.get(at);
+        let first = link(self.heads[named as usize]);
+        std::iter::successors(first, move |(_, next)| link(*next)).map(|&(ix, _)| ix)
     }
 }
 
