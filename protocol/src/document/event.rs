@@ -8,7 +8,7 @@ use super::session::{Access, Dialect};
 use crate::batch::Stamp;
 use crate::close::CloseReason;
 use crate::fields::schema::FieldType;
-use crate::fields::{ConflictId, Edit, EditRefused, FieldState, Held, Path, Value, Version};
+use crate::fields::{Claim, ConflictId, Edit, EditRefused, FieldState, Held, Path, Value, Version};
 use crate::frontier::Frontier;
 use crate::ids::{ReplicaId, SessionId};
 use crate::lib0::ReadError;
@@ -233,6 +233,8 @@ pub struct FieldView {
     pub last_valid: Option<Option<Value>>,
     /// Where it is to be written: the document's home, where that is known and its schema says so.
     pub home: Option<ReplicaId>,
+    /// What no other document may have, where that is what it holds.
+    pub claim: Option<Claim>,
 }
 
 impl FieldView {
@@ -387,7 +389,7 @@ mod tests {
         let (base, shown) = (Base::Nothing, Shown::AsYjs);
         let state = FieldState { versions, left_out: 0, base, shown, conflict: None };
         let home = home.map(ReplicaId);
-        FieldView { path: Path::of("slug"), state, shows: Held::Unknown, last_valid: None, home }
+        FieldView { path: Path::of("slug"), state, shows: Held::Unknown, last_valid: None, home, claim: None }
     }
 
     #[test]

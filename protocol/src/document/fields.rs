@@ -14,8 +14,8 @@ use super::request::Stopped;
 use crate::batch::Stamp;
 use crate::fields::schema::FieldType;
 use crate::fields::{
-    Authorship, ConflictId, Drafted, Edit, Ending, FieldVersion, FieldsEntry, Index, Mark, OfField, Path,
-    RESERVED_PREFIX, Rules, Shown, Tracker, Value, Writer,
+    Authorship, Claim, ConflictId, Drafted, Edit, Ending, FieldVersion, FieldsEntry, Index, Mark, OfField,
+    Path, RESERVED_PREFIX, Rules, Shown, Tracker, Value, Writer,
 };
 use crate::ids::ReplicaId;
 use crate::lib0::ReadError;
@@ -189,7 +189,8 @@ impl Fields {
             Shown::AsYjs => ty == FieldType::Any,
         };
         let last_valid = (!is_valid).then(|| self.tracker.last_left(path, |value| ty.accepts(value)));
-        Some(FieldView { path: path.clone(), state, shows, last_valid, home })
+        let claim = Claim::of(&self.tracker, &self.rules, path);
+        Some(FieldView { path: path.clone(), state, shows, last_valid, home, claim })
     }
 }
 

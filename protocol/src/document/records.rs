@@ -32,6 +32,8 @@ pub struct Derived {
     pub records: Vec<(ConflictId, Option<Record>)>,
     /// What the fields say to other documents, where that is something else now.
     pub index: Option<Index>,
+    /// Whether something was written of the document's deletion, so that it may be deleted now, or back.
+    pub turned: bool,
 }
 
 /// One conflict that is on record.
@@ -59,6 +61,8 @@ pub(super) struct Records {
     index: Index,
     /// The fields to be looked at.
     touched: BTreeSet<Path>,
+    /// Whether something was written of its deletion since.
+    turned: bool,
     is_due: bool,
     next: Time,
 }
@@ -118,6 +122,7 @@ impl Records {
 
     /// Something else has changed from which something is derived.
     pub(super) const fn touch_life(&mut self) {
+        self.turned = true;
         self.is_due = true;
     }
 
@@ -268,9 +273,10 @@ impl Document {
             self.records.index = index.clone();
             index
         });
+        let turned = std::mem::take(&mut self.records.turned);
         self.records.is_due = false;
         self.records.next = now.after(DERIVE_INTERVAL_MS);
-        out.push(Output::Derived(Box::new(Derived { position: self.position, records, index })));
+        out.push(Output::Derived(Box::new(Derived { position: self.position, records, index, turned })));
     }
 
     /// What is to be looked at when the document is opened: all of it where entries came of which nothing is
@@ -295,6 +301,7 @@ impl Document {
                 return;
             }
         }
+        self.records.turned = is_due;
         self.records.touch(paths);
         self.derive(now, out);
     }

@@ -1,12 +1,12 @@
 //! What a document's fields say to other documents: values that no other may have, and documents that they name.
 
+use super::claim::Claim;
 use super::path::Path;
 use super::rules::Rules;
 use super::schema::Reference;
 use super::state::Shown;
 use super::tracker::Tracker;
 use super::value::Value;
-use crate::batch::Stamp;
 use crate::hlc::Hlc;
 use crate::ids::{DocName, Dot, Seq, StreamId};
 use crate::lib0::{ReadError, Reader, put_var_bytes, put_var_u64};
@@ -24,17 +24,6 @@ pub struct Index {
     pub references: Vec<(Path, DocName)>,
 }
 
-/// The value of a field that no other document of the collection may have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The field.
-    pub path: Path,
-    /// Its value.
-    pub value: Value,
-    /// Since when the field has it: of documents that claim one value, that of the least stamp has it.
-    pub since: Stamp,
-}
-
 const VERSION: u8 = 1;
 
 impl Index {
@@ -45,17 +34,11 @@ impl Index {
         let named = rules.collection().fields.iter();
         for (name, field) in named.filter(|(_, field)| field.unique || field.reference.is_some()) {
             let Ok(path) = name.parse::<Path>() else { continue };
-            let Some(state) = tracker.state(&path, rules.policy(&path)) else { continue };
-            let Shown::Value(Some(value)) = state.shown else { continue };
-            if field.unique && field.ty.accepts(Some(&value)) && !matches!(value, Value::Null) {
-                let since = tracker.shown_since(&path, &value);
-                index.claims.extend(since.map(|since| Claim {
-                    path: path.clone(),
-                    value: value.clone(),
-                    since,
-                }));
-            }
-            if field.reference.is_some() {
+            index.claims.extend(Claim::of(tracker, rules, &path));
+            if field.reference.is_some()
+                && let Some(state) = tracker.state(&path, rules.policy(&path))
+                && let Shown::Value(Some(value)) = state.shown
+            {
                 index.references.extend(Reference::names(&value).map(|name| (path.clone(), name)));
             }
         }

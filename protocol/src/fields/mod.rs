@@ -4,6 +4,7 @@
 
 mod ahead;
 mod at_home;
+mod claim;
 mod compose;
 mod edit;
 mod entry;
@@ -15,6 +16,7 @@ mod path;
 pub mod policy;
 mod record;
 mod record_row;
+pub mod reference;
 mod register;
 mod rules;
 pub mod schema;
@@ -30,11 +32,12 @@ mod write_back;
 pub use at_home::{
     AskedOfHome, AtHomeError, EDITS_MAX, FieldsWrite, TOLD_TEXT_BYTES_MAX, ToldByHome, Unreached, unreached,
 };
+pub use claim::{Claim, ClaimId};
 pub use edit::{Edit, EditRefused, FieldVersion, FieldVersionError, VERSION_WRITES_MAX};
 pub use entry::{AUTHOR_BYTES_MAX, FieldsEntry};
 pub use graph::{Authorship, Graph};
 pub use held::Held;
-pub use index::{Claim, Index, REFERENCES_MAX};
+pub use index::{Index, REFERENCES_MAX};
 pub use path::{PATH_KEYS_MAX, Path, PathError};
 pub use record::{
     Conflicting, Deletion, Ending, OfField, RESOLVED_LOOKED_AT_MAX, Record, Resolution, Status, Writes,
