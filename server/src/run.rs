@@ -80,6 +80,7 @@ pub struct Running {
     serving: JoinHandle<()>,
     upkeep: JoinHandle<()>,
     waking: JoinHandle<()>,
+    repairing: JoinHandle<()>,
 }
 
 impl std::fmt::Debug for Running {
@@ -122,9 +123,9 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let told = Arc::new(OnceLock::new());
     let observer = Observer { log: log.clone(), shown: shown_by, told: told.clone() };
     let committer = Committer::start(log.clone(), unix_ms, CommitterLimits::default(), observer)?;
-    let book = Book::open(log.clone(), unix_ms()).map_err(StartError::Conflicts)?;
-    let documents =
-        Documents::new(log.clone(), Arc::new(book), committer.appender(), document_options(&settings));
+    let options = document_options(&settings);
+    let book = Book::open(log.clone(), options.rules.clone(), unix_ms()).map_err(StartError::Conflicts)?;
+    let documents = Documents::new(log.clone(), Arc::new(book), committer.appender(), options);
     let closing = CancellationToken::new();
     let (log_of_peers, appender) = (log.clone(), committer.appender());
     let peers =
@@ -165,8 +166,21 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let serving = tokio::spawn(async move { net::serve(door, app, &limits).await });
     let upkeep = tokio::spawn(crate::metrics::keep_up(metrics));
     let waking = tokio::spawn(region.documents.clone().wake_sleepers(region.closing.clone()));
+    let repairing = tokio::spawn(region.documents.clone().repair_references(region.closing.clone()));
     region.peers.start();
-    Ok(Running { address, tls, region, sessions, committer, cut, connections, serving, upkeep, waking })
+    Ok(Running {
+        address,
+        tls,
+        region,
+        sessions,
+        committer,
+        cut,
+        connections,
+        serving,
+        upkeep,
+        waking,
+        repairing,
+    })
 }
 
 fn check_directory(path: &Path) -> Result<(), StartError> {
@@ -253,7 +267,9 @@ impl Running {
     /// When a part of the server has died, or the log had failed while it ran.
     pub async fn until(self, stop: impl Future<Output = ()>) -> Result<(), StopError> {
         stop.await;
-        let Self { region, sessions, committer, cut, connections, serving, upkeep, waking, .. } = self;
+        let Self {
+            region, sessions, committer, cut, connections, serving, upkeep, waking, repairing, ..
+        } = self;
         let drain = region.settings.limits.drain;
         tracing::info!(sessions = sessions.count(), seconds = drain.as_secs(), "stopping");
         region.closing.cancel();
@@ -271,6 +287,7 @@ impl Running {
         serving.await?;
         upkeep.abort();
         waking.abort();
+        repairing.abort();
         let log = region.log.clone();
         let health = tokio::task::spawn_blocking(move || finish(committer, log.as_ref())).await?;
         match health {

@@ -1,15 +1,21 @@
 //! Puts what is on record of each document into the derived rows, and reads it.
 //!
+//! What documents say to each other is put in the same go (`flags.rs`).
+//!
 //! Invariant: whoever has read the changes up to a number has missed none below it.
 
+use super::claims::Contested;
+use super::flags::{CONTESTED, DANGLING};
+use super::indexed::Indexed;
+use super::references::{Dangling, Repairs};
 use super::rows::{
-    CHANGES, Kept, LISTED, Name, Place, RECORDS, Summary, change_key, index_key, kind, listed_key, named,
-    policy, read_name, record_key, status_code,
+    CHANGES, CONTESTED_CODE, DANGLING_CODE, Kept, LISTED, Name, Place, RECORDS, Summary, change_key,
+    index_key, kind, listed_key, named, policy, read_name, record_key, status_code,
 };
 use bytes::Bytes;
 use quire_protocol::document::Derived;
-use quire_protocol::fields::{ConflictId, Record, Status};
-use quire_protocol::ids::{DocId, DocName};
+use quire_protocol::fields::{ConflictId, Index, Record, RuleBook, Rules, Status};
+use quire_protocol::ids::DocName;
 use quire_storage::limits::LIST_LEN_MAX;
 use quire_storage::{DerivedError, DerivedKey, LoadError, Log, Position};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,11 +36,13 @@ const CHANGES_PER_MS: u64 = 256;
 
 /// All that is on record.
 pub(crate) struct Book {
-    log: Arc<dyn Log>,
+    pub(super) log: Arc<dyn Log>,
+    pub(super) rules: Arc<RuleBook>,
     /// The number of the last change. Held while a change is put, so that they appear in order.
     last: Mutex<u64>,
     changed: watch::Sender<u64>,
-    open: AtomicI64,
+    pub(super) open: AtomicI64,
+    pub(super) repairs: Repairs,
 }
 
 /// What the rows have of one open document, and what they have not taken yet.
@@ -44,6 +52,12 @@ pub(crate) struct Page {
     /// What the log had no room for: it is put with what comes next. Else the document stays due, and is derived
     /// from again when it is opened.
     owed: Vec<(DerivedKey, Option<Bytes>)>,
+    /// What the rows have of what it says to others.
+    pub(super) stored: Indexed,
+    /// What it says to them, where that could not be put yet.
+    pub(super) wanted: Option<Index>,
+    /// Whether its deletion, or its return, could not be put yet.
+    pub(super) is_turned: bool,
 }
 
 /// What is on record of a document that is opened.
@@ -66,12 +80,42 @@ pub(crate) struct Filter {
     pub(crate) kind: Option<String>,
 }
 
+/// Why what has changed of a document is not put.
+#[derive(Debug, thiserror::Error)]
+enum PutError {
+    #[error("{0}")]
+    Read(LoadError),
+    #[error("{0}")]
+    Put(#[from] DerivedError),
+}
+
 /// Part of a listing.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) conflicts: Vec<Kept>,
+    /// Values that several documents claim.
+    pub(crate) contested: Vec<Contested>,
+    /// References to deleted documents.
+    pub(crate) dangling: Vec<Dangling>,
     /// Where to go on; none at the end.
     pub(crate) next: Option<Bytes>,
+}
+
+/// How much was looked at for a page.
+#[derive(Debug)]
+pub(super) struct Looking {
+    pub(super) looked_at: usize,
+    pub(super) bytes: usize,
+    limit: usize,
+}
+
+impl Looking {
+    /// Whether the page ends here.
+    pub(super) fn is_over(&self, listing: &Listing) -> bool {
+        listing.conflicts.len() + listing.contested.len() + listing.dangling.len() >= self.limit
+            || self.looked_at >= LOOKED_AT_MAX
+            || self.bytes >= LISTED_BYTES_MAX
+    }
 }
 
 impl std::fmt::Debug for Book {
@@ -85,14 +129,18 @@ impl Book {
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub(crate) fn open(log: Arc<dyn Log>, now_ms: u64) -> Result<Self, LoadError> {
+    pub(crate) fn open(log: Arc<dyn Log>, rules: Arc<RuleBook>, now_ms: u64) -> Result<Self, LoadError> {
         let mut last = now_ms.saturating_mul(CHANGES_PER_MS);
         each(&log, CHANGES, &[], |key, _| {
             last = last.max(key.first_chunk().map_or(0, |change| u64::from_be_bytes(*change)));
         })?;
         let mut open = 0;
         each(&log, LISTED, &[status_code(Status::Open)], |_, _| open += 1)?;
-        let book = Self { log, last: Mutex::new(last), changed: watch::channel(last).0, open: open.into() };
+        for flags in [CONTESTED, DANGLING] {
+            each(&log, flags, &[], |_, _| open += 1)?;
+        }
+        let (changed, repairs) = (watch::channel(last).0, Repairs::default());
+        let book = Self { log, rules, last: Mutex::new(last), changed, open: open.into(), repairs };
         book.tell_open();
         Ok(book)
     }
@@ -101,8 +149,12 @@ impl Book {
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub(crate) fn read(&self, doc: DocId) -> Result<OnRecord, LoadError> {
-        let mut on_record = OnRecord { index: self.row(&index_key(doc))?, ..OnRecord::default() };
+    pub(crate) fn read(&self, document: &DocName) -> Result<OnRecord, LoadError> {
+        let doc = document.id();
+        let mut on_record = OnRecord::default();
+        if let Some(row) = self.row(&index_key(doc))? {
+            on_record.indexed(row, &self.rules.rules(document));
+        }
         each(&self.log, RECORDS, &doc.0.to_be_bytes(), |key, row| {
             let Some((_, id)) = read_name(&key) else { return };
             let read = Kept::decode(row.clone()).and_then(|kept| Ok((kept, Kept::split(row)?.2)));
@@ -119,20 +171,29 @@ impl Book {
         Ok(on_record)
     }
 
-    fn row(&self, key: &DerivedKey) -> Result<Option<Bytes>, LoadError> {
+    pub(super) fn row(&self, key: &DerivedKey) -> Result<Option<Bytes>, LoadError> {
         let range = (Bound::Included(&key.key[..]), Bound::Included(&key.key[..]));
         Ok(self.log.derived(key.space, range, 1)?.pop().map(|(_, row)| row))
+    }
+
+    /// The first rows of a space whose keys begin with something, so many at most.
+    pub(super) fn beginning_with(
+        &self,
+        space: u8,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, LoadError> {
+        let mut rows = self.log.derived(space, (Bound::Included(prefix), Bound::Unbounded), limit)?;
+        rows.retain(|(key, _)| key.starts_with(prefix));
+        Ok(rows)
     }
 
     /// Puts what has changed of a document.
     pub(crate) fn put(&self, document: &DocName, page: &mut Page, derived: Derived) {
         let doc = document.id();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = self.say(document, page, &derived, &mut last);
         let mut changes = std::mem::take(&mut page.owed);
-        if let Some(index) = derived.index {
-            let row = Some(index.encode()).filter(|_| !index.is_empty());
-            changes.push((index_key(doc), row));
-        }
         for (id, record) in derived.records {
             let before = page.places.remove(&id);
             self.count(before, record.as_ref());
@@ -153,11 +214,20 @@ impl Book {
             changes.push((change_key(*last), Some(named(&[], (doc, id)))));
             changes.push((listed_key((doc, id), place), Some(summary)));
         }
-        match self.log.put_derived(doc, Position(derived.position), changes.clone()) {
-            Ok(()) => {}
-            Err(DerivedError::Busy) => page.owed = changes,
+        let put = said.map_err(PutError::Read).and_then(|said| {
+            let all = [&changes[..], &said.changes].concat();
+            self.log.put_derived(doc, Position(derived.position), all)?;
+            Ok(said)
+        });
+        match put {
+            Ok(said) => self.is_said(page, said),
             Err(error) => {
-                tracing::warn!(%document, %error, "what is on record of the document is not stored");
+                if !matches!(error, PutError::Put(DerivedError::Busy)) {
+                    tracing::warn!(%document, %error, "what is on record of the document is not stored");
+                }
+                page.owed = changes;
+                page.wanted = derived.index.or(page.wanted.take());
+                page.is_turned |= derived.turned;
             }
         }
         let (last, _in_order) = (*last, last);
@@ -191,7 +261,7 @@ impl Book {
         metrics::histogram!(crate::metrics::CONFLICT_RESOLUTION, "by" => by).record(seconds);
     }
 
-    fn tell_open(&self) {
+    pub(super) fn tell_open(&self) {
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 conflicts")]
         metrics::gauge!(crate::metrics::CONFLICTS_OPEN).set(self.open.load(Ordering::Relaxed) as f64);
     }
@@ -208,7 +278,8 @@ impl Book {
     }
 
     /// Lists conflicts, open ones first, then those that were merged, then those that were resolved; of each the newest
-    /// first. At most `limit` after where another listing ended.
+    /// first. Then values that several documents claim and references to deleted documents, which are open. At most
+    /// `limit` after where another listing ended.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -219,7 +290,7 @@ impl Book {
         limit: usize,
     ) -> Result<Listing, LoadError> {
         let mut listing = Listing::default();
-        let (mut looked_at, mut bytes) = (0, 0);
+        let mut looking = Looking { looked_at: 0, bytes: 0, limit };
         let mut at = Bytes::copy_from_slice(after.unwrap_or_default());
         for status in Status::ALL.into_iter().filter(|status| filter.statuses.contains(status)) {
             let code = status_code(status);
@@ -237,18 +308,15 @@ impl Book {
                 let Some((last, _)) = rows.last() else { break };
                 let last = last.clone();
                 for (key, row) in rows {
-                    looked_at += 1;
+                    looking.looked_at += 1;
                     if Summary::decode(row).is_ok_and(|summary| filter.takes(&summary))
                         && let Some((kept, len)) =
                             read_name(&key).map(|name| self.find(name)).transpose()?.flatten()
                     {
                         listing.conflicts.push(kept);
-                        bytes += len;
+                        looking.bytes += len;
                     }
-                    if listing.conflicts.len() >= limit
-                        || looked_at >= LOOKED_AT_MAX
-                        || bytes >= LISTED_BYTES_MAX
-                    {
+                    if looking.is_over(&listing) {
                         listing.next = Some(key);
                         return Ok(listing);
                     }
@@ -256,12 +324,47 @@ impl Book {
                 at = last;
             }
         }
+        if filter.statuses.contains(&Status::Open) {
+            self.list_across(filter, after, &mut looking, &mut listing)?;
+        }
         Ok(listing)
+    }
+
+    /// Lists what is open between documents, after where another listing ended.
+    fn list_across(
+        &self,
+        filter: &Filter,
+        after: Option<&[u8]>,
+        looking: &mut Looking,
+        listing: &mut Listing,
+    ) -> Result<(), LoadError> {
+        let (code, place) = after.and_then(<[u8]>::split_first).unzip();
+        let within = |wanted: u8| place.filter(|_| code == Some(&wanted));
+        if code < Some(&DANGLING_CODE) {
+            self.list_contested(filter, within(CONTESTED_CODE), looking, listing)?;
+        }
+        if listing.next.is_none() {
+            self.list_dangling(filter, within(DANGLING_CODE), looking, listing)?;
+        }
+        Ok(())
+    }
+}
+
+impl OnRecord {
+    /// Takes what the document's rows say to others. What was read by another schema, or cannot be read, is read
+    /// from its fields anew.
+    fn indexed(&mut self, row: Bytes, rules: &Rules) {
+        self.page.stored = Indexed::decode(row).unwrap_or_default();
+        if self.page.stored.is_of(rules) {
+            self.index = Some(self.page.stored.index.encode());
+        } else {
+            self.page.wanted = Some(Index::default());
+        }
     }
 }
 
 impl Filter {
-    fn takes(&self, summary: &Summary) -> bool {
+    pub(super) fn takes(&self, summary: &Summary) -> bool {
         let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
         summary.document.starts_with(&self.prefix)
             && is(&self.document, &summary.document)

@@ -4,7 +4,16 @@
 //! loses the rows since the last checkpoint, and their documents are derived from again.
 
 mod book;
+mod claims;
+mod flags;
+mod indexed;
+mod references;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use book::{Book, Filter, Page};
+pub(crate) use claims::{Contested, FIRST_CLAIM, UNIQUE};
+pub(crate) use indexed::{Claimant, Referrer};
+pub(crate) use references::{Dangling, REFERENCE};
 pub(crate) use rows::{Kept, kind, policy};

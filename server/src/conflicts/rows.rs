@@ -4,8 +4,9 @@
 //! records  = doc · conflict             → version u8 = 1 · change · name · record
 //! changes  = change                     → doc · conflict
 //! listed   = status · !since · doc · conflict → version u8 = 1 · kind · path · policy · name
-//! indexes  = doc                        → an index
 //! ```
+//!
+//! What documents say to each other is in spaces of its own (`indexed.rs`, `flags.rs`).
 //!
 //! Numbers in keys have their greatest byte first, so that they are in the order of the numbers; `!since` is the
 //! complement of the time, so that the newest come first.
@@ -18,12 +19,17 @@ use quire_storage::DerivedKey;
 
 /// The records, by document.
 pub(super) const RECORDS: u8 = 1;
-/// The last change of each record.
+/// The last change of each record, and of each flag.
 pub(super) const CHANGES: u8 = 2;
 /// The records by their status, the newest first.
 pub(super) const LISTED: u8 = 3;
 /// What each document's fields say to other documents.
 pub(super) const INDEXES: u8 = 4;
+
+/// Where a listing of values that several documents claim goes on: behind all statuses.
+pub(super) const CONTESTED_CODE: u8 = 3;
+/// Where a listing of references to deleted documents goes on.
+pub(super) const DANGLING_CODE: u8 = 4;
 
 const VERSION: u8 = 1;
 

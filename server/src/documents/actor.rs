@@ -72,7 +72,7 @@ async fn load(documents: &Arc<Documents>, name: &DocName) -> Result<Loaded, Open
     tokio::task::spawn_blocking(move || {
         let mut stored =
             shared.log().load(name.id())?.map_or_else(Stored::default, super::stored::to_machine);
-        let on_record = shared.book().read(name.id())?;
+        let on_record = shared.book().read(&name)?;
         (stored.records, stored.index) = (on_record.records, on_record.index);
         let options = &shared.shared.options;
         stored.rules = options.rules.rules(&name);
@@ -100,7 +100,7 @@ fn refuse(message: Message, reason: CloseReason) {
 }
 
 /// Waits until other leaders are reached; for ever where nobody tells.
-async fn changed(live: Option<&mut watch::Receiver<BTreeSet<ReplicaId>>>) {
+pub(super) async fn changed(live: Option<&mut watch::Receiver<BTreeSet<ReplicaId>>>) {
     match live {
         Some(live) => {
             if live.changed().await.is_err() {

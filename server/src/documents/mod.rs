@@ -10,6 +10,7 @@ mod inbox;
 mod order;
 mod outbox;
 mod registry;
+mod repairs;
 mod sleepers;
 mod stored;
 

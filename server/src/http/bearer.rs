@@ -60,8 +60,10 @@ impl FromRequestParts<Arc<Region>> for After {
 /// A document that the request names and may use, whether or not it exists.
 pub(super) struct Named {
     pub(super) name: DocName,
-    region: Arc<Region>,
+    pub(super) region: Arc<Region>,
     granted: Access,
+    /// What the bearer may do with others.
+    pub(super) grant: Grant,
 }
 
 impl FromRequestParts<Arc<Region>> for Named {
@@ -87,7 +89,7 @@ impl Named {
         let granted = grant
             .access(&name)
             .ok_or_else(|| Problem::new(Kind::Forbidden, "the token does not cover this document"))?;
-        Ok(Self { name, region: region.clone(), granted })
+        Ok(Self { name, region: region.clone(), granted, grant: grant.clone() })
     }
 
     /// Refuses a bearer who may only read.

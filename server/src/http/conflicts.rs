@@ -5,7 +5,10 @@
 use super::bearer::{After, Bearer};
 use super::fields::{Left, Sibling};
 use super::problem::{Kind, Problem};
-use crate::conflicts::{Filter, Kept, kind, policy};
+use crate::auth::Grant;
+use crate::conflicts::{
+    Claimant, Contested, Dangling, FIRST_CLAIM, Filter, Kept, REFERENCE, UNIQUE, kind, policy,
+};
 use crate::region::Region;
 use axum::Json;
 use axum::extract::{Query, State};
@@ -14,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use quire_protocol::batch::Stamp;
-use quire_protocol::fields::{Conflicting, Deletion, Held, Resolution, Shown, Status, Writes};
+use quire_protocol::fields::{ConflictId, Conflicting, Deletion, Held, Resolution, Shown, Status, Writes};
 use quire_protocol::life::Unseen;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -51,7 +54,8 @@ struct Listed {
 pub(super) struct Conflict {
     id: String,
     document: String,
-    /// `write`, or `delete` where a document was deleted and edited at once.
+    /// `write`, `delete` where a document was deleted and edited at once, `unique` where several documents claim
+    /// one value, or `reference` where a field names a deleted document.
     kind: &'static str,
     policy: String,
     status: &'static str,
@@ -84,6 +88,26 @@ enum Of {
         deletions: Vec<Moment>,
         edits: Vec<Edits>,
     },
+    Unique {
+        field: String,
+        value: serde_json::Value,
+        versions: Vec<Claiming>,
+        #[serde(skip_serializing_if = "super::fields::is_zero")]
+        left_out: usize,
+    },
+    Reference {
+        field: String,
+        target: String,
+    },
+}
+
+/// A document that claims a value.
+#[derive(Serialize)]
+struct Claiming {
+    document: String,
+    value: serde_json::Value,
+    #[serde(flatten)]
+    made: Moment,
 }
 
 /// When an entry was written, and by which replica.
@@ -177,6 +201,55 @@ impl From<&Kept> for Conflict {
     }
 }
 
+impl Conflict {
+    /// A value that several documents claim, as one is told who may read some of them; none who may read none.
+    fn contested(Contested { change, id, claimants, left_out }: &Contested, grant: &Grant) -> Option<Self> {
+        let is_read = |claimant: &&Claimant| grant.access(&claimant.document).is_some();
+        let read: Vec<&Claimant> = claimants.iter().filter(is_read).collect();
+        let first = claimants.first()?;
+        // It is to be renamed by who came too late.
+        let flagged = read.iter().find(|claimant| claimant.document != first.document).or(read.first())?;
+        let claiming = |claimant: &&Claimant| Claiming {
+            document: claimant.document.to_string(),
+            value: claimant.value.to_json(),
+            made: Moment::of(claimant.since),
+        };
+        Some(Self {
+            id: ConflictId(id.0).to_string(),
+            document: flagged.document.to_string(),
+            kind: UNIQUE,
+            policy: FIRST_CLAIM.to_owned(),
+            status: Status::Open.name(),
+            since_ms: claimants.get(1)?.since.0.ms(),
+            change: *change,
+            of: Of::Unique {
+                field: flagged.path.to_string(),
+                value: flagged.value.to_json(),
+                versions: read.iter().map(claiming).collect(),
+                left_out: left_out + claimants.len() - read.len(),
+            },
+            resolved: None,
+        })
+    }
+}
+
+impl From<&Dangling> for Conflict {
+    fn from(Dangling { change, id, referrer, policy, deleted }: &Dangling) -> Self {
+        Self {
+            id: ConflictId(*id).to_string(),
+            document: referrer.document.to_string(),
+            kind: REFERENCE,
+            policy: policy.name().to_owned(),
+            status: Status::Open.name(),
+            since_ms: deleted.map_or(0, |(hlc, _)| hlc.ms()),
+            change: *change,
+            // The field tells the name to whoever may read it.
+            of: Of::Reference { field: referrer.path.to_string(), target: referrer.target.to_string() },
+            resolved: None,
+        }
+    }
+}
+
 /// Lists the conflicts of the documents that the bearer may read.
 pub(super) async fn list(
     State(region): State<Arc<Region>>,
@@ -195,8 +268,12 @@ pub(super) async fn list(
     let book = region.documents.book().clone();
     let found = super::blocking(move || book.list(&filter, after.as_deref(), limit)).await?;
     let shown = found.conflicts.iter().filter(|kept| grant.access(&kept.document).is_some());
+    let mut conflicts: Vec<Conflict> = shown.map(Conflict::from).collect();
+    conflicts.extend(found.contested.iter().filter_map(|one| Conflict::contested(one, &grant)));
+    let dangling = found.dangling.iter().filter(|one| grant.access(&one.referrer.document).is_some());
+    conflicts.extend(dangling.map(Conflict::from));
     let next = found.next.as_deref().map(|place| URL_SAFE_NO_PAD.encode(place));
-    Ok(Json(Listed { conflicts: shown.map(Conflict::from).collect(), next }).into_response())
+    Ok(Json(Listed { conflicts, next }).into_response())
 }
 
 fn statuses(text: &str) -> Result<std::collections::BTreeSet<Status>, Problem> {

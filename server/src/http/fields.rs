@@ -8,6 +8,7 @@ use super::at_home::{self, Made};
 use super::bearer::{Bearer, Named};
 use super::documents::FRONTIER;
 use super::problem::{Kind, Problem};
+use super::taken::{TakenBy, taken};
 use crate::region::Region;
 use axum::Json;
 use axum::extract::{Path as UrlPath, Query, State};
@@ -54,6 +55,9 @@ struct Field {
     /// Whether what was written is not of the field's type: the last value that is, is shown.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     invalid: bool,
+    /// The document that has the value, where the field is unique and another had it first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taken_by: Option<TakenBy>,
     /// Whether it belongs at the document's home and another region took what it holds.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     away_from_home: bool,
@@ -156,6 +160,7 @@ impl From<&FieldView> for Field {
             conflict_id: state.conflict.as_ref().map(|_| state.conflict_id(path).to_string()),
             reason: state.conflict.iter().flatten().next().map(ToString::to_string),
             invalid: last_valid.is_some(),
+            taken_by: None,
             away_from_home: view.away_from_home(),
             versions: if is_plain { Vec::new() } else { state.versions.iter().map(sibling).collect() },
             left_out: state.left_out,
@@ -166,18 +171,27 @@ impl From<&FieldView> for Field {
 
 /// Every field of a document.
 pub(super) async fn list(named: Named, Query(reading): Query<Reading>) -> Result<Response, Problem> {
-    let views = views(&named, None).await?;
-    let wanted = views.iter().filter(|view| !reading.conflicts || view.state.conflict.is_some());
-    let fields = wanted.map(|view| (view.path.to_string(), Field::from(view))).collect();
+    let mut fields = shown(&named, None).await?;
+    fields.retain(|_, field| !reading.conflicts || field.conflict || field.taken_by.is_some());
     Ok(Json(Fields { fields }).into_response())
 }
 
 /// One field; its version is the `ETag`.
 pub(super) async fn get(named: Named, field: InPath) -> Result<Response, Problem> {
-    let views = views(&named, Some(vec![field.0])).await?;
-    let view = views.first().ok_or_else(|| Problem::new(Kind::NotFound, "the document has no such field"))?;
-    let field = Field::from(view);
+    let field = shown(&named, Some(vec![field.0])).await?.into_values().next();
+    let field = field.ok_or_else(|| Problem::new(Kind::NotFound, "the document has no such field"))?;
     Ok(([(ETAG, format!("\"{}\"", field.version))], Json(field)).into_response())
+}
+
+/// Fields by their paths, as they are shown to the bearer.
+async fn shown(named: &Named, paths: Option<Vec<Path>>) -> Result<BTreeMap<String, Field>, Problem> {
+    let views = views(named, paths).await?;
+    let mut taken = taken(named, &views).await?;
+    let field = |view: &FieldView| {
+        let field = Field { taken_by: taken.remove(&view.path), ..Field::from(view) };
+        (view.path.to_string(), field)
+    };
+    Ok(views.iter().map(field).collect())
 }
 
 async fn views(named: &Named, paths: Option<Vec<Path>>) -> Result<Vec<FieldView>, Problem> {
@@ -313,8 +327,7 @@ async fn write(
     if let Made::Unshown(frontier) = at_home::write(region, named, write, author).await? {
         return Ok(at_home::accepted(region, &frontier));
     }
-    let views = views(named, Some(paths)).await?;
-    let fields = views.iter().map(|view| (view.path.to_string(), Field::from(view))).collect();
+    let fields = shown(named, Some(paths)).await?;
     let headers = [(FRONTIER, region.log.applied().to_token())];
     Ok((StatusCode::OK, headers, Json(Fields { fields })).into_response())
 }

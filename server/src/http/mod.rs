@@ -18,6 +18,7 @@ mod regions;
 mod request;
 mod routes;
 mod seed;
+mod taken;
 
 pub(crate) use assets::embedded;
 pub(crate) use at_home::answer_calls;

@@ -522,7 +522,8 @@ mod tests {
         let log = Arc::new(MemoryLog::new(stream(1)));
         let limits = CommitterLimits::default();
         let committer = Committer::start(log.clone(), || 0, limits, Unobserved).expect("a thread");
-        let book = Arc::new(crate::conflicts::Book::open(log.clone(), 0).expect("readable"));
+        let rules = documents::Options::default().rules;
+        let book = Arc::new(crate::conflicts::Book::open(log.clone(), rules, 0).expect("readable"));
         let documents =
             Documents::new(log.clone(), book, committer.appender(), documents::Options::default());
         let (settings, closing) = (Settings::default(), CancellationToken::new());
