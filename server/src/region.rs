@@ -5,7 +5,7 @@
 use crate::auth::Authenticator;
 use crate::config::Settings;
 use crate::documents::Documents;
-use crate::http::{Numbers, Origins};
+use crate::http::{Claims, Numbers, Origins};
 use crate::peers::Peers;
 use metrics_exporter_prometheus::PrometheusHandle;
 use quire_protocol::frontier::Frontier;
@@ -28,6 +28,7 @@ pub(crate) struct Region {
     pub(crate) documents: Arc<Documents>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) numbers: Numbers,
+    pub(crate) claims: Claims,
     /// What every document shows, or will before it answers anything it is asked from now on.
     pub(crate) shown: watch::Receiver<Frontier>,
     /// Cancelled when the region begins to stop.

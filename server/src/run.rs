@@ -148,6 +148,7 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
         documents,
         peers,
         numbers: http::Numbers::default(),
+        claims: http::Claims::default(),
         shown,
         closing,
     });

@@ -1,9 +1,10 @@
 //! Writes of fields that are made at a document's home: what another region asks of it, and what it answers.
 //!
 //! ```text
-//! asked  = kind u8: 1 edit, 2 the same on exactly these versions, 3 resolve · seen, a frontier · author: length + text
+//! asked  = kind u8: 1 edit, 2 the same on exactly these versions, 3 resolve, 4 claim · seen, a frontier · author: length + text
 //!          edit: count · count × (path: length + text · flags u8: 1 a value, 2 a version · value · version)
 //!          resolve: path: length + text · conflict, 16 bytes · flags u8 · value
+//!          claim: document's name: length + text · path: length + text · flags u8: 1, 2 a version · value · version
 //! version = count · count × (kind u8: 1 set, 2 deleted · client · clock)
 //! told   = kind u8: 1 written, 2 refused, 3 elsewhere, 4 not written, 5 not known · its fields
 //! ```
@@ -17,7 +18,7 @@ use super::schema::HomePolicy;
 use super::state::ConflictId;
 use super::value::Value;
 use crate::frontier::{Frontier, FrontierError, canonical_u64};
-use crate::ids::ReplicaId;
+use crate::ids::{DocName, ReplicaId};
 use crate::lib0::{ReadError, Reader, put_var_bytes, put_var_u64};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub const TOLD_TEXT_BYTES_MAX: usize = 4_096;
 const EDIT: u8 = 1;
 const EXACT_EDIT: u8 = 2;
 const RESOLVE: u8 = 3;
+const CLAIM: u8 = 4;
 
 const HAS_VALUE: u8 = 1;
 const HAS_VERSION: u8 = 2;
@@ -65,6 +67,18 @@ pub enum FieldsWrite {
         /// The value; none deletes the key.
         value: Option<Value>,
     },
+    /// Give a field a value that no other document of its collection has. It is made where the value is reserved,
+    /// which may be a region that does not know the document.
+    Claim {
+        /// The document.
+        document: DocName,
+        /// The field.
+        path: Path,
+        /// The value.
+        value: Value,
+        /// The version that it must be made on; without one, the current.
+        on: Option<FieldVersion>,
+    },
 }
 
 impl FieldsWrite {
@@ -72,7 +86,7 @@ impl FieldsWrite {
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let (edits, path) = match self {
             Self::Edit { edits, .. } => (&edits[..], None),
-            Self::Resolve { path, .. } => (&[][..], Some(path)),
+            Self::Resolve { path, .. } | Self::Claim { path, .. } => (&[][..], Some(path)),
         };
         edits.iter().map(|edit| &edit.path).chain(path)
     }
@@ -145,6 +159,9 @@ pub enum AtHomeError {
     /// A text that is no field's path.
     #[error("a field's path cannot be read")]
     Path,
+    /// A text that is no document's name.
+    #[error("a document's name cannot be read")]
+    Document,
     /// More than [`EDITS_MAX`] writes.
     #[error("at most {EDITS_MAX} fields are written at once")]
     TooMany,
@@ -161,6 +178,7 @@ impl AskedOfHome {
             FieldsWrite::Edit { is_exact: false, .. } => EDIT,
             FieldsWrite::Edit { is_exact: true, .. } => EXACT_EDIT,
             FieldsWrite::Resolve { .. } => RESOLVE,
+            FieldsWrite::Claim { .. } => CLAIM,
         }];
         self.seen.encode(&mut out);
         put_var_bytes(&mut out, self.author.as_deref().unwrap_or_default().as_bytes());
@@ -177,6 +195,11 @@ impl AskedOfHome {
                 out.extend_from_slice(&conflict.0);
                 put_value(&mut out, value.as_ref(), None);
             }
+            FieldsWrite::Claim { document, path, value, on } => {
+                put_var_bytes(&mut out, document.as_str().as_bytes());
+                put_var_bytes(&mut out, path.to_string().as_bytes());
+                put_value(&mut out, Some(value), on.as_ref());
+            }
         }
         out.into()
     }
@@ -188,21 +211,28 @@ impl AskedOfHome {
     pub fn decode(payload: Bytes) -> Result<Self, AtHomeError> {
         let mut reader = Reader::new(payload);
         let kind = reader.u8()?;
-        if !(EDIT..=RESOLVE).contains(&kind) {
+        if !(EDIT..=CLAIM).contains(&kind) {
             return Err(AtHomeError::Unknown(kind));
         }
         let seen = Frontier::decode(&mut reader)?;
         let author = read_name(&mut reader)?;
-        let write = if kind == RESOLVE {
-            let path = read_path(&mut reader)?;
-            let conflict = ConflictId(reader.array()?);
-            let (value, on) = read_value(&mut reader)?;
-            if on.is_some() {
-                return Err(ReadError::Overflow.into());
+        let write = match kind {
+            RESOLVE => {
+                let path = read_path(&mut reader)?;
+                let conflict = ConflictId(reader.array()?);
+                let (value, on) = read_value(&mut reader)?;
+                if on.is_some() {
+                    return Err(ReadError::Overflow.into());
+                }
+                FieldsWrite::Resolve { path, conflict, value }
             }
-            FieldsWrite::Resolve { path, conflict, value }
-        } else {
-            FieldsWrite::Edit { edits: read_edits(&mut reader)?, is_exact: kind == EXACT_EDIT }
+            CLAIM => {
+                let document = DocName::new(reader.var_str()?.as_str()).map_err(|_| AtHomeError::Document)?;
+                let path = read_path(&mut reader)?;
+                let (value, on) = read_value(&mut reader)?;
+                FieldsWrite::Claim { document, path, value: value.ok_or(ReadError::Overflow)?, on }
+            }
+            _ => FieldsWrite::Edit { edits: read_edits(&mut reader)?, is_exact: kind == EXACT_EDIT },
         };
         reader.finish()?;
         Ok(Self { seen, author, write })
@@ -365,6 +395,12 @@ mod tests {
             (paths(), any::<[u8; 16]>(), values()).prop_map(|(path, conflict, value)| {
                 FieldsWrite::Resolve { path, conflict: ConflictId(conflict), value }
             }),
+            ("[a-z/]{1,6}", paths(), values(), versions()).prop_filter_map(
+                "a value",
+                |(name, path, value, on)| {
+                    Some(FieldsWrite::Claim { document: DocName::new(&name).ok()?, path, value: value?, on })
+                }
+            ),
         ];
         let author = proptest::option::of("[a-z]{1,9}".prop_map(|name| name.as_str().into()));
         (frontiers(), author, write).prop_map(|(seen, author, write)| AskedOfHome { seen, author, write })

@@ -14,6 +14,17 @@ pub fn writer(home: Option<ReplicaId>, live: &BTreeSet<ReplicaId>) -> Option<Rep
     home.filter(|home| live.contains(home)).or_else(|| live.first().copied())
 }
 
+/// At which of some regions a value is reserved, by the value's name: rendezvous hashing, so that a region more or
+/// less moves only what is its own (Thaler and Ravishankar, 1998). None where there are none.
+#[must_use]
+pub fn of_value(id: [u8; 16], regions: &BTreeSet<ReplicaId>) -> Option<ReplicaId> {
+    regions.iter().copied().max_by_key(|replica| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&id).update(&replica.0.to_be_bytes());
+        *hasher.finalize().as_bytes()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +41,23 @@ mod tests {
         assert_eq!(writer(None, &live([9, 3])), Some(ReplicaId(3)));
         // A follower that reaches nobody has nobody write, and does not write itself.
         assert_eq!(writer(home, &live([])), None);
+    }
+
+    #[test]
+    fn values_are_reserved_at_all_regions_alike_and_stay_where_they_are_when_one_comes() {
+        let homes = |regions: &BTreeSet<ReplicaId>| -> Vec<ReplicaId> {
+            let ids = (0..3_000_u128).map(|id| of_value(id.to_be_bytes(), regions));
+            ids.map(|home| home.expect("there are some")).collect()
+        };
+        let (three, four) = (homes(&live([1, 2, 3])), homes(&live([1, 2, 3, 4])));
+        for replica in [1, 2, 3].map(ReplicaId) {
+            let own = three.iter().filter(|home| **home == replica).count();
+            assert!((800..1_200).contains(&own), "{replica:?} has {own}");
+        }
+        let moved: Vec<_> = three.iter().zip(&four).filter(|(before, after)| before != after).collect();
+        assert!(moved.iter().all(|(_, after)| **after == ReplicaId(4)));
+        assert!((550..950).contains(&moved.len()), "{}", moved.len());
+        assert_eq!(of_value([0; 16], &live([])), None);
     }
 
     #[test]

@@ -147,11 +147,12 @@ fn f11_so_many_conflicts_that_are_over_stay_on_record_the_oldest_go_and_do_not_c
     assert_eq!(of_round(&world, 2).len(), FIELDS, "and no others");
     // All fields are looked at again.
     for is_due in [true, false] {
-        let before = world.records.clone();
+        let (before, told) = (world.records.clone(), world.told.len());
         world.opens_with_its_records(is_due);
         edits(&mut world, all(2_000.0, false));
         world.passes(A_WHILE_MS);
         assert_eq!(world.records, before);
+        assert!(world.told[told..].iter().all(|changed| *changed == 0), "none comes back only to go again");
     }
 }
 

@@ -58,13 +58,15 @@ fn shown(schema: &Schema) -> String {
 }
 
 fn shown_collection(collection: &Collection) -> String {
-    let Collection { name, pattern, fields, default, on_delete, ids } = collection;
+    let Collection { name, pattern, fields, default, on_delete, ids, claims_at } = collection;
     let ids = ids.as_ref().map_or_else(String::new, |ids| format!(", ids {ids}"));
+    let claims = claims_at.iter().map(|replica| replica.0.to_string()).collect::<Vec<_>>().join(", ");
+    let claims = if claims.is_empty() { claims } else { format!(", claims at {claims}") };
     let mut rows = vec![["field", "type", "policy", "and"].map(str::to_owned).to_vec()];
     rows.extend(fields.iter().map(|(name, field)| row(name, field)));
     rows.push(row("any other", default));
     format!(
-        "\n{name}: {}\non delete {}{ids}\n\n{}",
+        "\n{name}: {}\non delete {}{ids}{claims}\n\n{}",
         pattern.as_str(),
         on_delete.name(),
         table::aligned(&rows)

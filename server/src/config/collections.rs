@@ -12,8 +12,9 @@ use quire_protocol::fields::schema::{
     Collection, DeletePolicy, Field, FieldType, HomePolicy, IdStrategy, Policy, Reference, ReferencePolicy,
     Schema, SchemaError, Wrong,
 };
+use quire_protocol::ids::ReplicaId;
 use quire_protocol::pattern::Pattern;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -21,7 +22,7 @@ use toml::de::{DeTable, DeValue};
 /// The key of the file that holds the schema.
 pub(super) const COLLECTIONS: &str = "collections";
 
-const COLLECTION_KEYS: &[&str] = &["name", "pattern", "on-delete", "ids", "default", "fields"];
+const COLLECTION_KEYS: &[&str] = &["name", "pattern", "on-delete", "ids", "claims-at", "default", "fields"];
 const FIELD_KEYS: &[&str] =
     &["type", "policy", "script", "script-file", "required", "unique", "reference", "home"];
 const REFERENCE_KEYS: &[&str] = &["collection", "on-delete"];
@@ -189,6 +190,9 @@ impl Reading<'_> {
         }
         if let Some((at, value)) = keys.get("ids") {
             collection.ids = self.ids(at, value);
+        }
+        if let Some((at, value)) = keys.get("claims-at") {
+            collection.claims_at = self.replicas(at, value);
         }
         if let Some((at, value)) = keys.get("default") {
             collection.default = self.field(at, value).0;
@@ -367,6 +371,22 @@ impl Reading<'_> {
         }
     }
 
+    fn replicas(&mut self, at: &At, value: &Spanned<DeValue<'_>>) -> BTreeSet<ReplicaId> {
+        const ACCEPTED: &str = "replica numbers, as in [1, 2]";
+        let number = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::Integer(number) => number.as_str().parse().ok().map(ReplicaId),
+            _ => None,
+        };
+        let DeValue::Array(all) = value.get_ref() else {
+            self.other_kind(at, ACCEPTED);
+            return BTreeSet::new();
+        };
+        all.iter().map(number).collect::<Option<_>>().unwrap_or_else(|| {
+            self.problem(at, "one of these is no replica's number", Some(ACCEPTED));
+            BTreeSet::new()
+        })
+    }
+
     /// What a table says under the keys that it may have; tells of the others.
     fn keys<'t>(&mut self, at: &At, table: &'t DeTable<'t>, known: &[&'static str]) -> Keys<'t> {
         let mut keys = Keys::new();
@@ -446,5 +466,6 @@ const fn keys_of(wrong: &Wrong) -> &'static [&'static str] {
         Wrong::ReferenceTo(_) | Wrong::NullRequired => &["reference"],
         Wrong::Undeclared => &["default"],
         Wrong::Prefix => &["ids"],
+        Wrong::ClaimsAt | Wrong::NothingToClaim => &["claims-at"],
     }
 }

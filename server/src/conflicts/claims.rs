@@ -41,7 +41,6 @@ impl Book {
     ///
     /// # Errors
     /// When the log cannot be read.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked by whoever reserves a value at its home"))]
     pub(crate) fn holder(
         &self,
         collection: &str,

@@ -4,12 +4,14 @@
 //!
 //! They close again by themselves once they are idle.
 
-use super::registry::Documents;
+use super::registry::{Documents, RequestError};
 use quire_protocol::batch::{EntryKind, LifecycleChange};
-use quire_protocol::document::Request;
+use quire_protocol::close::CloseReason;
+use quire_protocol::document::{Refused, Request};
 use quire_protocol::ids::{DocId, DocName};
 use quire_storage::{LoadError, TailEntry};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -31,6 +33,8 @@ pub(super) struct Sleepers {
     bell: Notify,
     /// Rings when the log is to be asked at once.
     ask: Notify,
+    /// Whether everything that was due when the region started has been derived.
+    derived_all: AtomicBool,
 }
 
 impl Sleepers {
@@ -68,7 +72,10 @@ impl Documents {
                 () = closing.cancelled() => return,
                 () = self.sleepers.bell.notified() => {
                     while let Some(doc) = self.sleepers.take().filter(|_| !closing.is_cancelled()) {
-                        self.wake(doc).await;
+                        // One that is open derives what there is by itself.
+                        if !self.is_open(doc) {
+                            self.wake(doc).await;
+                        }
                     }
                 }
                 () = self.sleepers.ask.notified() => self.wake_due(&closing).await,
@@ -77,9 +84,14 @@ impl Documents {
         }
     }
 
+    /// Whether everything is on record that was committed when the region started.
+    pub(crate) fn has_derived_all(&self) -> bool {
+        self.sleepers.derived_all.load(Ordering::Acquire)
+    }
+
     /// Opens every document that is due.
     async fn wake_due(self: &Arc<Self>, closing: &CancellationToken) {
-        let mut after = None;
+        let (mut after, mut is_all) = (None, true);
         while !closing.is_cancelled() {
             let log = self.shared.log.clone();
             let due = tokio::task::spawn_blocking(move || log.due(after, ASKED_AT_ONCE)).await;
@@ -88,32 +100,42 @@ impl Documents {
                 Ok(Err(error)) => return tracing::warn!(%error, "what is due cannot be read"),
                 Err(_) => return,
             };
-            let Some(last) = due.last() else { return };
+            let Some(last) = due.last() else {
+                if is_all {
+                    self.sleepers.derived_all.store(true, Ordering::Release);
+                }
+                return;
+            };
             after = Some(*last);
             for doc in due {
-                self.wake(doc).await;
+                is_all &= self.wake(doc).await;
             }
         }
     }
 
-    /// Opens a document, unless it is open: then it derives what there is by itself.
-    async fn wake(self: &Arc<Self>, doc: DocId) {
-        if self.is_open(doc) {
-            return;
-        }
+    /// Opens a document, and says whether what there was to derive is derived then.
+    async fn wake(self: &Arc<Self>, doc: DocId) -> bool {
         let log = self.shared.log.clone();
         let name = tokio::task::spawn_blocking(move || -> Result<Option<DocName>, LoadError> {
             Ok(log.info(doc)?.map(|info| info.name))
         });
         let name = match name.await {
             Ok(Ok(Some(name))) => name,
-            Ok(Err(error)) => return tracing::warn!(?doc, %error, "a document cannot be looked up"),
-            Ok(Ok(None)) | Err(_) => return,
+            Ok(Err(error)) => {
+                tracing::warn!(?doc, %error, "a document cannot be looked up");
+                return false;
+            }
+            Ok(Ok(None)) | Err(_) => return false,
         };
         // A document that cannot be opened now is due until it can.
-        let Ok(lease) = self.open(&name) else { return };
-        if let Err(error) = lease.ask(Request::Info).await {
-            tracing::debug!(document = %name, %error, "nothing is derived from the document");
+        let Ok(lease) = self.open(&name) else { return false };
+        match lease.ask(Request::Info).await {
+            // One that is deleted says so, once it is read.
+            Ok(_) | Err(RequestError::Refused(Refused::Reason(CloseReason::Deleted))) => true,
+            Err(error) => {
+                tracing::debug!(document = %name, %error, "nothing is derived from the document");
+                false
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! Invariant: a write is answered as made only when it is durable in the region that made it.
 
 use super::bearer::{Named, shows_in_time};
+use super::claim;
 use super::documents::{FRONTIER, saved};
 use super::problem::{Kind, Problem};
 use crate::config::RegionRole;
@@ -16,7 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use quire_protocol::document::Request;
 use quire_protocol::fields::schema::{HomePolicy, Policy};
-use quire_protocol::fields::{AskedOfHome, FieldsWrite, Path, Rules, ToldByHome, Unreached, unreached};
+use quire_protocol::fields::{AskedOfHome, Edit, FieldsWrite, Path, Rules, ToldByHome, Unreached, unreached};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Dot, ReplicaId};
 use quire_protocol::link::CallRefused;
@@ -38,7 +39,7 @@ pub(super) enum Made {
 }
 
 /// Why a write was not made at its home.
-struct Undone {
+pub(super) struct Undone {
     home: ReplicaId,
     why: String,
     /// Whether the home may have made it all the same.
@@ -59,15 +60,15 @@ pub(super) async fn write(
     };
     let Some(home) = home else { return write_here(named, write, author).await };
     let asked = AskedOfHome { seen: region.log.applied(), author: author.clone(), write };
-    let written = ask(region, named.name.id(), home, asked.encode()).await?;
+    let answered = ask(region, named.name.id(), home, asked.encode()).await?;
     let AskedOfHome { write, .. } = asked;
-    match written {
-        Ok(Some(frontier)) => {
+    match answered {
+        Answered::Made(made) => {
             count("home");
-            Ok(if shows_in_time(region, &frontier).await { Made::Shown } else { Made::Unshown(frontier) })
+            Ok(made)
         }
-        Ok(None) => write_here(named, write, author).await,
-        Err(undone) => match unreached(bound(&rules, &write), undone.is_unknown) {
+        Answered::Here => write_here(named, write, author).await,
+        Answered::Unmade(undone) => match unreached(bound(&rules, &write), undone.is_unknown) {
             Unreached::Kept => {
                 let (document, home, why) = (&named.name, undone.home.0, &undone.why);
                 tracing::debug!(%document, home, why, "a write of a home's field is made away from it");
@@ -76,7 +77,11 @@ pub(super) async fn write(
             }
             Unreached::Refused(path) => {
                 count("refused");
-                Err(undone.problem(path))
+                let belongs =
+                    format!("field `{path}` is written at the document's home, region {}", undone.home.0);
+                let advice =
+                    "try again later or at that region, or name another home with PUT /v1/docs/{name}/home";
+                Err(undone.problem(&belongs, advice))
             }
         },
     }
@@ -103,32 +108,45 @@ async fn home_elsewhere(region: &Region, named: &Named) -> Result<Option<Replica
 async fn write_here(named: &Named, write: FieldsWrite, author: Option<Arc<str>>) -> Result<Made, Problem> {
     // What resolves a conflict makes no document.
     let lease = match &write {
-        FieldsWrite::Edit { .. } => named.open()?,
+        FieldsWrite::Edit { .. } | FieldsWrite::Claim { .. } => named.open()?,
         FieldsWrite::Resolve { .. } => named.open_existing().await?,
     };
     saved(&lease.ask(request(write, author)).await?)?;
     Ok(Made::Here)
 }
 
-fn request(write: FieldsWrite, author: Option<Arc<str>>) -> Request {
+pub(super) fn request(write: FieldsWrite, author: Option<Arc<str>>) -> Request {
     match write {
         FieldsWrite::Edit { edits, is_exact } => Request::EditFields { edits, is_exact, author },
         FieldsWrite::Resolve { path, conflict, value } => {
             Request::ResolveField { path, conflict, value, author }
         }
+        FieldsWrite::Claim { path, value, on, .. } => {
+            let (is_exact, value) = (on.is_some(), Some(value));
+            Request::EditFields { edits: vec![Edit { path, value, on }], is_exact, author }
+        }
     }
 }
 
-/// Asks a document's home, and whom that takes for it; says what this region has to show to have the write. None
-/// where this region is taken for the home.
-async fn ask(
+/// What came of a write that another region was asked to make.
+pub(super) enum Answered {
+    /// It is made there.
+    Made(Made),
+    /// This region is taken for the one to make it.
+    Here,
+    /// It is not made there, as far as is known.
+    Unmade(Undone),
+}
+
+/// Asks a write's home, and whom that takes for it.
+pub(super) async fn ask(
     region: &Region,
     doc: DocId,
     mut home: ReplicaId,
     payload: Bytes,
-) -> Result<Result<Option<Frontier>, Undone>, Problem> {
+) -> Result<Answered, Problem> {
     let began = Instant::now();
-    let undone = |home, why: String, is_unknown| Ok(Err(Undone { home, why, is_unknown }));
+    let undone = |home, why: String, is_unknown| Ok(Answered::Unmade(Undone { home, why, is_unknown }));
     for _ in 0..HOMES_MAX {
         let left = region.settings.limits.home.saturating_sub(began.elapsed());
         let answer = match region.peers.call(home, doc, payload.clone(), left).await {
@@ -140,10 +158,13 @@ async fn ask(
             Err(error) => return undone(home, error.to_string(), error.is_unknown()),
         };
         match ToldByHome::decode(answer) {
-            Ok(ToldByHome::Written(frontier)) => return Ok(Ok(Some(frontier))),
+            Ok(ToldByHome::Written(frontier)) => {
+                let is_shown = shows_in_time(region, &frontier).await;
+                return Ok(Answered::Made(if is_shown { Made::Shown } else { Made::Unshown(frontier) }));
+            }
             Ok(ToldByHome::Refused { kind, detail }) => return Err(Problem::told(&kind, detail)),
             Ok(ToldByHome::Elsewhere(Some(other))) if other == region.log.stream().replica => {
-                return Ok(Ok(None));
+                return Ok(Answered::Here);
             }
             Ok(ToldByHome::Elsewhere(Some(other))) => home = other,
             Ok(ToldByHome::Elsewhere(None)) => {
@@ -158,20 +179,16 @@ async fn ask(
 }
 
 impl Undone {
-    /// Says which field was not written, where it belongs, and what to do.
-    fn problem(self, path: &Path) -> Problem {
-        let Self { home, why, is_unknown } = self;
-        let belongs = format!("field `{path}` is written at the document's home, region {}", home.0);
+    /// Says which field was not written and where it belongs, as `belongs` says, why, and what to do.
+    pub(super) fn problem(self, belongs: &str, advice: &str) -> Problem {
+        let Self { why, is_unknown, .. } = self;
         if is_unknown {
             let detail = format!(
                 "{belongs}: {why}. It may have been written there: read the field before you write it again"
             );
             return Problem::new(Kind::HomeUnanswered, detail);
         }
-        let detail = format!(
-            "{belongs}: {why}. Nothing was written: try again later or at that region, or name another home \
-             with PUT /v1/docs/{{name}}/home"
-        );
+        let detail = format!("{belongs}: {why}. Nothing was written: {advice}");
         Problem::new(Kind::HomeUnreachable, detail)
     }
 }
@@ -217,6 +234,9 @@ async fn answer(region: &Arc<Region>, doc: DocId, payload: Bytes) -> ToldByHome 
     // What is written there comes after all that the writer may have been shown.
     if tokio::time::timeout(region.settings.limits.home, region.shows(&seen)).await.is_err() {
         return not_written("it has not received all that this region shows");
+    }
+    if let FieldsWrite::Claim { document, .. } = &write {
+        return claim::answer(region, &document.clone(), write, author).await;
     }
     let log = region.log.clone();
     let info = match super::blocking(move || log.info(doc)).await {

@@ -224,7 +224,11 @@ fn given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<serde_json:
     serde_json::Value::deserialize(from).map(Some)
 }
 
-fn value_of(field: &str, value: Option<serde_json::Value>, delete: bool) -> Result<Option<Value>, Problem> {
+pub(super) fn value_of(
+    field: &str,
+    value: Option<serde_json::Value>,
+    delete: bool,
+) -> Result<Option<Value>, Problem> {
     match (value, delete) {
         (None, true) => Ok(None),
         (Some(json), false) => Value::from_json(&json).map(Some).ok_or_else(|| {
@@ -240,7 +244,7 @@ fn path_of(field: &str) -> Result<Path, Problem> {
     field.parse().map_err(|error| Problem::new(Kind::BadRequest, format!("field `{field}`: {error}")))
 }
 
-fn version_of(text: &str) -> Result<FieldVersion, Problem> {
+pub(super) fn version_of(text: &str) -> Result<FieldVersion, Problem> {
     text.parse().map_err(|error| Problem::new(Kind::BadRequest, format!("version: {error}")))
 }
 
@@ -324,16 +328,21 @@ async fn write(
     author: Option<Arc<str>>,
 ) -> Result<Response, Problem> {
     let paths = write.paths().cloned().collect();
-    if let Made::Unshown(frontier) = at_home::write(region, named, write, author).await? {
-        return Ok(at_home::accepted(region, &frontier));
+    match at_home::write(region, named, write, author).await? {
+        Made::Unshown(frontier) => Ok(at_home::accepted(region, &frontier)),
+        Made::Here | Made::Shown => tell(region, named, paths).await,
     }
+}
+
+/// Tells what this region shows of fields that have been written.
+pub(super) async fn tell(region: &Region, named: &Named, paths: Vec<Path>) -> Result<Response, Problem> {
     let fields = shown(named, Some(paths)).await?;
     let headers = [(FRONTIER, region.log.applied().to_token())];
     Ok((StatusCode::OK, headers, Json(Fields { fields })).into_response())
 }
 
 /// The field that the URL names.
-pub(super) struct InPath(Path);
+pub(super) struct InPath(pub(super) Path);
 
 impl<S: Send + Sync> axum::extract::FromRequestParts<S> for InPath {
     type Rejection = Problem;

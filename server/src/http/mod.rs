@@ -5,6 +5,7 @@
 mod assets;
 mod at_home;
 mod bearer;
+mod claim;
 mod conflicts;
 mod create;
 mod documents;
@@ -22,6 +23,7 @@ mod taken;
 
 pub(crate) use assets::embedded;
 pub(crate) use at_home::answer_calls;
+pub(crate) use claim::Claims;
 pub(crate) use ids::Numbers;
 pub(crate) use origin::Origins;
 pub(crate) use routes::router;

@@ -52,11 +52,15 @@ pub(crate) enum Kind {
     HomeUnreachable,
     /// It is done at the document's home alone, which has not answered; it may have been done.
     HomeUnanswered,
+    /// Another document has the value.
+    Taken,
+    /// The region will be able to in a moment; it was not done.
+    NotYet,
 }
 
 impl Kind {
     /// Every kind.
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -75,6 +79,8 @@ impl Kind {
         Self::Unavailable,
         Self::HomeUnreachable,
         Self::HomeUnanswered,
+        Self::Taken,
+        Self::NotYet,
     ];
 
     /// Its name for programs, its status and its title.
@@ -110,6 +116,8 @@ impl Kind {
             Self::HomeUnanswered => {
                 ("home-unanswered", StatusCode::SERVICE_UNAVAILABLE, "The document's home has not answered")
             }
+            Self::Taken => ("taken", StatusCode::CONFLICT, "Another document has this value"),
+            Self::NotYet => ("not-yet", StatusCode::SERVICE_UNAVAILABLE, "The region cannot do this yet"),
         }
     }
 }
@@ -143,11 +151,16 @@ impl Problem {
 
     /// The same for another region, of what it asked.
     pub(crate) fn tell(self) -> ToldByHome {
-        match self.kind {
-            // What had been given to the disk may be on it.
-            Kind::Unavailable | Kind::Internal => ToldByHome::NotKnown(self.detail),
-            kind => ToldByHome::Refused { kind: kind.parts().0.to_owned(), detail: self.detail },
+        // What had been given to the disk may be on it.
+        if self.is_unknown() {
+            return ToldByHome::NotKnown(self.detail);
         }
+        ToldByHome::Refused { kind: self.kind.parts().0.to_owned(), detail: self.detail }
+    }
+
+    /// Whether what was asked may have been done all the same.
+    pub(crate) const fn is_unknown(&self) -> bool {
+        matches!(self.kind, Kind::Unavailable | Kind::Internal)
     }
 
     /// An error of a kind; the detail is a sentence without its full stop.
@@ -245,7 +258,7 @@ impl IntoResponse for Problem {
             Kind::Unauthorized => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Kind::Unavailable | Kind::Stale | Kind::TooMany | Kind::HomeUnreachable => {
+            Kind::Unavailable | Kind::Stale | Kind::TooMany | Kind::HomeUnreachable | Kind::NotYet => {
                 headers.insert(RETRY_AFTER, RETRY_SECONDS);
             }
             _ => {}

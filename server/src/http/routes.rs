@@ -3,7 +3,7 @@
 //! Invariant: a route that is served stands in the table, and so in the document.
 
 use super::problem::{Kind, Problem};
-use super::{assets, conflicts, create, documents, fields, home, operate, regions, request};
+use super::{assets, claim, conflicts, create, documents, fields, home, operate, regions, request};
 use crate::region::Region;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -65,6 +65,7 @@ pub(super) fn routes() -> Vec<Route> {
         route("patch", "/v1/docs/{name}/fields", fields::patch),
         route("get", "/v1/docs/{name}/fields/{field}", fields::get),
         route("post", "/v1/docs/{name}/fields/{field}/resolve", fields::resolve),
+        route("post", "/v1/docs/{name}/fields/{field}/claim", claim::claim),
         route("get", "/v1/docs/{name}/text", documents::text),
         route("patch", "/v1/docs/{name}/text", documents::splice),
         route("get", "/v1/docs/{name}/update", documents::update),

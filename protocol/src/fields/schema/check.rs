@@ -5,10 +5,11 @@
 use super::field::{Field, FieldType, ReferencePolicy};
 use super::policy::Policy;
 use super::{
-    COLLECTION_NAME_BYTES_MAX, COLLECTIONS_MAX, Collection, DEFAULT_COLLECTION, FIELD_NAME_BYTES_MAX,
-    FIELDS_MAX, ID_PREFIX_BYTES_MAX, IdStrategy, RANK_VALUE_BYTES_MAX, RANK_VALUES_MAX, SCHEMA_BYTES_MAX,
-    SCRIPT_BYTES_MAX, Schema, codec,
+    CLAIMS_AT_MAX, COLLECTION_NAME_BYTES_MAX, COLLECTIONS_MAX, Collection, DEFAULT_COLLECTION,
+    FIELD_NAME_BYTES_MAX, FIELDS_MAX, ID_PREFIX_BYTES_MAX, IdStrategy, RANK_VALUE_BYTES_MAX, RANK_VALUES_MAX,
+    SCHEMA_BYTES_MAX, SCRIPT_BYTES_MAX, Schema, codec,
 };
+use crate::ids::ReplicaId;
 use std::collections::BTreeSet;
 
 /// One thing that is wrong with a schema, and where.
@@ -79,6 +80,12 @@ pub enum Wrong {
     /// No prefix for ids.
     #[error("the prefix of short ids has 1 to {ID_PREFIX_BYTES_MAX} characters out of a-z, A-Z and 0-9")]
     Prefix,
+    /// Too many regions at which values are reserved, or one that can be none.
+    #[error("values are reserved at up to {CLAIMS_AT_MAX} regions, by their replica numbers from 1 on")]
+    ClaimsAt,
+    /// Nothing that could be reserved.
+    #[error("values are reserved at regions, and no field of the collection is unique")]
+    NothingToClaim,
 }
 
 fn place(collection: Option<usize>, field: Option<&str>) -> String {
@@ -147,6 +154,12 @@ fn check_collection(collection: &Collection, before: &[Collection], problem: &mu
             || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric()))
     {
         problem(Wrong::Prefix);
+    }
+    if collection.claims_at.len() > CLAIMS_AT_MAX || collection.claims_at.contains(&ReplicaId(0)) {
+        problem(Wrong::ClaimsAt);
+    }
+    if !collection.claims_at.is_empty() && !collection.fields.values().any(|field| field.unique) {
+        problem(Wrong::NothingToClaim);
     }
 }
 

@@ -6,15 +6,16 @@
 use super::field::{Field, FieldType, HomePolicy, Reference, ReferencePolicy};
 use super::policy::Policy;
 use super::{
-    COLLECTION_NAME_BYTES_MAX, COLLECTIONS_MAX, Collection, DeletePolicy, FIELD_NAME_BYTES_MAX, FIELDS_MAX,
-    ID_PREFIX_BYTES_MAX, IdStrategy, RANK_VALUE_BYTES_MAX, RANK_VALUES_MAX, SCHEMA_BYTES_MAX,
-    SCRIPT_BYTES_MAX, Schema, SchemaError,
+    CLAIMS_AT_MAX, COLLECTION_NAME_BYTES_MAX, COLLECTIONS_MAX, Collection, DeletePolicy,
+    FIELD_NAME_BYTES_MAX, FIELDS_MAX, ID_PREFIX_BYTES_MAX, IdStrategy, RANK_VALUE_BYTES_MAX, RANK_VALUES_MAX,
+    SCHEMA_BYTES_MAX, SCRIPT_BYTES_MAX, Schema, SchemaError,
 };
 use crate::frontier::canonical_u64;
+use crate::ids::ReplicaId;
 use crate::lib0::{ReadError, Reader, put_var_bytes, put_var_u64};
 use crate::pattern::{PATTERN_BYTES_MAX, Pattern, PatternError};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -29,6 +30,9 @@ const ID_NONE: u8 = 0;
 const ID_UUID: u8 = 1;
 const ID_SHORT: u8 = 2;
 const ID_RANGE: u8 = 3;
+
+/// Beside an id strategy: regions follow that reserve values, at least one.
+const CLAIMS: u8 = 128;
 
 const REQUIRED: u8 = 1;
 const UNIQUE: u8 = 2;
@@ -60,8 +64,8 @@ pub enum SchemaDecodeError {
     /// More of something than there may be.
     #[error("a schema has at most {1} {0}; this one has {2}")]
     TooMany(&'static str, usize, u64),
-    /// Fields that do not rise.
-    #[error("the fields of a collection must rise by name")]
+    /// Fields or regions that do not rise.
+    #[error("the fields of a collection must rise by name, and its regions by number")]
     Unordered,
     /// A pattern is none.
     #[error("{0}")]
@@ -144,18 +148,23 @@ pub(super) fn encode(schema: &Schema) -> Vec<u8> {
     let mut out = vec![LAYOUT];
     put_var_u64(&mut out, schema.collections().len() as u64);
     for collection in schema.collections() {
-        let Collection { name, pattern, fields, default, on_delete, ids } = collection;
+        let Collection { name, pattern, fields, default, on_delete, ids, claims_at } = collection;
         put_var_bytes(&mut out, name.as_bytes());
         put_var_bytes(&mut out, pattern.as_str().as_bytes());
         out.push(place_in(&DeletePolicy::ALL, on_delete));
+        let claims = if claims_at.is_empty() { 0 } else { CLAIMS };
         match ids {
-            None => out.push(ID_NONE),
-            Some(IdStrategy::Uuid) => out.push(ID_UUID),
+            None => out.push(ID_NONE | claims),
+            Some(IdStrategy::Uuid) => out.push(ID_UUID | claims),
             Some(IdStrategy::Short { prefix }) => {
-                out.push(ID_SHORT);
+                out.push(ID_SHORT | claims);
                 put_var_bytes(&mut out, prefix.as_bytes());
             }
-            Some(IdStrategy::Range) => out.push(ID_RANGE),
+            Some(IdStrategy::Range) => out.push(ID_RANGE | claims),
+        }
+        if !claims_at.is_empty() {
+            put_var_u64(&mut out, claims_at.len() as u64);
+            claims_at.iter().for_each(|replica| put_var_u64(&mut out, replica.0.into()));
         }
         put_merge(&mut out, default);
         put_var_u64(&mut out, fields.len() as u64);
@@ -210,7 +219,8 @@ fn read_collection(reader: &mut Reader) -> Result<Collection, SchemaDecodeError>
     let name = text(reader, "bytes in a name", COLLECTION_NAME_BYTES_MAX)?;
     let pattern = Pattern::new(&text(reader, "bytes in a pattern", PATTERN_BYTES_MAX)?)?;
     let on_delete = of_place(&DeletePolicy::ALL, "delete policy", reader.u8()?)?;
-    let ids = match reader.u8()? {
+    let kind = reader.u8()?;
+    let ids = match kind & !CLAIMS {
         ID_NONE => None,
         ID_UUID => Some(IdStrategy::Uuid),
         ID_SHORT => {
@@ -219,6 +229,7 @@ fn read_collection(reader: &mut Reader) -> Result<Collection, SchemaDecodeError>
         ID_RANGE => Some(IdStrategy::Range),
         other => return Err(SchemaDecodeError::Unknown("id strategy", other)),
     };
+    let claims_at = if kind & CLAIMS == 0 { BTreeSet::new() } else { read_claims_at(reader)? };
     let default = read_merge(reader)?;
     let mut fields = BTreeMap::new();
     for _ in 0..count(reader, "fields in a collection", FIELDS_MAX)? {
@@ -228,7 +239,20 @@ fn read_collection(reader: &mut Reader) -> Result<Collection, SchemaDecodeError>
         }
         fields.insert(name, read_field(reader)?);
     }
-    Ok(Collection { name, pattern, fields, default, on_delete, ids })
+    Ok(Collection { name, pattern, fields, default, on_delete, ids, claims_at })
+}
+
+fn read_claims_at(reader: &mut Reader) -> Result<BTreeSet<ReplicaId>, SchemaDecodeError> {
+    let mut claims_at = BTreeSet::new();
+    for _ in 0..count(reader, "regions that reserve values", CLAIMS_AT_MAX)? {
+        let replica = ReplicaId(u16::try_from(canonical_u64(reader)?).map_err(|_| ReadError::Overflow)?);
+        if claims_at.last().is_some_and(|last| *last >= replica) {
+            return Err(SchemaDecodeError::Unordered);
+        }
+        claims_at.insert(replica);
+    }
+    // One spelling of none.
+    if claims_at.is_empty() { Err(ReadError::Overflow.into()) } else { Ok(claims_at) }
 }
 
 fn read_field(reader: &mut Reader) -> Result<Field, SchemaDecodeError> {

@@ -67,6 +67,8 @@ pub enum Aspect {
     OnDelete,
     /// How new documents are named.
     Ids,
+    /// Where unique values are reserved.
+    ClaimsAt,
     /// Which values are valid.
     Type,
     /// How concurrent writes are merged.
@@ -139,6 +141,10 @@ fn compare_collections(here: &Collection, there: &Collection, found: &mut Vec<Di
     comparing.aspect(Aspect::Pattern, &here.pattern, &there.pattern, |pattern| pattern.as_str().to_owned());
     comparing.aspect(Aspect::OnDelete, &here.on_delete, &there.on_delete, |policy| policy.name().to_owned());
     comparing.aspect(Aspect::Ids, &here.ids, &there.ids, optional);
+    comparing.aspect(Aspect::ClaimsAt, &here.claims_at, &there.claims_at, |replicas| {
+        let numbers: Vec<_> = replicas.iter().map(|replica| replica.0.to_string()).collect();
+        if numbers.is_empty() { "none".to_owned() } else { numbers.join(", ") }
+    });
     let names: BTreeSet<_> = here.fields.keys().chain(there.fields.keys()).collect();
     for field in names {
         let place = Place::Field { collection: name(), field: field.clone() };
@@ -189,6 +195,7 @@ impl Aspect {
             Self::Pattern => "pattern",
             Self::OnDelete => "on-delete",
             Self::Ids => "ids",
+            Self::ClaimsAt => "claims-at",
             Self::Type => "type",
             Self::Policy => "policy",
             Self::Required => "required",

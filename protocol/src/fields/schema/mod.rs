@@ -22,9 +22,9 @@ pub use compare::{Aspect, Difference, Place, What};
 pub use field::{Field, FieldType, HomePolicy, Reference, ReferencePolicy};
 pub use policy::Policy;
 
-use crate::ids::DocName;
+use crate::ids::{DocName, ReplicaId};
 use crate::pattern::{Pattern, PatternError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The most collections of a schema: each name of a document is held against their patterns in turn.
 pub const COLLECTIONS_MAX: usize = 256;
@@ -40,6 +40,9 @@ pub const RANK_VALUES_MAX: usize = 256;
 pub const RANK_VALUE_BYTES_MAX: usize = 256;
 /// The longest script, in bytes: a merge of one field is a page of text.
 pub const SCRIPT_BYTES_MAX: usize = 64 * 1024;
+/// The most regions at which a collection's unique values are reserved: as many as reserve, so much is lost
+/// with each that is cut off.
+pub const CLAIMS_AT_MAX: usize = 64;
 /// The longest prefix of short ids, in bytes: people read them out.
 pub const ID_PREFIX_BYTES_MAX: usize = 16;
 /// The longest encoding of a schema, in bytes: regions whose schemas differ send it to each other, and one
@@ -72,6 +75,8 @@ pub struct Collection {
     pub on_delete: DeletePolicy,
     /// How a new document is named, where whoever creates it does not say.
     pub ids: Option<IdStrategy>,
+    /// The regions at which unique values are reserved, each at one of them; none when they are not.
+    pub claims_at: BTreeSet<ReplicaId>,
 }
 
 /// What becomes of a document that is deleted and edited concurrently.
@@ -155,6 +160,7 @@ impl Collection {
             default: Field::default(),
             on_delete: DeletePolicy::default(),
             ids: None,
+            claims_at: BTreeSet::new(),
         })
     }
 

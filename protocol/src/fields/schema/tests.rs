@@ -1,6 +1,7 @@
 //! Schemas from outside and schemas of operators: what is read, what is refused, what is told.
 
 use super::*;
+use crate::ids::ReplicaId;
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -39,10 +40,22 @@ fn collection(name: &'static str) -> impl Strategy<Value = Collection> {
     let fields = prop::collection::btree_map("[tü ]{1,2}", field(), 0..4);
     let pattern = prop::sample::select(vec!["*", "**", "*/x"]);
     let on_delete = prop::sample::select(DeletePolicy::ALL.to_vec());
-    (fields, field(), ids, pattern, on_delete).prop_map(move |(fields, default, ids, pattern, on_delete)| {
-        let made = Collection::new(name, &format!("{name}/{pattern}")).expect("a pattern");
-        Collection { fields, default: Field::new(default.ty, default.policy), ids, on_delete, ..made }
-    })
+    let claims = prop::collection::btree_set((1..4_u16).prop_map(ReplicaId), 0..3);
+    (fields, field(), ids, pattern, on_delete, claims).prop_map(
+        move |(fields, default, ids, pattern, on_delete, claims_at)| {
+            let made = Collection::new(name, &format!("{name}/{pattern}")).expect("a pattern");
+            let default = Field::new(default.ty, default.policy);
+            with_claims(Collection { fields, default, ids, on_delete, claims_at, ..made })
+        },
+    )
+}
+
+/// Where nothing is unique nothing is reserved.
+fn with_claims(mut collection: Collection) -> Collection {
+    if !collection.fields.values().any(|field| field.unique) {
+        collection.claims_at.clear();
+    }
+    collection
 }
 
 /// Schemas of `a` and `b`, which every reference is to, and perhaps `c`.
@@ -61,7 +74,7 @@ fn schema() -> impl Strategy<Value = Schema> {
 
 /// A schema, and one that is the same or differs from it in one thing or in a few.
 fn pair() -> impl Strategy<Value = (Schema, Schema)> {
-    let change = (any::<prop::sample::Index>(), field(), collection("a"), 0..9_usize);
+    let change = (any::<prop::sample::Index>(), field(), collection("a"), 0..10_usize);
     (schema(), change).prop_map(|(schema, (at, field, other, change))| {
         let mut all = schema.collections().to_vec();
         if all.is_empty() {
@@ -78,8 +91,10 @@ fn pair() -> impl Strategy<Value = (Schema, Schema)> {
             5 => drop(one.fields.pop_first()),
             6 => drop(one.fields.insert("t".to_owned(), field)),
             7 => drop(one.fields.first_entry().map(|mut one| one.insert(field))),
+            8 => one.claims_at = other.claims_at,
             _ => {}
         }
+        let all = all.into_iter().map(with_claims).collect();
         (schema, Schema::new(all).expect("still valid"))
     })
 }
