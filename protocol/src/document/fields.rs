@@ -22,8 +22,12 @@ use crate::lib0::ReadError;
 use crate::time::Time;
 use crate::update::{ClientId, Limits as UpdateLimits, Refusal, Update};
 
-/// A document writes back again no sooner: while siblings keep coming, one write-back renders many.
+/// A document writes back so often on average: while siblings keep coming, one write-back renders many.
 pub const WRITE_BACK_INTERVAL_MS: u64 = 100;
+
+/// So many write-backs may follow each other at once after a rest. Where two people resolve a conflict at once, the
+/// first one's write ends it, which is written back, and the second one's must not wait for that: it is a conflict.
+const WRITE_BACKS_AT_ONCE: u64 = 3;
 
 /// What a region says about an update that writes fields.
 #[derive(Clone, Debug)]
@@ -107,7 +111,7 @@ pub(super) struct Fields {
     home: Option<ReplicaId>,
     /// Fields that something has changed in since they were last looked at for a write-back.
     due: BTreeSet<Path>,
-    /// When it may write back again.
+    /// When the next write-back would be if each had waited for its interval.
     next_write_back: Time,
     /// How many bytes the graph had when it was last stored.
     stored_bytes: usize,
@@ -242,8 +246,10 @@ impl Document {
         if !self.is_to_write_back() || !self.fields.tracker.is_settled() {
             return;
         }
-        if now < self.fields.next_write_back {
-            return self.wake_by(self.fields.next_write_back, out);
+        let ahead = WRITE_BACK_INTERVAL_MS * (WRITE_BACKS_AT_ONCE - 1);
+        let earliest = Time(self.fields.next_write_back.0.saturating_sub(ahead));
+        if now < earliest {
+            return self.wake_by(earliest, out);
         }
         let due = std::mem::take(&mut self.fields.due);
         let writer = Writer { client: self.fields.client, schema: self.fields.rules.hash() };
@@ -251,7 +257,7 @@ impl Document {
         let next_clock = |client| shape.next_clock(client);
         let drafted = self.fields.tracker.write_back(&due, &self.fields.rules, writer, &next_clock);
         let Some(drafted) = drafted else { return };
-        self.fields.next_write_back = now.after(WRITE_BACK_INTERVAL_MS);
+        self.fields.next_write_back = self.fields.next_write_back.max(now).after(WRITE_BACK_INTERVAL_MS);
         match self.admit_drafted(drafted, None) {
             // A document that has no room is as it was: its editors see what Yjs shows them.
             Ok(()) | Err(Refusing::Reason(_)) => {}

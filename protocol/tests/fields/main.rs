@@ -5,6 +5,7 @@
 mod hostile;
 mod knowledge;
 mod oracle;
+mod pace;
 mod records;
 mod rows;
 mod stories;
