@@ -6,9 +6,10 @@
 //! Invariant: loading goes on past a problem, so that all of them are listed at once.
 
 use super::check::{self, Config};
-use super::collections::{self, COLLECTIONS, FileText, did_you_mean};
+use super::collections::{self, COLLECTIONS};
 use super::file::read_small;
 use super::problem::{Problem, Problems, Source};
+use super::reading::{FileText, did_you_mean};
 use super::settings::Settings;
 use super::table::{SETTINGS, Setting, VARIABLE_PREFIX};
 use quire_protocol::fields::schema::Schema;
@@ -246,17 +247,17 @@ fn read_file(path: Option<(PathBuf, Source)>, problems: &mut Vec<Problem>) -> Fr
             accepted: None,
         });
     }
-    let (mut values, mut schema) = (Values::new(), Schema::default());
+    let mut read = FromFile::default();
     for (key, value) in table.get_ref() {
         let source = file.source(key.span().start);
         let name = key.get_ref().as_ref();
         match find(name) {
-            None if name == COLLECTIONS => schema = collections::read(file, value, problems),
+            None if name == COLLECTIONS => read.schema = collections::read(file, value, problems),
             None => problems.push(unknown(name, name.to_owned(), source)),
             Some(setting) => match texts_of(value, setting.field.is_list()) {
                 Some(texts) => {
                     let all = texts.into_iter().map(|text| Given { text, source: source.clone() });
-                    values.insert(name.to_owned(), all.collect());
+                    read.values.insert(name.to_owned(), all.collect());
                 }
                 None => problems.push(Problem {
                     key: name.to_owned(),
@@ -267,7 +268,7 @@ fn read_file(path: Option<(PathBuf, Source)>, problems: &mut Vec<Problem>) -> Fr
             },
         }
     }
-    FromFile { values, schema }
+    read
 }
 
 fn read_text(path: &Path) -> std::io::Result<String> {

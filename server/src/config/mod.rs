@@ -11,6 +11,7 @@ mod field;
 mod file;
 mod load;
 mod problem;
+mod reading;
 mod settings;
 mod table;
 
