@@ -1,27 +1,23 @@
 //! A small HTTP client for the commands that ask a running server.
 //!
-//! One connection per request, on the HTTP and TLS that the server itself is made of, so that no
-//! second stack is built.
-//!
 //! Invariant: every wait has an end, and no answer takes more memory than the stated bound.
 
-use crate::net::{Stream, dial};
+use crate::net::{self, AskError, Patience};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::http::{Method, Request, StatusCode, Uri};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use serde::Deserialize;
-use std::fmt::Display;
 use std::time::Duration;
 
-/// A server that is there answers sooner.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-/// The longest a request may take: more than the server itself gives one.
-const ANSWER_MAX: Duration = Duration::from_secs(120);
-/// More than any document's state.
-const ANSWER_BYTES_MAX: usize = 4 << 30;
+const PATIENCE: Patience = Patience {
+    // A server that is there answers sooner.
+    connect: Duration::from_secs(10),
+    // More than the server itself gives a request.
+    answer: Duration::from_secs(120),
+    // More than any document's state.
+    answer_bytes: 4 << 30,
+};
 
 /// Speaks to one server.
 pub(super) struct Client {
@@ -77,9 +73,14 @@ impl Client {
         content: Option<Content>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let request = self.request(method, path, content)?;
-        let stream = self.connect().await?;
-        let asked = tokio::time::timeout(ANSWER_MAX, self.exchange(stream, request)).await;
-        let (status, body) = asked.unwrap_or_else(|_| Err(self.broken(&"it took too long")))?;
+        let (status, body) = net::ask(&self.uri, request, &PATIENCE).await.map_err(|error| {
+            let url = self.uri.to_string();
+            match error {
+                AskError::Unreachable(reason) => ClientError::Unreachable { url, reason },
+                AskError::Broken(reason) => ClientError::Broken { url, reason },
+                AskError::TooLong(_) => ClientError::Broken { url, reason: error.to_string() },
+            }
+        })?;
         if status.is_success() {
             return Ok((status, body));
         }
@@ -108,47 +109,5 @@ impl Client {
         };
         // Paths are percent-encoded and types are ours, so only the token can be at fault.
         request.body(Full::new(body)).map_err(|_| ClientError::Token)
-    }
-
-    fn unreachable(&self, reason: &dyn Display) -> ClientError {
-        ClientError::Unreachable { url: self.uri.to_string(), reason: reason.to_string() }
-    }
-
-    fn broken(&self, reason: &dyn Display) -> ClientError {
-        ClientError::Broken { url: self.uri.to_string(), reason: reason.to_string() }
-    }
-
-    async fn connect(&self) -> Result<Box<dyn Stream>, ClientError> {
-        let connected = tokio::time::timeout(CONNECT_MAX, async {
-            let tls = self.uri.scheme_str() == Some("https");
-            let host = self.uri.host().unwrap_or_default();
-            let port = self.uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-            dial(host, port, tls).await.map_err(|error| self.unreachable(&error))
-        });
-        connected.await.unwrap_or_else(|_| Err(self.unreachable(&"it took too long")))
-    }
-
-    async fn exchange(
-        &self,
-        stream: Box<dyn Stream>,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| self.broken(&error))?;
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-            Ok((status, body.map_err(|error| self.broken(&error))?.to_bytes()))
-        };
-        tokio::select! {
-            biased;
-            answer = answer => answer,
-            // Resolves before the answer only when the connection has failed.
-            ended = connection => Err(match ended {
-                Ok(()) => self.broken(&"it closed the connection"),
-                Err(error) => self.broken(&error),
-            }),
-        }
     }
 }
