@@ -119,6 +119,8 @@ pub const CONFLICTS: &str = "quire_conflicts_total";
 pub const CONFLICT_RESOLUTION: &str = "quire_conflict_resolution_seconds";
 /// Conflicts that somebody is to decide.
 pub const CONFLICTS_OPEN: &str = "quire_conflicts_open";
+/// Streams of events.
+pub const EVENT_STREAMS: &str = "quire_event_streams";
 /// From an update's arrival to its ack.
 pub const ACK_SECONDS: &str = "quire_ack_seconds";
 /// From a commit's return to the frame in every outbox.
@@ -175,7 +177,7 @@ fn make() -> PrometheusHandle {
     ] {
         metrics::counter!(name).absolute(0);
     }
-    for name in [CONNECTIONS, SESSIONS, DOCUMENTS_OPEN] {
+    for name in [CONNECTIONS, SESSIONS, DOCUMENTS_OPEN, EVENT_STREAMS] {
         metrics::gauge!(name).set(0);
     }
     for by in ["policy", "person"] {
@@ -218,6 +220,7 @@ fn describe() {
         "From the last of what conflicts to its merge here by the policy, or to a person's write that ended it"
     );
     describe_gauge!(CONFLICTS_OPEN, "Conflicts that somebody is to decide");
+    describe_gauge!(EVENT_STREAMS, "Open streams of events");
     describe_counter!(DIVERGENCE, "Entries of other regions that this one does not show as they do");
     describe_counter!(SESSIONS_LAGGING, "Sessions whose outbox was full and that were resynced");
     describe_gauge!(DOCUMENTS_OPEN, "Documents in memory");

@@ -15,7 +15,7 @@ use quire_storage::{
 };
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What every part of the server shares.
@@ -33,6 +33,8 @@ pub(crate) struct Region {
     pub(crate) shown: watch::Receiver<Frontier>,
     /// Cancelled when the region begins to stop.
     pub(crate) closing: CancellationToken,
+    /// Places for streams of events.
+    pub(crate) event_streams: Arc<Semaphore>,
 }
 
 impl Region {

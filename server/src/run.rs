@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -124,9 +124,10 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let observer = Observer { log: log.clone(), shown: shown_by, told: told.clone() };
     let committer = Committer::start(log.clone(), unix_ms, CommitterLimits::default(), observer)?;
     let options = document_options(&settings);
-    let book = Book::open(log.clone(), options.rules.clone(), unix_ms()).map_err(StartError::Conflicts)?;
-    let documents = Documents::new(log.clone(), Arc::new(book), committer.appender(), options);
+    let book =
+        Arc::new(Book::open(log.clone(), options.rules.clone(), unix_ms()).map_err(StartError::Conflicts)?);
     let closing = CancellationToken::new();
+    let documents = Documents::new(log.clone(), book, committer.appender(), options);
     let (log_of_peers, appender) = (log.clone(), committer.appender());
     let peers =
         Peers::new(&settings, secret, log_of_peers, appender, documents.clone(), CancellationToken::new())?;
@@ -139,6 +140,7 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     });
     told.get_or_init(|| Told { documents: documents.clone(), peers: peers.clone() });
     let sessions = Sessions::new(documents.clone(), authenticator.clone(), session_options(limits));
+    let event_streams = limits.event_streams.min(Semaphore::MAX_PERMITS);
     let region = Arc::new(Region {
         origins: Origins::new(&settings.allow_origin, address.ip()),
         settings,
@@ -151,6 +153,7 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
         claims: http::Claims::default(),
         shown,
         closing,
+        event_streams: Arc::new(Semaphore::new(event_streams)),
     });
     http::answer_calls(&region);
     let (cut, connections) = (CancellationToken::new(), TaskTracker::new());

@@ -33,6 +33,13 @@ pub struct RuleBook {
     rules: BTreeMap<String, Rules>,
 }
 
+impl Default for RuleBook {
+    /// Those of a schema that declares nothing.
+    fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
 impl RuleBook {
     /// The rules that a schema gives.
     #[must_use]

@@ -130,6 +130,8 @@ pub struct Limits {
     pub kept_acknowledged: Duration,
     /// How long a write waits for its document's home, and one that another region has sent for what was seen there.
     pub home: Duration,
+    /// Streams of events that are open at once.
+    pub event_streams: usize,
     /// How long a stop may take before what is left is cut.
     pub drain: Duration,
     /// How long a document nobody uses stays in memory.
@@ -198,6 +200,8 @@ impl Default for Limits {
             kept_acknowledged: Duration::from_secs(7 * 86_400),
             // Ten times what the farthest regions take, and less than people wait without asking why.
             home: Duration::from_secs(2),
+            // Programs follow conflicts, not every editor; each is a socket, and what is read for it at once.
+            event_streams: 1_000,
             drain: Duration::from_secs(10),
             unload: Duration::from_secs(30),
         }

@@ -180,6 +180,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "How long a write of a field that is written at its document's home waits for that",
     ),
     row(
+        "max-event-streams",
+        Field::Count(|s| &mut s.limits.event_streams, 0..=MANY),
+        "Open streams of events",
+    ),
+    row(
         "drain-seconds",
         Field::Seconds(|s| &mut s.limits.drain, 0..=DAY_SECONDS),
         "How long a stop may take to close its sessions",

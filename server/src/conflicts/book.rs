@@ -10,7 +10,7 @@ use super::indexed::Indexed;
 use super::references::{Dangling, Repairs};
 use super::rows::{
     CHANGES, CONTESTED_CODE, DANGLING_CODE, Kept, LISTED, Name, Place, RECORDS, Summary, change_key,
-    index_key, kind, listed_key, named, policy, read_name, record_key, status_code,
+    index_key, kept_row, kind, listed_key, named, policy, read_name, record_key, status_code,
 };
 use bytes::Bytes;
 use quire_protocol::document::Derived;
@@ -29,6 +29,9 @@ const LOOKED_AT_MAX: usize = 10_000;
 
 /// A page ends when its conflicts have so many bytes.
 const LISTED_BYTES_MAX: usize = 8 << 20;
+
+/// No more changes are read at once when they have so many bytes: somebody waits for each to be sent.
+const CHANGES_BYTES_MAX: usize = 256 << 10;
 
 /// Numbers of changes rise by so many in a millisecond at most, so that none is given twice, even where a crash
 /// has lost the last ones.
@@ -49,15 +52,13 @@ pub(crate) struct Book {
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     places: BTreeMap<ConflictId, Place>,
-    /// What the log had no room for: it is put with what comes next. Else the document stays due, and is derived
-    /// from again when it is opened.
-    owed: Vec<(DerivedKey, Option<Bytes>)>,
+    /// What the log had no room for: it is put with what comes next, under numbers of that time, since whoever reads
+    /// changes may be past those of now. Else the document stays due, and is derived from again when it is opened.
+    owed: Option<Derived>,
     /// What the rows have of what it says to others.
     pub(super) stored: Indexed,
-    /// What it says to them, where that could not be put yet.
+    /// What it says to them, where the rows are of another schema.
     pub(super) wanted: Option<Index>,
-    /// Whether its deletion, or its return, could not be put yet.
-    pub(super) is_turned: bool,
 }
 
 /// What is on record of a document that is opened.
@@ -87,6 +88,15 @@ enum PutError {
     Read(LoadError),
     #[error("{0}")]
     Put(#[from] DerivedError),
+}
+
+/// Conflicts that have changed.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Each as it is now, in the order of their last changes.
+    pub(crate) conflicts: Vec<Kept>,
+    /// The number up to which these are all that the filter takes.
+    pub(crate) up_to: u64,
 }
 
 /// Part of a listing.
@@ -157,10 +167,9 @@ impl Book {
         }
         each(&self.log, RECORDS, &doc.0.to_be_bytes(), |key, row| {
             let Some((_, id)) = read_name(&key) else { return };
-            let read = Kept::decode(row.clone()).and_then(|kept| Ok((kept, Kept::split(row)?.2)));
-            match read {
+            match Kept::decode_with_record(row) {
                 Ok((kept, record)) => {
-                    on_record.page.places.insert(id, Place::of(kept.change, &kept.record));
+                    on_record.page.places.insert(id, Place::of(kept.change, kept.first, &kept.record));
                     on_record.records.push((id, record));
                 }
                 Err(error) => {
@@ -191,43 +200,52 @@ impl Book {
     /// Puts what has changed of a document.
     pub(crate) fn put(&self, document: &DocName, page: &mut Page, derived: Derived) {
         let doc = document.id();
+        let derived = page.with_owed(derived);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = self.say(document, page, &derived, &mut last);
-        let mut changes = std::mem::take(&mut page.owed);
-        for (id, record) in derived.records {
-            let before = page.places.remove(&id);
-            self.count(before, record.as_ref());
+        let mut change = *last;
+        let said = self.say(document, page, &derived, &mut change);
+        let mut rows = Vec::new();
+        let mut places = Vec::with_capacity(derived.records.len());
+        for (id, record) in &derived.records {
+            let before = page.places.get(id).copied();
             if let Some(place) = before {
-                changes.push((change_key(place.change), None));
-                changes.push((listed_key((doc, id), place), None));
+                rows.push((change_key(place.change), None));
+                rows.push((listed_key((doc, *id), place), None));
             }
             let Some(record) = record else {
-                changes.push((record_key((doc, id)), None));
+                rows.push((record_key((doc, *id)), None));
+                places.push(None);
                 continue;
             };
-            *last += 1;
-            let place = Place::of(*last, &record);
-            page.places.insert(id, place);
-            let summary = Summary::of(document, &record).encode();
-            let kept = Kept { change: *last, document: document.clone(), record };
-            changes.push((record_key((doc, id)), Some(kept.encode())));
-            changes.push((change_key(*last), Some(named(&[], (doc, id)))));
-            changes.push((listed_key((doc, id), place), Some(summary)));
+            change += 1;
+            let place = Place::of(change, before.map_or(change, |before| before.first), record);
+            places.push(Some(place));
+            rows.push((record_key((doc, *id)), Some(kept_row(place, document, record))));
+            rows.push((change_key(change), Some(named(&[], (doc, *id)))));
+            rows.push((listed_key((doc, *id), place), Some(Summary::of(document, record).encode())));
         }
         let put = said.map_err(PutError::Read).and_then(|said| {
-            let all = [&changes[..], &said.changes].concat();
-            self.log.put_derived(doc, Position(derived.position), all)?;
+            rows.extend(said.changes.iter().cloned());
+            self.log.put_derived(doc, Position(derived.position), rows)?;
             Ok(said)
         });
         match put {
-            Ok(said) => self.is_said(page, said),
+            Ok(said) => {
+                for ((id, record), place) in derived.records.iter().zip(places) {
+                    let before = match place {
+                        Some(place) => page.places.insert(*id, place),
+                        None => page.places.remove(id),
+                    };
+                    self.count(before, record.as_ref());
+                }
+                self.is_said(page, said);
+                *last = change;
+            }
             Err(error) => {
                 if !matches!(error, PutError::Put(DerivedError::Busy)) {
                     tracing::warn!(%document, %error, "what is on record of the document is not stored");
                 }
-                page.owed = changes;
-                page.wanted = derived.index.or(page.wanted.take());
-                page.is_turned |= derived.turned;
+                page.owed = Some(derived);
             }
         }
         let (last, _in_order) = (*last, last);
@@ -275,6 +293,44 @@ impl Book {
             tracing::warn!(?name, %error, "what is on record of a conflict cannot be read");
         });
         Ok(read.ok())
+    }
+
+    /// The number of the last change, for whoever waits for the next.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Conflicts that have changed after a number and that the filter takes, each once, as it is now. At most `limit`
+    /// are looked at.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(crate) fn changes(&self, after: u64, filter: &Filter, limit: usize) -> Result<Changes, LoadError> {
+        // Asked for first: what is put while the rows are read comes the next time.
+        let told = *self.changed.borrow();
+        let from = after.to_be_bytes();
+        let rows = self.log.derived(CHANGES, (Bound::Excluded(&from), Bound::Unbounded), limit)?;
+        if rows.is_empty() {
+            return Ok(Changes { conflicts: Vec::new(), up_to: after.max(told) });
+        }
+        let mut changes = Changes { conflicts: Vec::new(), up_to: after };
+        let mut bytes = 0;
+        for (key, name) in rows {
+            changes.up_to = key.first_chunk().map_or(changes.up_to, |change| u64::from_be_bytes(*change));
+            let Some((kept, len)) = read_name(&name).map(|name| self.find(name)).transpose()?.flatten()
+            else {
+                continue;
+            };
+            // One that has changed since its number was read comes under another.
+            if kept.change == changes.up_to && filter.takes_kept(&kept) {
+                changes.conflicts.push(kept);
+                bytes += len;
+            }
+            if bytes >= CHANGES_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(changes)
     }
 
     /// Lists conflicts, open ones first, then those that were merged, then those that were resolved; of each the newest
@@ -363,7 +419,37 @@ impl OnRecord {
     }
 }
 
+impl Page {
+    /// What is to be put: what is new, and what it does not replace of what is owed.
+    fn with_owed(&mut self, new: Derived) -> Derived {
+        let Some(mut owed) = self.owed.take() else { return new };
+        let anew: BTreeSet<ConflictId> = new.records.iter().map(|(id, _)| *id).collect();
+        owed.records.retain(|(id, _)| !anew.contains(id));
+        owed.records.extend(new.records);
+        let (index, turned) = (new.index.or(owed.index), new.turned || owed.turned);
+        Derived { position: new.position, records: owed.records, index, turned }
+    }
+}
+
 impl Filter {
+    /// Takes every conflict.
+    #[cfg(test)]
+    pub(crate) fn all() -> Self {
+        Self {
+            statuses: Status::ALL.into(),
+            prefix: String::new(),
+            document: None,
+            field: None,
+            policy: None,
+            kind: None,
+        }
+    }
+
+    fn takes_kept(&self, kept: &Kept) -> bool {
+        self.statuses.contains(&kept.record.status())
+            && self.takes(&Summary::of(&kept.document, &kept.record))
+    }
+
     pub(super) fn takes(&self, summary: &Summary) -> bool {
         let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
         summary.document.starts_with(&self.prefix)
@@ -392,5 +478,98 @@ fn each(
             }
             take(key, row);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quire_protocol::fields::{Authorship, Conflicting, Deletion, Record, Resolution};
+    use quire_protocol::hlc::Hlc;
+    use quire_protocol::ids::{Dot, Incarnation, ReplicaId, Seq, StreamId};
+    use quire_storage::MemoryLog;
+    use quire_storage::limits::PENDING_DERIVED_BYTES_MAX;
+
+    const STREAM: StreamId = StreamId { replica: ReplicaId(1), incarnation: Incarnation(1) };
+
+    fn book() -> (Arc<MemoryLog>, Book) {
+        let log = Arc::new(MemoryLog::new(STREAM));
+        let book = Book::open(log.clone(), Arc::default(), 0).expect("readable");
+        (log, book)
+    }
+
+    fn name(text: &str) -> DocName {
+        DocName::new(text).expect("a name")
+    }
+
+    fn record() -> Record {
+        let deletions = vec![(Hlc::from_ms(7), Dot { stream: STREAM, seq: Seq(1) })];
+        let id = ConflictId::of_deletions(&deletions);
+        let since = deletions[0];
+        let of = Conflicting::Deletion(Deletion { deletions, edits: Vec::new(), is_revived: true });
+        Record { id, since, of, resolved: None }
+    }
+
+    fn derived(records: Vec<Record>) -> Derived {
+        let records = records.into_iter().map(|record| (record.id, Some(record))).collect();
+        Derived { position: 0, records, index: None, turned: false }
+    }
+
+    /// What has become of which documents after a number, and the number up to which that is all.
+    fn told(book: &Book, after: u64) -> (Vec<(&'static str, String)>, u64) {
+        let (mut told, mut up_to) = (Vec::new(), after);
+        loop {
+            let changes = book.changes(up_to, &Filter::all(), 1).expect("readable");
+            told.extend(changes.conflicts.iter().map(|kept| (kept.event(after), kept.document.to_string())));
+            if changes.up_to == up_to {
+                return (told, up_to);
+            }
+            up_to = changes.up_to;
+        }
+    }
+
+    #[test]
+    fn a_change_is_told_of_once_as_it_is_by_then() {
+        let (_log, book) = book();
+        let (mut page, a) = (Page::default(), name("a"));
+        book.put(&a, &mut page, derived(vec![record()]));
+        book.put(&name("b"), &mut Page::default(), derived(vec![record()]));
+        let (first, seen) = told(&book, 0);
+        assert_eq!(first, [("opened", "a".to_owned()), ("opened", "b".to_owned())]);
+
+        let mut record = record();
+        record.since.0 = Hlc::from_ms(8);
+        book.put(&a, &mut page, derived(vec![record.clone()]));
+        assert_eq!(told(&book, seen).0, [("changed", "a".to_owned())]);
+        let by = Authorship { stamp: record.since, region: "".into(), author: None };
+        record.resolved = Some(Resolution { by, left: None });
+        book.put(&a, &mut page, derived(vec![record.clone()]));
+        assert_eq!(told(&book, seen).0, [("resolved", "a".to_owned())]);
+        assert_eq!(told(&book, 0).0, [("opened", "b".to_owned()), ("resolved", "a".to_owned())]);
+
+        let gone = Derived { position: 0, records: vec![(record.id, None)], index: None, turned: false };
+        book.put(&a, &mut page, gone);
+        assert_eq!(told(&book, seen).0, []);
+    }
+
+    #[test]
+    fn what_waited_for_room_is_not_missed_by_who_has_read_on() {
+        let (log, book) = book();
+        let key = DerivedKey { space: 200, key: Bytes::from_static(b"all the room there is") };
+        let row = Bytes::from(vec![0; PENDING_DERIVED_BYTES_MAX]);
+        log.put_derived(quire_protocol::ids::DocId(7), Position(0), vec![(key, Some(row))])
+            .expect("alone it may be longer");
+        let (mut page, a) = (Page::default(), name("a"));
+        book.put(&a, &mut page, derived(vec![record()]));
+        assert!(page.owed.is_some(), "there is no room");
+        let (none, seen) = told(&book, 0);
+        assert_eq!(none, []);
+
+        log.checkpoint().expect("in memory");
+        book.put(&name("b"), &mut Page::default(), derived(vec![record()]));
+        let (others, seen) = told(&book, seen);
+        assert_eq!(others, [("opened", "b".to_owned())]);
+        book.put(&a, &mut page, derived(Vec::new()));
+        assert_eq!(told(&book, seen).0, [("opened", "a".to_owned())]);
     }
 }

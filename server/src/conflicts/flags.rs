@@ -115,7 +115,7 @@ impl Book {
             |index| Indexed::new(&self.rules.rules(document), index.clone()),
         );
         let mut said = Said { indexed, ..Said::default() };
-        let is_turned = derived.turned || page.is_turned;
+        let is_turned = derived.turned;
         if said.indexed == page.stored && !is_turned {
             return Ok(said);
         }
@@ -133,7 +133,7 @@ impl Book {
 
     /// What was said is in the rows.
     pub(super) fn is_said(&self, page: &mut Page, said: Said) {
-        (page.stored, page.wanted, page.is_turned) = (said.indexed, None, false);
+        (page.stored, page.wanted) = (said.indexed, None);
         for (kind, policy) in said.counted {
             metrics::counter!(crate::metrics::CONFLICTS, "kind" => kind, "policy" => policy).increment(1);
         }

@@ -1,7 +1,7 @@
 //! The derived rows that conflicts are kept in.
 //!
 //! ```text
-//! records  = doc · conflict             → version u8 = 1 · change · name · record
+//! records  = doc · conflict             → version u8 = 1 · change · first · name · record
 //! changes  = change                     → doc · conflict
 //! listed   = status · !since · doc · conflict → version u8 = 1 · kind · path · policy · name
 //! ```
@@ -41,6 +41,8 @@ pub(super) type Name = (DocId, ConflictId);
 pub(crate) struct Kept {
     /// The number of its last change.
     pub(crate) change: u64,
+    /// The number of the change that it came on record with.
+    pub(crate) first: u64,
     /// The document.
     pub(crate) document: DocName,
     pub(crate) record: Record,
@@ -50,6 +52,7 @@ pub(crate) struct Kept {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) change: u64,
+    pub(super) first: u64,
     pub(super) status: Status,
     pub(super) since_ms: u64,
 }
@@ -64,8 +67,9 @@ pub(super) struct Summary {
 }
 
 impl Place {
-    pub(super) fn of(change: u64, record: &Record) -> Self {
-        Self { change, status: record.status(), since_ms: record.since.0.ms() }
+    /// `first` is the number of the change that the record came with.
+    pub(super) fn of(change: u64, first: u64, record: &Record) -> Self {
+        Self { change, first, status: record.status(), since_ms: record.since.0.ms() }
     }
 }
 
@@ -124,30 +128,43 @@ pub(super) fn read_name(bytes: &[u8]) -> Option<Name> {
     Some((DocId(u128::from_be_bytes(*doc)), ConflictId(*id)))
 }
 
+/// A record as it is kept in its place.
+pub(super) fn kept_row(place: Place, document: &DocName, record: &Record) -> Bytes {
+    let mut out = vec![VERSION];
+    out.extend_from_slice(&place.change.to_be_bytes());
+    out.extend_from_slice(&place.first.to_be_bytes());
+    put_var_bytes(&mut out, document.as_str().as_bytes());
+    out.extend_from_slice(&record.encode());
+    out.into()
+}
+
 impl Kept {
-    pub(super) fn encode(&self) -> Bytes {
-        let mut out = vec![VERSION];
-        out.extend_from_slice(&self.change.to_be_bytes());
-        put_var_bytes(&mut out, self.document.as_str().as_bytes());
-        out.extend_from_slice(&self.record.encode());
-        out.into()
+    pub(super) fn decode(row: Bytes) -> Result<Self, ReadError> {
+        Self::decode_with_record(row).map(|(kept, _)| kept)
     }
 
-    /// The record's bytes, and the number of its last change and its document.
-    pub(super) fn split(row: Bytes) -> Result<(u64, DocName, Bytes), ReadError> {
+    /// What has become of it, for somebody who has seen the changes up to a number.
+    pub(crate) fn event(&self, seen: u64) -> &'static str {
+        match self.record.status() {
+            Status::Resolved => "resolved",
+            _ if self.first <= seen => "changed",
+            Status::Open => "opened",
+            Status::Merged => "merged",
+        }
+    }
+
+    /// What is kept, and the record in it as its bytes.
+    pub(super) fn decode_with_record(row: Bytes) -> Result<(Self, Bytes), ReadError> {
         let mut reader = Reader::new(row);
         if reader.u8()? != VERSION {
             return Err(ReadError::Overflow);
         }
         let change = u64::from_be_bytes(reader.array()?);
+        let first = u64::from_be_bytes(reader.array()?);
         let document = DocName::new(reader.var_str()?.as_str()).map_err(|_| ReadError::Overflow)?;
-        let rest = reader.bytes(reader.remaining())?;
-        Ok((change, document, rest))
-    }
-
-    pub(super) fn decode(row: Bytes) -> Result<Self, ReadError> {
-        let (change, document, record) = Self::split(row)?;
-        Ok(Self { change, document, record: Record::decode(record)? })
+        let bytes = reader.bytes(reader.remaining())?;
+        let record = Record::decode(bytes.clone())?;
+        Ok((Self { change, first, document, record }, bytes))
     }
 }
 

@@ -186,7 +186,7 @@ impl Resolved {
 }
 
 impl From<&Kept> for Conflict {
-    fn from(Kept { change, document, record }: &Kept) -> Self {
+    fn from(Kept { change, document, record, .. }: &Kept) -> Self {
         Self {
             id: record.id.to_string(),
             document: document.to_string(),
@@ -276,7 +276,7 @@ pub(super) async fn list(
     Ok(Json(Listed { conflicts, next }).into_response())
 }
 
-fn statuses(text: &str) -> Result<std::collections::BTreeSet<Status>, Problem> {
+pub(super) fn statuses(text: &str) -> Result<std::collections::BTreeSet<Status>, Problem> {
     if text == "all" {
         return Ok(Status::ALL.into());
     }

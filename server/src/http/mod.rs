@@ -9,6 +9,7 @@ mod claim;
 mod conflicts;
 mod create;
 mod documents;
+mod events;
 mod fields;
 mod home;
 mod ids;

@@ -86,8 +86,9 @@ fn is_local_name(host: &str) -> bool {
 }
 
 /// What pages of allowed origins may send.
-const HEADERS_ALLOWED: HeaderValue =
-    HeaderValue::from_static("authorization, content-type, if-none-match, quire-after, x-request-id");
+const HEADERS_ALLOWED: HeaderValue = HeaderValue::from_static(
+    "authorization, content-type, if-none-match, last-event-id, quire-after, x-request-id",
+);
 /// What they may see of an answer.
 const HEADERS_EXPOSED: HeaderValue =
     HeaderValue::from_static("etag, quire-frontier, retry-after, x-request-id");

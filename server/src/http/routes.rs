@@ -3,7 +3,7 @@
 //! Invariant: a route that is served stands in the table, and so in the document.
 
 use super::problem::{Kind, Problem};
-use super::{assets, claim, conflicts, create, documents, fields, home, operate, regions, request};
+use super::{assets, claim, conflicts, create, documents, events, fields, home, operate, regions, request};
 use crate::region::Region;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -54,6 +54,7 @@ pub(super) fn routes() -> Vec<Route> {
         route("post", "/v1/regions/{replica}", regions::add),
         route("delete", "/v1/regions/{replica}", regions::remove),
         route("get", "/v1/conflicts", conflicts::list),
+        route("get", "/v1/conflicts/events", events::stream),
         route("get", "/v1/docs", documents::list),
         route("post", "/v1/docs", create::create),
         route("get", "/v1/docs/{name}", documents::info),

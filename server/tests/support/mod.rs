@@ -269,3 +269,46 @@ fn carry(from: &TcpStream, to: &TcpStream) {
         let _ = to.shutdown(Shutdown::Both);
     });
 }
+
+impl Server {
+    /// Writes a field twice on one version, and returns what is on record of the conflict.
+    pub(crate) fn conflict(&self, document: &str, headers: &[(&str, &str)]) -> serde_json::Value {
+        let headers = &[headers, &[("content-type", "application/json")]].concat();
+        let path = format!("/v1/docs/{}/fields", document.replace('/', "%2F"));
+        let write = |body: &str| {
+            let answer = self.ask("PATCH", &path, headers, body);
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            answer.json()["fields"]["title"]["version"].as_str().expect("a version").to_owned()
+        };
+        let version = write(r#"{"fields": {"title": {"value": "Plan"}}}"#);
+        for value in ["Plan A", "Plan B"] {
+            write(&format!(r#"{{"fields": {{"title": {{"value": "{value}", "version": "{version}"}}}}}}"#));
+        }
+        self.listed(&format!("document={}", document.replace('/', "%2F")), headers, 1).remove(0)
+    }
+
+    /// Conflicts as they are listed, once there are so many.
+    pub(crate) fn listed(
+        &self,
+        query: &str,
+        headers: &[(&str, &str)],
+        count: usize,
+    ) -> Vec<serde_json::Value> {
+        until(|| {
+            let listed = self.ask("GET", &format!("/v1/conflicts?{query}"), headers, "").json();
+            listed["conflicts"].as_array().filter(|all| all.len() == count).cloned()
+        })
+    }
+}
+
+/// Asks until there is an answer.
+pub(crate) fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(60) {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it does not come about");
+}
