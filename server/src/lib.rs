@@ -17,5 +17,6 @@ pub mod peers;
 mod region;
 mod run;
 pub mod sessions;
+pub mod webhooks;
 
 pub use run::{Running, StartError, StopError, start, start_with};

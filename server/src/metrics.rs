@@ -121,6 +121,10 @@ pub const CONFLICT_RESOLUTION: &str = "quire_conflict_resolution_seconds";
 pub const CONFLICTS_OPEN: &str = "quire_conflicts_open";
 /// Streams of events.
 pub const EVENT_STREAMS: &str = "quire_event_streams";
+/// Attempts to tell a webhook of a change.
+pub const WEBHOOK_DELIVERIES: &str = "quire_webhook_deliveries_total";
+/// How long a webhook has been waiting for.
+pub const WEBHOOK_BEHIND: &str = "quire_webhook_behind_seconds";
 /// From an update's arrival to its ack.
 pub const ACK_SECONDS: &str = "quire_ack_seconds";
 /// From a commit's return to the frame in every outbox.
@@ -180,6 +184,9 @@ fn make() -> PrometheusHandle {
     for name in [CONNECTIONS, SESSIONS, DOCUMENTS_OPEN, EVENT_STREAMS] {
         metrics::gauge!(name).set(0);
     }
+    for outcome in ["delivered", "refused", "failed"] {
+        metrics::counter!(WEBHOOK_DELIVERIES, "outcome" => outcome).absolute(0);
+    }
     for by in ["policy", "person"] {
         let _empty = metrics::histogram!(CONFLICT_RESOLUTION, "by" => by);
     }
@@ -221,6 +228,12 @@ fn describe() {
     );
     describe_gauge!(CONFLICTS_OPEN, "Conflicts that somebody is to decide");
     describe_gauge!(EVENT_STREAMS, "Open streams of events");
+    describe_counter!(WEBHOOK_DELIVERIES, "Attempts to tell a webhook of a change, by outcome");
+    describe_gauge!(
+        WEBHOOK_BEHIND,
+        Unit::Seconds,
+        "How long a webhook has been trying to deliver the change it is at, by its number in the configuration"
+    );
     describe_counter!(DIVERGENCE, "Entries of other regions that this one does not show as they do");
     describe_counter!(SESSIONS_LAGGING, "Sessions whose outbox was full and that were resynced");
     describe_gauge!(DOCUMENTS_OPEN, "Documents in memory");

@@ -13,6 +13,7 @@ use crate::net::{self, Door};
 use crate::peers::Peers;
 use crate::region::{Observer, Region, Told};
 use crate::sessions::{self, Rate, Sessions};
+use crate::webhooks::{self, CursorError};
 use quire_protocol::fields::RuleBook;
 use quire_storage::{Committer, CommitterLimits, Health, Log, OpenError};
 use std::net::SocketAddr;
@@ -52,6 +53,9 @@ pub enum StartError {
     /// What is on record of conflicts cannot be read.
     #[error("what is on record of conflicts cannot be read: {0}")]
     Conflicts(quire_storage::LoadError),
+    /// How far a webhook has come cannot be read or kept.
+    #[error("{0}")]
+    Webhook(#[from] CursorError),
     /// The system gives no thread, or the socket has no address.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -81,6 +85,7 @@ pub struct Running {
     upkeep: JoinHandle<()>,
     waking: JoinHandle<()>,
     repairing: JoinHandle<()>,
+    webhooks: TaskTracker,
 }
 
 impl std::fmt::Debug for Running {
@@ -116,7 +121,7 @@ pub async fn start(config: Config, listener: TcpListener) -> Result<Running, Sta
 /// When called outside a tokio runtime.
 pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> Result<Running, StartError> {
     let address = listener.local_addr()?;
-    let Config { settings, authenticator, tls, secret } = config;
+    let Config { settings, authenticator, tls, secret, webhooks } = config;
     let metrics = crate::metrics::install();
     let (shown_by, shown) = watch::channel(log.applied());
     let limits = &settings.limits;
@@ -127,6 +132,8 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
     let book =
         Arc::new(Book::open(log.clone(), options.rules.clone(), unix_ms()).map_err(StartError::Conflicts)?);
     let closing = CancellationToken::new();
+    let from = (settings.data.as_path(), settings.region.as_str());
+    let webhooks = webhooks::start(webhooks, from, &book, &closing)?;
     let documents = Documents::new(log.clone(), book, committer.appender(), options);
     let (log_of_peers, appender) = (log.clone(), committer.appender());
     let peers =
@@ -184,6 +191,7 @@ pub fn start_with(config: Config, listener: TcpListener, log: Arc<dyn Log>) -> R
         upkeep,
         waking,
         repairing,
+        webhooks,
     })
 }
 
@@ -272,7 +280,17 @@ impl Running {
     pub async fn until(self, stop: impl Future<Output = ()>) -> Result<(), StopError> {
         stop.await;
         let Self {
-            region, sessions, committer, cut, connections, serving, upkeep, waking, repairing, ..
+            region,
+            sessions,
+            committer,
+            cut,
+            connections,
+            serving,
+            upkeep,
+            waking,
+            repairing,
+            webhooks,
+            ..
         } = self;
         let drain = region.settings.limits.drain;
         tracing::info!(sessions = sessions.count(), seconds = drain.as_secs(), "stopping");
@@ -289,6 +307,7 @@ impl Running {
             connections.wait().await;
         }
         serving.await?;
+        webhooks.wait().await;
         upkeep.abort();
         waking.abort();
         repairing.abort();

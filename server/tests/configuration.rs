@@ -147,3 +147,36 @@ fn a_stop_exits_0() {
     let (status, _, _) = Server::start(&[]).stop();
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn webhooks_are_refused_by_line() {
+    let scratch = Scratch::new();
+    scratch.write("short", "short");
+    scratch.write("good", &"s".repeat(32));
+    let file = scratch.write(
+        "quire.toml",
+        "[[webhook]]\nurl = \"ftp://a\"\nsecret-file = \"short\"\nstatuses = [\"opne\"]\n\
+         [[webhook]]\nurl = \"https://a.example\"\nsecret_file = \"good\"\nstatuses = []\n\
+         [[webhook]]\nurl = \"https://a.example/x\"\nsecret-file = \"good\"\n\
+         [[webhook]]\nurl = \"https://a.example/x\"\nsecret-file = \"absent\"\n\
+         [[webhook]]\nurl = \"https://a.example/x\"\nsecret-file = \"good\"\n",
+    );
+    let output = run(&["serve", "--config", &file]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    for expected in [
+        "the configuration has 8 problems",
+        "webhook[1].url (FILE:2)\n      \"ftp://a\" is not accepted\n      accepted: the address",
+        "webhook[1].secret-file (FILE:3)\n      DIR/short: it has 5 bytes",
+        "webhook[1].statuses (FILE:4)\n      \"opne\" is not accepted\n      accepted: open, merged, resolved",
+        "webhook[2].secret_file (FILE:7)\n      there is no such key; did you mean secret-file?",
+        "webhook[2] (FILE:5)\n      a secret-file is missing",
+        "webhook[2].statuses (FILE:8)\n      of no status anything would be sent",
+        "webhook[4].secret-file (FILE:14)\n      cannot read DIR/absent: ",
+        "webhook[5].url (FILE:15)\n      another webhook has this address",
+    ] {
+        let dir = file.strip_suffix("/quire.toml").expect("its name");
+        let expected = expected.replace("FILE", &file).replace("DIR", dir);
+        assert!(said.contains(&expected), "{expected:?} is not in:\n{said}");
+    }
+}

@@ -7,6 +7,7 @@ use super::problem::{Problem, Problems, Source};
 use super::settings::{AuthMode, RegionRole, Settings};
 use crate::auth::{Authenticator, JwtKey};
 use crate::peers::Secret;
+use crate::webhooks::Webhook;
 use quire_protocol::link::limits::PREVIOUS_SCHEMAS_MAX;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
@@ -26,6 +27,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// What regions of the cluster prove to each other that they know; none for a region on its own.
     pub secret: Option<Secret>,
+    /// Who is told when conflicts change.
+    pub webhooks: Vec<Webhook>,
 }
 
 /// A certificate and its key, ready for handshakes.
@@ -61,7 +64,7 @@ pub(super) fn check(
     });
     match authenticator {
         Some(authenticator) if checking.problems.is_empty() => {
-            Ok(Config { settings, authenticator: Arc::new(authenticator), tls, secret })
+            Ok(Config { settings, authenticator: Arc::new(authenticator), tls, secret, webhooks: Vec::new() })
         }
         _ => Err(Problems(checking.problems)),
     }

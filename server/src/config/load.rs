@@ -12,6 +12,8 @@ use super::problem::{Problem, Problems, Source};
 use super::reading::{FileText, did_you_mean};
 use super::settings::Settings;
 use super::table::{SETTINGS, Setting, VARIABLE_PREFIX};
+use super::webhooks::{self, WEBHOOK};
+use crate::webhooks::Webhook;
 use quire_protocol::fields::schema::Schema;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -77,7 +79,8 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
             }
         }
     }
-    check::check(settings, &origins, problems)
+    let config = check::check(settings, &origins, problems)?;
+    Ok(Config { webhooks: file.webhooks, ..config })
 }
 
 /// The schema of a configuration, whatever else stands there: that of the file that is named, or of
@@ -114,7 +117,7 @@ fn find(name: &str) -> Option<&'static Setting> {
 
 fn unknown(written: &str, shown: String, source: Source) -> Problem {
     let all = || SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>().join(", ");
-    let names = SETTINGS.iter().map(|setting| setting.name).chain([CONFIG, COLLECTIONS]);
+    let names = SETTINGS.iter().map(|setting| setting.name).chain([CONFIG, COLLECTIONS, WEBHOOK]);
     let (message, accepted) = match did_you_mean(written, names) {
         Some(name) => (format!("there is no such setting; did you mean {name}?"), None),
         None => ("there is no such setting".to_owned(), Some(all())),
@@ -220,6 +223,7 @@ fn default_path() -> Option<(PathBuf, Source)> {
 struct FromFile {
     values: Values,
     schema: Schema,
+    webhooks: Vec<Webhook>,
 }
 
 fn read_file(path: Option<(PathBuf, Source)>, problems: &mut Vec<Problem>) -> FromFile {
@@ -253,6 +257,7 @@ fn read_file(path: Option<(PathBuf, Source)>, problems: &mut Vec<Problem>) -> Fr
         let name = key.get_ref().as_ref();
         match find(name) {
             None if name == COLLECTIONS => read.schema = collections::read(file, value, problems),
+            None if name == WEBHOOK => read.webhooks = webhooks::read(file, value, problems),
             None => problems.push(unknown(name, name.to_owned(), source)),
             Some(setting) => match texts_of(value, setting.field.is_list()) {
                 Some(texts) => {

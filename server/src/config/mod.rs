@@ -1,7 +1,8 @@
 //! What one region is told: its settings, where each came from, and whether they make sense together.
 //!
 //! One table (`table::SETTINGS`) makes the flags, the `QUIRE_…` variables and the keys of
-//! `quire.toml`; `collections` reads the schema, which is in the file alone. Nothing here starts anything, opens a socket or touches the data directory.
+//! `quire.toml`; `collections` reads the schema and `webhooks` the webhooks, which are in the file alone. Nothing here
+//! starts anything, opens a socket or touches the data directory.
 //!
 //! Invariant: a [`Config`] is complete and consistent, or there is none and every problem is listed.
 
@@ -14,6 +15,7 @@ mod problem;
 mod reading;
 mod settings;
 mod table;
+mod webhooks;
 
 pub use check::{Config, Tls};
 pub(crate) use file::read_small;

@@ -300,6 +300,13 @@ impl Book {
         self.changed.subscribe()
     }
 
+    /// Has all changes from now on come after one that somebody has seen, though the clock went back since.
+    pub(crate) fn go_on_after(&self, change: u64) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = change.max(*last);
+        self.changed.send_if_modified(|told| std::mem::replace(told, *last) != *last);
+    }
+
     /// Conflicts that have changed after a number and that the filter takes, each once, as it is now. At most `limit`
     /// are looked at.
     ///
@@ -433,7 +440,6 @@ impl Page {
 
 impl Filter {
     /// Takes every conflict.
-    #[cfg(test)]
     pub(crate) fn all() -> Self {
         Self {
             statuses: Status::ALL.into(),

@@ -153,6 +153,14 @@ impl Kept {
         }
     }
 
+    /// Names the conflict as it is now: what is derived again after a crash, or in another region, has the same name.
+    pub(crate) fn state_id(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.document.id().0.to_be_bytes());
+        hasher.update(&self.record.encode());
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
+
     /// What is kept, and the record in it as its bytes.
     pub(super) fn decode_with_record(row: Bytes) -> Result<(Self, Bytes), ReadError> {
         let mut reader = Reader::new(row);

@@ -51,7 +51,7 @@ struct Listed {
 
 /// A conflict.
 #[derive(Serialize)]
-pub(super) struct Conflict {
+pub(crate) struct Conflict {
     id: String,
     document: String,
     /// `write`, `delete` where a document was deleted and edited at once, `unique` where several documents claim

@@ -25,6 +25,7 @@ mod taken;
 pub(crate) use assets::embedded;
 pub(crate) use at_home::answer_calls;
 pub(crate) use claim::Claims;
+pub(crate) use conflicts::Conflict;
 pub(crate) use ids::Numbers;
 pub(crate) use origin::Origins;
 pub(crate) use routes::router;
