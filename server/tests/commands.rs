@@ -140,3 +140,68 @@ fn a_directory_is_checked() {
     assert!(text(&bad.stderr).contains("is damaged; keep a copy of it"), "{}", text(&bad.stderr));
     assert_eq!(run(&["check", &scratch.word("absent")]).status.code(), Some(1));
 }
+
+#[test]
+fn conflicts_are_listed_shown_and_resolved() {
+    let server = Server::start(&["--region", "eu"]);
+    let ok = |words: &[&str]| {
+        let output = quire(&["conflicts", "--url", &server.url]).args(words).output().expect("it runs");
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""), "{words:?}");
+        text(&output.stdout)
+    };
+    let fails = |words: &[&str], code: i32| {
+        let output = quire(&["conflicts", "--url", &server.url]).args(words).output().expect("it runs");
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(code), ""), "{words:?}");
+        text(&output.stderr)
+    };
+    assert_eq!(ok(&["show", "team/plan"]), "No such conflicts.\n");
+    let conflict = server.conflict("team/plan", &[]);
+    server.conflict("other", &[]);
+
+    let listed = ok(&["ls", "--prefix", "team/"]);
+    let rows: Vec<_> = listed.lines().collect();
+    assert!(rows[0].starts_with("DOCUMENT   FIELD  POLICY    STATUS  SINCE "), "{listed}");
+    assert!(
+        rows[1].starts_with("team/plan  title  siblings  open    20") && rows[1].ends_with("  2"),
+        "{listed}"
+    );
+    assert_eq!((rows.len(), ok(&["ls"]).lines().count()), (2, 3));
+    assert_eq!(ok(&["ls", "--document", "team/plan", "--json"]), format!("{conflict}\n"));
+
+    let id = conflict["id"].as_str().expect("an id");
+    let shown = ok(&["show", "team/plan", "title"]);
+    assert!(shown.starts_with(&format!("team/plan, title\nconflict  {id}\nstatus    open\n")), "{shown}");
+    let versions = shown.split_once("\nN  VALUE     TIME").expect("versions").1;
+    assert!(shown.contains("base      \"Plan\"\n") && versions.contains("\n2  \"Plan B\"  20"), "{shown}");
+    assert!(versions.ends_with("Z  eu      -\n"), "{shown}");
+
+    let resolve = ["resolve", "team/plan", "title"];
+    let told = |more: &[&str], code| fails(&[&resolve, more].concat(), code);
+    assert_eq!(told(&["--take", "3"], 1), "quire: team/plan, title: there is no version 3; there are 2\n");
+    assert!(told(&["--value", "Plan C"], 2).contains("a text has quotes of its own"));
+    assert!(told(&[], 2).contains("<--value <JSON>|--take <N>|--delete>"));
+    assert!(told(&["--take", "1", "--conflict", "f00"], 1).contains("there is no such conflict"));
+    ok(&[&resolve, &["--take", "2"][..]].concat());
+    assert_eq!(server.get("/v1/docs/team%2Fplan/fields/title").json()["value"], "Plan B");
+    server.listed("document=team%2Fplan&status=resolved", &[], 1);
+    let shown = ok(&["show", "team/plan", "--status", "all"]);
+    assert!(shown.contains("\nleft      \"Plan B\"\n"), "{shown}");
+    assert!(told(&["--delete"], 1).contains("there is no such conflict; `quire conflicts show` lists"));
+    ok(&["resolve", "other", "title", "--value", "\"Plan C\""]);
+    assert_eq!(server.get("/v1/docs/other/fields/title").json()["value"], "Plan C");
+}
+
+#[test]
+fn a_text_with_conflict_markers_is_shown_as_it_is() {
+    let scratch = Scratch::new();
+    scratch.write(
+        "quire.toml",
+        "[[collections]]\nname = \"all\"\npattern = \"**\"\ndefault = { policy = \"text3\" }\n",
+    );
+    let server = Server::start_in(scratch, &[]);
+    let conflict = server.conflict("plan", &[]);
+    let marked = conflict["value"].as_str().expect("a text");
+    assert!(marked.contains("<<<<<<<"), "{conflict}");
+    let shown = text(&run(&["conflicts", "--url", &server.url, "show", "plan"]).stdout);
+    assert!(shown.ends_with(&format!("\nshown is\n{}\n", marked.trim_end_matches('\n'))), "{shown}");
+}

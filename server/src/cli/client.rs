@@ -7,6 +7,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::http::{Method, Request, StatusCode, Uri};
 use bytes::Bytes;
 use http_body_util::Full;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -52,6 +53,16 @@ struct Problem {
 pub(super) struct Content {
     pub(super) content_type: &'static str,
     pub(super) bytes: Bytes,
+}
+
+/// A text as part of a path or of a query.
+pub(super) fn escaped(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// The path of a document.
+pub(super) fn path_of(name: &str) -> String {
+    format!("/v1/docs/{}", escaped(name))
 }
 
 impl Client {

@@ -2,14 +2,13 @@
 //!
 //! Asks over HTTP and never opens a data directory, so it works from anywhere and beside a server.
 
-use super::client::{Client, ClientError, Content};
+use super::client::{Client, ClientError, Content, escaped, path_of};
 use super::table;
 use axum::http::{Method, StatusCode};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// How many names `ls` asks for at once.
@@ -151,7 +150,7 @@ pub(super) async fn run(doc: Doc) -> Result<(), DocError> {
         Action::Show { name } => show(&client, &name).await,
         Action::Cat { name, root } => {
             let path = format!("{}/text?root={}", path_of(&name), escaped(&root));
-            write_out(&ask(&client, &name, Method::GET, &path, None).await?.1)
+            Ok(table::print(&ask(&client, &name, Method::GET, &path, None).await?.1)?)
         }
         Action::Import { name, file, text: false, .. } => {
             let content = Content { content_type: "application/octet-stream", bytes: read(&file)?.into() };
@@ -163,7 +162,7 @@ pub(super) async fn run(doc: Doc) -> Result<(), DocError> {
             let path = format!("{}/update", path_of(&name));
             let (_, update) = ask(&client, &name, Method::GET, &path, None).await?;
             match file {
-                None => write_out(&update),
+                None => Ok(table::print(&update)?),
                 Some(path) => std::fs::write(&path, update).map_err(|error| DocError::File { path, error }),
             }
         }
@@ -173,14 +172,6 @@ pub(super) async fn run(doc: Doc) -> Result<(), DocError> {
             ask(&client, &name, Method::POST, &path, None).await.map(|_| ())
         }
     }
-}
-
-fn escaped(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
-}
-
-fn path_of(name: &str) -> String {
-    format!("/v1/docs/{}", escaped(name))
 }
 
 /// Asks about one document, and names it in the error if that fails for the document's sake.
@@ -219,7 +210,7 @@ async fn list(client: &Client, prefix: &str, deleted: bool) -> Result<(), DocErr
         }));
         after = listed.next;
         if after.is_none() {
-            return write_out(table::aligned(&rows).as_bytes());
+            return Ok(table::print(table::aligned(&rows).as_bytes())?);
         }
     }
 }
@@ -243,7 +234,7 @@ async fn show(client: &Client, name: &str) -> Result<(), DocError> {
         rows.push(("sessions", open.sessions.to_string()));
     }
     let rows: Vec<_> = rows.into_iter().map(|(key, value)| vec![key.to_owned(), value]).collect();
-    write_out(table::aligned(&rows).as_bytes())
+    Ok(table::print(table::aligned(&rows).as_bytes())?)
 }
 
 async fn import_text(client: &Client, name: &str, file: &Path, root: &str) -> Result<(), DocError> {
@@ -268,13 +259,4 @@ fn read(path: &Path) -> Result<Vec<u8>, DocError> {
         return Err(failed(std::io::Error::other(format!("it is longer than {IMPORT_BYTES_MAX} bytes"))));
     }
     Ok(bytes)
-}
-
-/// Writes to stdout. A reader that has had enough, such as `head`, is no failure.
-fn write_out(bytes: &[u8]) -> Result<(), DocError> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }

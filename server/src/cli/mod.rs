@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod conflicts;
 mod demo;
 mod doc;
 mod region;
@@ -39,6 +40,8 @@ enum Command {
     Check(check::Check),
     /// List, read, import, export, delete and restore documents of a running server
     Doc(doc::Doc),
+    /// List, show and resolve conflicts of a running server
+    Conflicts(conflicts::Conflicts),
     /// Tell about a running region, its links and its lag
     Status(status::Status),
     /// Say which regions belong to the cluster
@@ -73,6 +76,7 @@ pub fn main(words: Vec<String>) -> ExitCode {
                 Err(error) => fail(format_args!("cannot start: {error}")),
             }
         }
+        Ok(Quire { command: Command::Conflicts(conflicts) }) => ask(conflicts::run(conflicts)),
         Ok(Quire { command: Command::Doc(doc) }) => ask(doc::run(doc)),
         Ok(Quire { command: Command::Status(status) }) => ask(status::run(status)),
         Ok(Quire { command: Command::Region(region) }) => ask(region::run(region)),

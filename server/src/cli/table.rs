@@ -1,6 +1,8 @@
-//! Columns and times, as commands print them.
+//! Columns and times, and how commands print them.
 //!
 //! Invariant: the same rows always give the same text; no terminal is asked for its width.
+
+use std::io::Write as _;
 
 /// Rows under each other, columns two spaces apart, nothing after the last word of a line.
 pub(super) fn aligned(rows: &[Vec<String>]) -> String {
@@ -19,6 +21,15 @@ pub(super) fn aligned(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Writes to stdout. A reader that has had enough, such as `head`, is no failure.
+pub(super) fn print(bytes: &[u8]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Unix milliseconds as a date and time in UTC.
