@@ -52,7 +52,7 @@ fn every_alert_asks_for_metrics_there_are_and_names_a_page_that_helps() {
         names.insert(name);
     }
     assert_eq!(names.len(), rules.len(), "each alert has a name of its own");
-    assert_eq!(rules.len(), 9);
+    assert_eq!(rules.len(), 12);
 }
 
 #[test]
@@ -67,5 +67,5 @@ fn every_panel_of_the_dashboard_asks_for_metrics_there_are() {
         assert!(!expressions.is_empty(), "{}", panel["title"]);
         assert_known(&expressions);
     }
-    assert_eq!(panels.len(), 14);
+    assert_eq!(panels.len(), 16);
 }
