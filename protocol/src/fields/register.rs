@@ -4,6 +4,8 @@
 //!
 //! Invariant: siblings, bases and tail are a function of the set of writes and marks, not of their order.
 
+mod nearest;
+
 use super::graph::Authorship;
 use super::held::Held;
 use super::tail::{Run, is_right_of};
@@ -12,7 +14,6 @@ use super::write::{WriteBackMark, WriteId};
 use crate::batch::Stamp;
 use crate::update::ItemId;
 use smallvec::SmallVec;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A write whose value so many later writes have come below is settled: its value is let go, and who comes
@@ -432,51 +433,6 @@ impl Register {
         rest.iter().all(|&ix| *self.nodes[ix as usize].parents == *parents).then_some(parents)
     }
 
-    /// The nearest writes that each of these groups has seen or is part of, in order; none above another.
-    ///
-    /// Paints the groups down the writes they were made on, those with the longest way first, until all that is
-    /// left to paint lies above what was found: as `git merge-base` does by generation numbers.
-    pub(super) fn nearest_common(&self, groups: &[&[NodeIx]]) -> Vec<NodeIx> {
-        let mut open: BTreeMap<(u64, NodeIx), Paint> = BTreeMap::new();
-        let mut fresh = 0_usize;
-        let key = |ix: NodeIx| (self.nodes[ix as usize].level, ix);
-        for (group, writes) in groups.iter().enumerate() {
-            for &ix in *writes {
-                let paint = open.entry(key(ix)).or_insert_with(|| {
-                    fresh += 1;
-                    Paint::new(groups.len())
-                });
-                paint.groups[group / 64] |= 1 << (group % 64);
-            }
-        }
-        let mut found = Vec::new();
-        while fresh > 0 {
-            let Some(((_, ix), mut paint)) = open.pop_last() else { break };
-            if !paint.above_found {
-                fresh -= 1;
-                if paint.is_full(groups.len()) {
-                    found.push(ix);
-                    paint.above_found = true;
-                }
-            }
-            for &parent in &self.nodes[ix as usize].parents {
-                match open.entry(key(parent)) {
-                    Entry::Vacant(vacant) => {
-                        fresh += usize::from(!paint.above_found);
-                        vacant.insert(paint.clone());
-                    }
-                    Entry::Occupied(mut known) => {
-                        let known = known.get_mut();
-                        fresh -= usize::from(paint.above_found && !known.above_found);
-                        known.add(&paint);
-                    }
-                }
-            }
-        }
-        found.sort_unstable();
-        found
-    }
-
     /// Lets go of the values that this write is too far below of.
     fn settle_above(&mut self, ix: NodeIx) {
         let (level, weight) = (self.nodes[ix as usize].level, self.nodes[ix as usize].weight);
@@ -586,29 +542,6 @@ impl Below {
         let link = |at: usize| self.links.get(at);
         let first = link(self.heads[named as usize]);
         std::iter::successors(first, move |(_, next)| link(*next)).map(|&(ix, _)| ix)
-    }
-}
-
-/// Which groups have seen a write.
-#[derive(Clone, Debug)]
-struct Paint {
-    groups: Box<[u64]>,
-    /// It lies above a write that all of them have seen.
-    above_found: bool,
-}
-
-impl Paint {
-    fn new(groups: usize) -> Self {
-        Self { groups: vec![0; groups.div_ceil(64)].into(), above_found: false }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.groups.iter_mut().zip(&other.groups).for_each(|(mine, theirs)| *mine |= theirs);
-        self.above_found |= other.above_found;
-    }
-
-    fn is_full(&self, groups: usize) -> bool {
-        self.groups.iter().map(|some| some.count_ones() as usize).sum::<usize>() == groups
     }
 }
 
