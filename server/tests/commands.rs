@@ -205,3 +205,36 @@ fn a_text_with_conflict_markers_is_shown_as_it_is() {
     let shown = text(&run(&["conflicts", "--url", &server.url, "show", "plan"]).stdout);
     assert!(shown.ends_with(&format!("\nshown is\n{}\n", marked.trim_end_matches('\n'))), "{shown}");
 }
+
+#[test]
+fn a_value_that_is_claimed_twice_is_shown_with_its_documents_and_not_resolved() {
+    let scratch = Scratch::new();
+    scratch.write(
+        "quire.toml",
+        "[[collections]]\nname = \"pages\"\npattern = \"pages/*\"\n\
+         [collections.fields.slug]\ntype = \"string\"\nunique = true\n",
+    );
+    let server = Server::start_in(scratch, &[]);
+    for page in ["a", "b"] {
+        let path = format!("/v1/docs/pages%2F{page}/fields");
+        let written = server.ask(
+            "PATCH",
+            &path,
+            &[("content-type", "application/json")],
+            r#"{"fields": {"slug": {"value": "home"}}}"#,
+        );
+        assert_eq!(written.status, 200, "{}", written.text());
+    }
+    server.listed("kind=unique", &[], 1);
+    let conflicts = |words: &[&str]| {
+        let output = quire(&["conflicts", "--url", &server.url]).args(words).output().expect("it runs");
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, listed, _) = conflicts(&["ls"]);
+    assert!(code == Some(0) && listed.contains("\npages/b   slug   first_claim  open  "), "{listed}");
+    let (code, shown, _) = conflicts(&["show", "pages/b"]);
+    assert!(shown.contains("\nN  VALUE   TIME                  DOCUMENT\n1  \"home\"  20"), "{shown}");
+    assert!(code == Some(0) && shown.ends_with("Z  pages/b\n"), "{shown}");
+    let (code, _, said) = conflicts(&["resolve", "pages/b", "slug", "--take", "1"]);
+    assert!(code == Some(1) && said.contains("there is no such conflict"), "{said}");
+}

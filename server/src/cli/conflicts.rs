@@ -133,6 +133,8 @@ struct Conflict {
     reason: Option<String>,
     #[serde(default)]
     revived: bool,
+    /// The deleted document that the field names.
+    target: Option<String>,
     resolved: Option<Resolved>,
 }
 
@@ -141,8 +143,11 @@ struct Version {
     #[serde(flatten)]
     left: Left,
     timestamp: u64,
+    #[serde(default)]
     origin: String,
     author: Option<String>,
+    /// Which document claims the value, where several do.
+    document: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -220,7 +225,6 @@ async fn list(client: &Client, query: &str, json: bool) -> Result<(), ConflictsE
         vec![["DOCUMENT", "FIELD", "POLICY", "STATUS", "SINCE", "VERSIONS"].map(str::to_owned).to_vec()];
     for conflict in all {
         let conflict: Conflict = serde_json::from_value(conflict).map_err(ClientError::from)?;
-        let is_deletion = conflict.kind == "delete";
         let versions = conflict.versions.len() + conflict.left_out;
         rows.push(vec![
             conflict.document,
@@ -228,7 +232,7 @@ async fn list(client: &Client, query: &str, json: bool) -> Result<(), ConflictsE
             conflict.policy,
             conflict.status,
             table::time(conflict.since_ms),
-            if is_deletion { "-".to_owned() } else { versions.to_string() },
+            if versions == 0 { "-".to_owned() } else { versions.to_string() },
         ]);
     }
     Ok(table::print(table::aligned(&rows).as_bytes())?)
@@ -270,6 +274,13 @@ fn told(conflict: &Conflict) -> String {
         let remedy = "`quire doc rm` or `quire doc restore` decides it";
         facts.extend((status == "open").then(|| ("remedy", remedy.to_owned())));
     }
+    if conflict.kind == "unique" {
+        facts.push(("remedy", "write another value in all documents but the first".to_owned()));
+    }
+    if let Some(target) = &conflict.target {
+        facts.push(("target", format!("{target}, which is deleted")));
+        facts.push(("remedy", "name another document, or restore this one".to_owned()));
+    }
     if let Some(base) = &conflict.base {
         facts.push(("base", cell(base)));
     }
@@ -293,10 +304,16 @@ fn told(conflict: &Conflict) -> String {
 }
 
 fn told_versions(conflict: &Conflict) -> String {
-    let mut rows = vec![["N", "VALUE", "TIME", "ORIGIN", "AUTHOR"].map(str::to_owned).to_vec()];
-    for (at, Version { left, timestamp, origin, author }) in conflict.versions.iter().enumerate() {
-        let author = author.clone().unwrap_or_else(|| "-".to_owned());
-        rows.push(vec![(at + 1).to_string(), cell(left), table::time(*timestamp), origin.clone(), author]);
+    let (writes, claims) = (["N", "VALUE", "TIME", "ORIGIN", "AUTHOR"], ["N", "VALUE", "TIME", "DOCUMENT"]);
+    let head = if conflict.kind == "unique" { &claims[..] } else { &writes };
+    let mut rows = vec![head.iter().map(|&name| name.to_owned()).collect()];
+    for (at, Version { left, timestamp, origin, author, document }) in conflict.versions.iter().enumerate() {
+        let mut row = vec![(at + 1).to_string(), cell(left), table::time(*timestamp)];
+        match document {
+            Some(document) => row.push(document.clone()),
+            None => row.extend([origin.clone(), author.clone().unwrap_or_else(|| "-".to_owned())]),
+        }
+        rows.push(row);
     }
     let mut text = format!("\n{}", table::aligned(&rows));
     if conflict.left_out > 0 {
@@ -327,7 +344,9 @@ async fn resolve_one(client: &Client, resolve: Resolve) -> Result<(), ConflictsE
     let Resolve { document, field, to, conflict: named } = resolve;
     let status = if named.is_some() { "all" } else { "open" };
     let found = find(client, &document, Some(&field), status).await?;
-    let is_meant = |conflict: &&Conflict| named.as_ref().is_none_or(|named| *named == conflict.id);
+    let is_meant = |conflict: &&Conflict| {
+        conflict.kind == "write" && named.as_ref().is_none_or(|named| *named == conflict.id)
+    };
     let Some(conflict) = found.iter().find(is_meant) else {
         return Err(ConflictsError::None { document, field });
     };
