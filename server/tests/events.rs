@@ -4,7 +4,7 @@ mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{SECRET, Server, token, until};
 
 /// An event as a browser takes it.
@@ -62,7 +62,10 @@ impl Following {
 
     /// The next event; none at the end.
     fn next(&mut self) -> Option<Event> {
+        let began = Instant::now();
         loop {
+            // What keeps the connection open must not keep a test waiting.
+            assert!(began.elapsed() < Duration::from_secs(30), "no event comes");
             let block = self.block()?;
             if !block.data.is_empty() {
                 return Some(block);
