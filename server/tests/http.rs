@@ -224,7 +224,13 @@ fn pages_of_other_origins_are_kept_out() {
     let preflight = [("origin", "https://app.example.com"), ("access-control-request-method", "PATCH")];
     let answer = server.ask("OPTIONS", "/v1/docs/a/text", &preflight, "");
     assert_eq!(answer.status, 204);
-    assert!(answer.header("access-control-allow-methods").is_some_and(|methods| methods.contains("PATCH")));
+    let methods = answer.header("access-control-allow-methods").expect("methods");
+    assert!(
+        ["GET", "POST", "PUT", "PATCH", "DELETE"].iter().all(|method| methods.contains(method)),
+        "{methods}"
+    );
+    // Without it a page could only write over what it has not seen.
+    assert!(answer.header("access-control-allow-headers").is_some_and(|names| names.contains("if-match,")));
 }
 
 #[test]

@@ -87,12 +87,12 @@ fn is_local_name(host: &str) -> bool {
 
 /// What pages of allowed origins may send.
 const HEADERS_ALLOWED: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, if-none-match, last-event-id, quire-after, x-request-id",
+    "authorization, content-type, if-match, if-none-match, last-event-id, quire-after, x-request-id",
 );
 /// What they may see of an answer.
 const HEADERS_EXPOSED: HeaderValue =
     HeaderValue::from_static("etag, quire-frontier, retry-after, x-request-id");
-const METHODS_ALLOWED: HeaderValue = HeaderValue::from_static("GET, POST, PATCH, DELETE");
+const METHODS_ALLOWED: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
 /// Two hours is the longest that browsers keep it.
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("7200");
 
