@@ -244,10 +244,12 @@ impl History {
         Some(self.agree(None))
     }
 
-    /// The peer's log begins after this entry of the stream. Where it is known to hold another history, or
-    /// more, nothing is known to be the same.
-    pub(super) fn truncated(&mut self, last: Seq) -> Option<Step> {
+    /// The peer's log begins after this entry of the stream, and so much is held here. Where it is known to hold
+    /// another history, or more, nothing is known to be the same.
+    pub(super) fn truncated(&mut self, last: Seq, ours: Seq) -> Option<Step> {
         match self.phase {
+            // It has come to hold more, by way of another region, before it could say so.
+            Phase::Agreed if last > ours => Some(self.part(Dot { stream: self.stream, seq: Seq(0) }, None)),
             Phase::Asked(at) if at > last => None,
             // It has had more than is here, or what it shows is not the same.
             Phase::Asked(_) if !self.heard || self.beyond || self.differs => {

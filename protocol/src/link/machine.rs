@@ -291,7 +291,8 @@ impl Link {
                 }
             }
             Message::SnapshotOffer { snapshot, needed } => {
-                let step = self.history.truncated(needed.get(self.ends.own));
+                let own = self.ends.own;
+                let step = self.history.truncated(needed.get(own), self.received.get(own));
                 self.taking.offered(snapshot, needed);
                 self.follow(step, out);
                 self.look_for_snapshot(out);
