@@ -7,8 +7,10 @@
 //!
 //! Invariant: what is recorded is described here; a metric without a line here is a mistake.
 
+use crate::conflicts::{FIRST_CLAIM, REFERENCE, UNIQUE};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use quire_protocol::fields::schema::{DeletePolicy, Policy, ReferencePolicy};
 use quire_storage::LogStats;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -186,6 +188,13 @@ fn make() -> PrometheusHandle {
     }
     for outcome in ["delivered", "refused", "failed"] {
         metrics::counter!(WEBHOOK_DELIVERIES, "outcome" => outcome).absolute(0);
+    }
+    let merged = Policy::PLAIN.iter().map(Policy::name).chain(["rank", "custom"]);
+    let across = ReferencePolicy::ALL.iter().map(|policy| (REFERENCE, policy.name()));
+    let of_documents = DeletePolicy::ALL.iter().map(|policy| ("delete", policy.name()));
+    let conflicts = merged.map(|policy| ("write", policy)).chain(of_documents).chain(across);
+    for (kind, policy) in conflicts.chain([(UNIQUE, FIRST_CLAIM)]) {
+        metrics::counter!(CONFLICTS, "kind" => kind, "policy" => policy).absolute(0);
     }
     for by in ["policy", "person"] {
         let _empty = metrics::histogram!(CONFLICT_RESOLUTION, "by" => by);
