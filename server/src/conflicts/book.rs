@@ -52,8 +52,9 @@ pub(crate) struct Book {
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     places: BTreeMap<ConflictId, Place>,
-    /// What the log had no room for: it is put with what comes next, under numbers of that time, since whoever reads
-    /// changes may be past those of now. Else the document stays due, and is derived from again when it is opened.
+    /// What the log had no room for: it is put with what comes next, or when the document is asked anything, under
+    /// numbers of that time, since whoever reads changes may be past those of now. The document is due until then, so
+    /// that it is asked within a minute, or is derived from again when it is opened.
     owed: Option<Derived>,
     /// What the rows have of what it says to others.
     pub(super) stored: Indexed,
@@ -250,6 +251,13 @@ impl Book {
         }
         let (last, _in_order) = (*last, last);
         self.changed.send_if_modified(|told| std::mem::replace(told, last) != last);
+    }
+
+    /// Puts what the log had no room for before, if there is anything.
+    pub(crate) fn put_owed(&self, document: &DocName, page: &mut Page) {
+        if let Some(owed) = page.owed.take() {
+            self.put(document, page, owed);
+        }
     }
 
     fn count(&self, before: Option<Place>, record: Option<&Record>) {
@@ -575,7 +583,8 @@ mod tests {
         book.put(&name("b"), &mut Page::default(), derived(vec![record()]));
         let (others, seen) = told(&book, seen);
         assert_eq!(others, [("opened", "b".to_owned())]);
-        book.put(&a, &mut page, derived(Vec::new()));
+        book.put_owed(&a, &mut page);
         assert_eq!(told(&book, seen).0, [("opened", "a".to_owned())]);
+        assert!(page.owed.is_none());
     }
 }

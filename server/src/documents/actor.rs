@@ -264,6 +264,8 @@ impl Actor {
             }
             Message::Drained(session) => Input::Drained(session),
             Message::Request(request, reply, permit) => {
+                // A document that is due is asked something, so that it tells what it could not tell before.
+                self.documents.book().put_owed(&self.name, &mut self.page);
                 self.permits.push(permit);
                 let ticket = self.documents.shared.next_ticket();
                 self.replies.insert(ticket, reply);
