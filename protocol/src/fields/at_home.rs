@@ -67,18 +67,29 @@ pub enum FieldsWrite {
         /// The value; none deletes the key.
         value: Option<Value>,
     },
-    /// Give a field a value that no other document of its collection has. It is made where the value is reserved,
-    /// which may be a region that does not know the document.
-    Claim {
-        /// The document.
-        document: DocName,
-        /// The field.
-        path: Path,
-        /// The value.
-        value: Value,
-        /// The version that it must be made on; without one, the current.
-        on: Option<FieldVersion>,
-    },
+}
+
+/// Gives a field a value that no other document of its collection has. It is made where the value is reserved, which
+/// may be a region that does not know the document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claiming {
+    /// The document.
+    pub document: DocName,
+    /// The field.
+    pub path: Path,
+    /// The value.
+    pub value: Value,
+    /// The version that it must be made on; without one, the current.
+    pub on: Option<FieldVersion>,
+}
+
+/// What a region is asked to make as the home of a document, or of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Writes of fields that belong at their document's home.
+    Write(FieldsWrite),
+    /// A claim of a value that is reserved there.
+    Claim(Claiming),
 }
 
 impl FieldsWrite {
@@ -86,7 +97,7 @@ impl FieldsWrite {
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let (edits, path) = match self {
             Self::Edit { edits, .. } => (&edits[..], None),
-            Self::Resolve { path, .. } | Self::Claim { path, .. } => (&[][..], Some(path)),
+            Self::Resolve { path, .. } => (&[][..], Some(path)),
         };
         edits.iter().map(|edit| &edit.path).chain(path)
     }
@@ -116,15 +127,15 @@ pub fn unreached<'p>(
     fields.find(refuses).map_or(Unreached::Kept, |(path, ..)| Unreached::Refused(path))
 }
 
-/// What a document's home is asked.
+/// What the home of a document, or of a value, is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AskedOfHome {
     /// What the asking region shows. The home is to show it, too, before it writes.
     pub seen: Frontier,
     /// Who writes, where the asking region knows: at most [`AUTHOR_BYTES_MAX`](super::AUTHOR_BYTES_MAX) bytes.
     pub author: Option<Arc<str>>,
-    /// What is to be written.
-    pub write: FieldsWrite,
+    /// What is to be made.
+    pub asked: Asked,
 }
 
 /// What a document's home answers.
@@ -174,28 +185,28 @@ impl AskedOfHome {
     /// What is asked, as a call carries it.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = vec![match &self.write {
-            FieldsWrite::Edit { is_exact: false, .. } => EDIT,
-            FieldsWrite::Edit { is_exact: true, .. } => EXACT_EDIT,
-            FieldsWrite::Resolve { .. } => RESOLVE,
-            FieldsWrite::Claim { .. } => CLAIM,
+        let mut out = vec![match &self.asked {
+            Asked::Write(FieldsWrite::Edit { is_exact: false, .. }) => EDIT,
+            Asked::Write(FieldsWrite::Edit { is_exact: true, .. }) => EXACT_EDIT,
+            Asked::Write(FieldsWrite::Resolve { .. }) => RESOLVE,
+            Asked::Claim(_) => CLAIM,
         }];
         self.seen.encode(&mut out);
         put_var_bytes(&mut out, self.author.as_deref().unwrap_or_default().as_bytes());
-        match &self.write {
-            FieldsWrite::Edit { edits, .. } => {
+        match &self.asked {
+            Asked::Write(FieldsWrite::Edit { edits, .. }) => {
                 put_var_u64(&mut out, edits.len() as u64);
                 for Edit { path, value, on } in edits {
                     put_var_bytes(&mut out, path.to_string().as_bytes());
                     put_value(&mut out, value.as_ref(), on.as_ref());
                 }
             }
-            FieldsWrite::Resolve { path, conflict, value } => {
+            Asked::Write(FieldsWrite::Resolve { path, conflict, value }) => {
                 put_var_bytes(&mut out, path.to_string().as_bytes());
                 out.extend_from_slice(&conflict.0);
                 put_value(&mut out, value.as_ref(), None);
             }
-            FieldsWrite::Claim { document, path, value, on } => {
+            Asked::Claim(Claiming { document, path, value, on }) => {
                 put_var_bytes(&mut out, document.as_str().as_bytes());
                 put_var_bytes(&mut out, path.to_string().as_bytes());
                 put_value(&mut out, Some(value), on.as_ref());
@@ -216,7 +227,7 @@ impl AskedOfHome {
         }
         let seen = Frontier::decode(&mut reader)?;
         let author = read_name(&mut reader)?;
-        let write = match kind {
+        let asked = match kind {
             RESOLVE => {
                 let path = read_path(&mut reader)?;
                 let conflict = ConflictId(reader.array()?);
@@ -224,18 +235,21 @@ impl AskedOfHome {
                 if on.is_some() {
                     return Err(ReadError::Overflow.into());
                 }
-                FieldsWrite::Resolve { path, conflict, value }
+                Asked::Write(FieldsWrite::Resolve { path, conflict, value })
             }
             CLAIM => {
                 let document = DocName::new(reader.var_str()?.as_str()).map_err(|_| AtHomeError::Document)?;
                 let path = read_path(&mut reader)?;
                 let (value, on) = read_value(&mut reader)?;
-                FieldsWrite::Claim { document, path, value: value.ok_or(ReadError::Overflow)?, on }
+                Asked::Claim(Claiming { document, path, value: value.ok_or(ReadError::Overflow)?, on })
             }
-            _ => FieldsWrite::Edit { edits: read_edits(&mut reader)?, is_exact: kind == EXACT_EDIT },
+            _ => Asked::Write(FieldsWrite::Edit {
+                edits: read_edits(&mut reader)?,
+                is_exact: kind == EXACT_EDIT,
+            }),
         };
         reader.finish()?;
-        Ok(Self { seen, author, write })
+        Ok(Self { seen, author, asked })
     }
 }
 
@@ -389,21 +403,22 @@ mod tests {
 
     fn asked() -> impl Strategy<Value = AskedOfHome> {
         let edit = (paths(), values(), versions()).prop_map(|(path, value, on)| Edit { path, value, on });
-        let write = prop_oneof![
+        let asked = prop_oneof![
             (proptest::collection::vec(edit, 0..4), any::<bool>())
-                .prop_map(|(edits, is_exact)| FieldsWrite::Edit { edits, is_exact }),
+                .prop_map(|(edits, is_exact)| Asked::Write(FieldsWrite::Edit { edits, is_exact })),
             (paths(), any::<[u8; 16]>(), values()).prop_map(|(path, conflict, value)| {
-                FieldsWrite::Resolve { path, conflict: ConflictId(conflict), value }
+                Asked::Write(FieldsWrite::Resolve { path, conflict: ConflictId(conflict), value })
             }),
             ("[a-z/]{1,6}", paths(), values(), versions()).prop_filter_map(
                 "a value",
                 |(name, path, value, on)| {
-                    Some(FieldsWrite::Claim { document: DocName::new(&name).ok()?, path, value: value?, on })
+                    let document = DocName::new(&name).ok()?;
+                    Some(Asked::Claim(Claiming { document, path, value: value?, on }))
                 }
             ),
         ];
         let author = proptest::option::of("[a-z]{1,9}".prop_map(|name| name.as_str().into()));
-        (frontiers(), author, write).prop_map(|(seen, author, write)| AskedOfHome { seen, author, write })
+        (frontiers(), author, asked).prop_map(|(seen, author, asked)| AskedOfHome { seen, author, asked })
     }
 
     fn told() -> impl Strategy<Value = ToldByHome> {
@@ -448,7 +463,7 @@ mod tests {
         let edits = |count| {
             let edit = Edit { path: Path::of("a"), value: None, on: None };
             let write = FieldsWrite::Edit { edits: vec![edit; count], is_exact: false };
-            let asked = AskedOfHome { seen: Frontier::new(), author: None, write };
+            let asked = AskedOfHome { seen: Frontier::new(), author: None, asked: Asked::Write(write) };
             AskedOfHome::decode(asked.encode()).map(drop)
         };
         assert_eq!((edits(EDITS_MAX), edits(EDITS_MAX + 1)), (Ok(()), Err(AtHomeError::TooMany)));

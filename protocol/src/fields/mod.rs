@@ -30,7 +30,8 @@ mod write;
 mod write_back;
 
 pub use at_home::{
-    AskedOfHome, AtHomeError, EDITS_MAX, FieldsWrite, TOLD_TEXT_BYTES_MAX, ToldByHome, Unreached, unreached,
+    Asked, AskedOfHome, AtHomeError, Claiming, EDITS_MAX, FieldsWrite, TOLD_TEXT_BYTES_MAX, ToldByHome,
+    Unreached, unreached,
 };
 pub use claim::{Claim, ClaimId};
 pub use edit::{Edit, EditRefused, FieldVersion, FieldVersionError, VERSION_WRITES_MAX};

@@ -17,7 +17,9 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use quire_protocol::document::Request;
 use quire_protocol::fields::schema::{HomePolicy, Policy};
-use quire_protocol::fields::{AskedOfHome, Edit, FieldsWrite, Path, Rules, ToldByHome, Unreached, unreached};
+use quire_protocol::fields::{
+    Asked, AskedOfHome, FieldsWrite, Path, Rules, ToldByHome, Unreached, unreached,
+};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Dot, ReplicaId};
 use quire_protocol::link::CallRefused;
@@ -59,9 +61,9 @@ pub(super) async fn write(
         None => None,
     };
     let Some(home) = home else { return write_here(named, write, author).await };
-    let asked = AskedOfHome { seen: region.log.applied(), author: author.clone(), write };
+    let asked = Asked::Write(write.clone());
+    let asked = AskedOfHome { seen: region.log.applied(), author: author.clone(), asked };
     let answered = ask(region, named.name.id(), home, asked.encode()).await?;
-    let AskedOfHome { write, .. } = asked;
     match answered {
         Answered::Made(made) => {
             count("home");
@@ -108,22 +110,18 @@ async fn home_elsewhere(region: &Region, named: &Named) -> Result<Option<Replica
 async fn write_here(named: &Named, write: FieldsWrite, author: Option<Arc<str>>) -> Result<Made, Problem> {
     // What resolves a conflict makes no document.
     let lease = match &write {
-        FieldsWrite::Edit { .. } | FieldsWrite::Claim { .. } => named.open()?,
+        FieldsWrite::Edit { .. } => named.open()?,
         FieldsWrite::Resolve { .. } => named.open_existing().await?,
     };
     saved(&lease.ask(request(write, author)).await?)?;
     Ok(Made::Here)
 }
 
-pub(super) fn request(write: FieldsWrite, author: Option<Arc<str>>) -> Request {
+fn request(write: FieldsWrite, author: Option<Arc<str>>) -> Request {
     match write {
         FieldsWrite::Edit { edits, is_exact } => Request::EditFields { edits, is_exact, author },
         FieldsWrite::Resolve { path, conflict, value } => {
             Request::ResolveField { path, conflict, value, author }
-        }
-        FieldsWrite::Claim { path, value, on, .. } => {
-            let (is_exact, value) = (on.is_some(), Some(value));
-            Request::EditFields { edits: vec![Edit { path, value, on }], is_exact, author }
         }
     }
 }
@@ -221,7 +219,7 @@ pub(crate) fn answer_calls(region: &Arc<Region>) {
 
 async fn answer(region: &Arc<Region>, doc: DocId, payload: Bytes) -> ToldByHome {
     let not_written = |why: &str| ToldByHome::NotWritten(why.to_owned());
-    let AskedOfHome { seen, author, write } = match AskedOfHome::decode(payload) {
+    let AskedOfHome { seen, author, asked } = match AskedOfHome::decode(payload) {
         Ok(asked) => asked,
         Err(error) => return not_written(&format!("it cannot read what it was asked: {error}")),
     };
@@ -235,9 +233,10 @@ async fn answer(region: &Arc<Region>, doc: DocId, payload: Bytes) -> ToldByHome 
     if tokio::time::timeout(region.settings.limits.home, region.shows(&seen)).await.is_err() {
         return not_written("it has not received all that this region shows");
     }
-    if let FieldsWrite::Claim { document, .. } = &write {
-        return claim::answer(region, &document.clone(), write, author).await;
-    }
+    let write = match asked {
+        Asked::Write(write) => write,
+        Asked::Claim(claiming) => return claim::answer(region, claiming, author).await,
+    };
     let log = region.log.clone();
     let info = match super::blocking(move || log.info(doc)).await {
         Ok(Some(info)) => info,
