@@ -6,6 +6,7 @@ use crate::net::{self, AskError, Patience};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::http::{Method, Request, StatusCode, Uri};
 use bytes::Bytes;
+use clap::Args;
 use http_body_util::Full;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -19,6 +20,30 @@ const PATIENCE: Patience = Patience {
     // More than any document's state.
     answer_bytes: 4 << 30,
 };
+
+/// Which server a command asks.
+#[derive(Debug, Args)]
+pub(super) struct Server {
+    /// The server
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "QUIRE_URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    url: String,
+    /// A JWT, where the server asks for one
+    #[arg(long, global = true, env = "QUIRE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+impl Server {
+    /// A client for it.
+    pub(super) fn client(&self) -> Result<Client, ClientError> {
+        Client::new(&self.url, self.token.as_deref())
+    }
+}
 
 /// Speaks to one server.
 pub(super) struct Client {
@@ -67,7 +92,7 @@ pub(super) fn path_of(name: &str) -> String {
 
 impl Client {
     /// A client for the server at an address.
-    pub(super) fn new(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
+    fn new(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
         let uri: Uri = url.parse().map_err(|_| ClientError::Url(url.to_owned()))?;
         let known = matches!(uri.scheme_str(), Some("http" | "https"));
         if !known || uri.host().is_none() || !matches!(uri.path(), "" | "/") || uri.query().is_some() {

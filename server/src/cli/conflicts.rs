@@ -3,7 +3,7 @@
 //! Asks over HTTP, as anybody may; what it resolves, it resolves by the conflict's name, so that what was written
 //! beside it since stays.
 
-use super::client::{Client, ClientError, Content, escaped, path_of};
+use super::client::{Client, ClientError, Content, Server, escaped, path_of};
 use super::table;
 use axum::http::Method;
 use clap::{Args, Subcommand};
@@ -19,18 +19,8 @@ const CELL_CHARS_MAX: usize = 60;
 pub(super) struct Conflicts {
     #[command(subcommand)]
     action: Action,
-    /// The server
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "QUIRE_URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
-    url: String,
-    /// A JWT, where the server asks for one
-    #[arg(long, global = true, env = "QUIRE_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    server: Server,
 }
 
 #[derive(Debug, Subcommand)]
@@ -174,7 +164,7 @@ fn given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::
 }
 
 pub(super) async fn run(conflicts: Conflicts) -> Result<(), ConflictsError> {
-    let client = Client::new(&conflicts.url, conflicts.token.as_deref())?;
+    let client = conflicts.server.client()?;
     match conflicts.action {
         Action::Ls { status, prefix, document, json } => {
             let mut query = format!("status={}&prefix={}", escaped(&status), escaped(&prefix));

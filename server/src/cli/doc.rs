@@ -2,7 +2,7 @@
 //!
 //! Asks over HTTP and never opens a data directory, so it works from anywhere and beside a server.
 
-use super::client::{Client, ClientError, Content, escaped, path_of};
+use super::client::{Client, ClientError, Content, Server, escaped, path_of};
 use super::table;
 use axum::http::{Method, StatusCode};
 use bytes::Bytes;
@@ -20,18 +20,8 @@ const IMPORT_BYTES_MAX: u64 = 1 << 30;
 pub(super) struct Doc {
     #[command(subcommand)]
     action: Action,
-    /// The server
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "QUIRE_URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
-    url: String,
-    /// A JWT, where the server asks for one
-    #[arg(long, global = true, env = "QUIRE_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    server: Server,
 }
 
 #[derive(Debug, Subcommand)]
@@ -144,7 +134,7 @@ struct Created {
 }
 
 pub(super) async fn run(doc: Doc) -> Result<(), DocError> {
-    let client = Client::new(&doc.url, doc.token.as_deref())?;
+    let client = doc.server.client()?;
     match doc.action {
         Action::Ls { prefix, deleted } => list(&client, &prefix, deleted).await,
         Action::Show { name } => show(&client, &name).await,

@@ -1,6 +1,6 @@
 //! `quire region`: who belongs to the cluster, asked of a running region.
 
-use super::client::{Client, ClientError};
+use super::client::ClientError;
 use super::status;
 use axum::http::Method;
 use clap::{Args, Subcommand};
@@ -36,7 +36,7 @@ enum What {
 
 /// Asks, and says what was done.
 pub(super) async fn run(region: Region) -> Result<(), ClientError> {
-    let client = Client::new(&region.asked.url, region.asked.token.as_deref())?;
+    let client = region.asked.server.client()?;
     let said = match region.what {
         What::Ls => return status::run(region.asked).await,
         What::Add { replica } => {

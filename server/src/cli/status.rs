@@ -1,6 +1,6 @@
 //! `quire status`: a running region, and how it goes between it and each of the others.
 
-use super::client::{Client, ClientError};
+use super::client::{ClientError, Server};
 use super::table;
 use axum::http::Method;
 use clap::Args;
@@ -10,12 +10,8 @@ use std::io::Write as _;
 /// What `quire status` takes.
 #[derive(Debug, Args)]
 pub(super) struct Status {
-    /// The server
-    #[arg(long, value_name = "URL", env = "QUIRE_URL", default_value = "http://127.0.0.1:8080")]
-    pub(super) url: String,
-    /// A JWT, where the server asks for one
-    #[arg(long, env = "QUIRE_TOKEN", hide_env_values = true)]
-    pub(super) token: Option<String>,
+    #[command(flatten)]
+    pub(super) server: Server,
 }
 
 #[derive(Deserialize)]
@@ -79,7 +75,7 @@ struct Problem {
 
 /// Asks, and prints the answer.
 pub(super) async fn run(status: Status) -> Result<(), ClientError> {
-    let client = Client::new(&status.url, status.token.as_deref())?;
+    let client = status.server.client()?;
     let (_, body) = client.ask(Method::GET, "/v1/regions", None).await?;
     let text = told(&serde_json::from_slice(&body)?);
     // Whoever reads the first line may have closed stdout.
