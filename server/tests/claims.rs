@@ -5,10 +5,8 @@
 mod support;
 
 use serde_json::json;
-use std::time::{Duration, Instant};
+use support::regions::{JSON, is_linked, region_in, until};
 use support::{Answer, Relay, Scratch, Server};
-
-const JSON: (&str, &str) = ("content-type", "application/json");
 
 fn schema(claims_at: &str) -> String {
     format!(
@@ -42,32 +40,7 @@ impl Regions {
 }
 
 fn region(replica: u16, claims_at: &str, words: &[&str]) -> Server {
-    region_in(Scratch::new(), replica, claims_at, words)
-}
-
-fn region_in(scratch: Scratch, replica: u16, claims_at: &str, words: &[&str]) -> Server {
-    let secret = scratch.write("secret", "a cluster's secret for tests only, long enough");
-    let config = scratch.write("quire.toml", &schema(claims_at));
-    let (number, name) = (replica.to_string(), format!("r{replica}"));
-    let own =
-        ["--replica", &number, "--region", &name, "--cluster-secret-file", &secret, "--config", &config];
-    Server::start_in(scratch, &[&own[..], words].concat())
-}
-
-/// Whether a region has a link to another that has answered over it.
-fn is_linked(region: &Server, replica: u64) -> bool {
-    let status = region.get("/v1/regions").json();
-    let peers = status["peers"].as_array().expect("a list");
-    peers.iter().any(|peer| peer["replica"] == replica && peer["linked"] == true && peer["rtt_ms"].is_u64())
-}
-
-/// Links and what is read at the start come about in tasks of the server's own, which tell nobody outside.
-fn until(mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "it does not come to that");
-        std::thread::yield_now();
-    }
+    region_in(Scratch::new(), replica, &schema(claims_at), words)
 }
 
 fn claim(region: &Server, document: &str, value: &str) -> Answer {
@@ -158,7 +131,7 @@ fn a_region_that_reserves_a_value_and_is_cut_off_makes_the_claim_unavailable() {
 fn a_claim_survives_a_crash_of_the_region_that_made_it() {
     let mut region = region(1, "[1]", &[]);
     assert_eq!(claim_when_ready(&region, "a", "x").status, 200);
-    let region = region_in(region.kill(), 1, "[1]", &[]);
+    let region = region_in(region.kill(), 1, &schema("[1]"), &[]);
     claim_when_ready(&region, "b", "x").is_problem(409, "taken");
     assert_eq!(claim(&region, "a", "x").status, 200);
 }

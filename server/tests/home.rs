@@ -6,7 +6,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use support::regions::{JSON, is_linked, read_after, region_in, until};
 use support::{Answer, Relay, Scratch, Server};
 
 const CONFIG: &str = r#"
@@ -20,7 +20,6 @@ home = "reject"
 home = "accept_and_flag"
 "#;
 
-const JSON: (&str, &str) = ("content-type", "application/json");
 const FIELDS: &str = "/v1/docs/pages%2F1/fields";
 
 struct Regions {
@@ -33,11 +32,11 @@ struct Regions {
 impl Regions {
     /// All are linked, and have a page that the first one made.
     fn start() -> Self {
-        let one = region(1, &[]);
+        let one = region_in(Scratch::new(), 1, CONFIG, &[]);
         let path = Relay::to(&one);
-        let two = region(2, &["--peer", &path.peer()]);
+        let two = region_in(Scratch::new(), 2, CONFIG, &["--peer", &path.peer()]);
         let peers = [&one, &two].map(|peer| peer.url.replace("http", "ws"));
-        let three = region(3, &["--peer", &peers[0], "--peer", &peers[1]]);
+        let three = region_in(Scratch::new(), 3, CONFIG, &["--peer", &peers[0], "--peer", &peers[1]]);
         let made = one.post_json("/v1/docs", r#"{"name":"pages/1"}"#);
         let regions = Self { one, two, three, path };
         for region in regions.all() {
@@ -70,43 +69,12 @@ impl Regions {
     }
 }
 
-fn region(replica: u16, words: &[&str]) -> Server {
-    let scratch = Scratch::new();
-    let secret = scratch.write("secret", "a cluster's secret for tests only, long enough");
-    let config = scratch.write("quire.toml", CONFIG);
-    let (number, name) = (replica.to_string(), format!("r{replica}"));
-    let own =
-        ["--replica", &number, "--region", &name, "--cluster-secret-file", &secret, "--config", &config];
-    Server::start_in(scratch, &[&own[..], words].concat())
-}
-
-/// Whether a region has a link to another that has answered over it.
-fn is_linked(region: &Server, replica: u64) -> bool {
-    let status = region.get("/v1/regions").json();
-    let peers = status["peers"].as_array().expect("a list");
-    peers.iter().any(|peer| peer["replica"] == replica && peer["linked"] == true && peer["rtt_ms"].is_u64())
-}
-
-/// A link ends and begins in tasks of the server's own, which tell nobody outside.
-fn until(mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(60), "it does not come to that");
-        std::thread::yield_now();
-    }
-}
-
 fn patch(region: &Server, fields: &Value) -> Answer {
     region.ask("PATCH", FIELDS, &[JSON], &json!({ "fields": fields }).to_string())
 }
 
-/// Reads what a region says once it has what a write brought elsewhere.
 fn after(region: &Server, path: &str, written: &Answer) -> Value {
-    assert!(written.status < 300, "{written:?}");
-    let token = written.header("quire-frontier").expect("a write's frontier");
-    let answer = region.ask("GET", path, &[("quire-after", token)], "");
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()
+    read_after(region, path, written).json()
 }
 
 /// What each region says of a field once it has a write.

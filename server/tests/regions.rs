@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use support::regions::{JSON, read_after, region_in};
 use support::{Answer, Relay, Scratch, Server, run, text};
 
 const CONFIG: &str = r#"
@@ -20,8 +21,6 @@ name = "tasks"
 pattern = "tasks/*"
 ids = { short = "T" }
 "#;
-
-const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Two regions of one cluster, the second of which dials the first.
 struct Pair {
@@ -50,23 +49,7 @@ impl Pair {
 }
 
 fn region(scratch: Scratch, replica: u16, words: &[&str]) -> Server {
-    let secret = scratch.write("secret", "a cluster's secret for tests only, long enough");
-    let replica = replica.to_string();
-    let config = scratch.write("quire.toml", CONFIG);
-    let name = format!("r{replica}");
-    let own =
-        ["--replica", &replica, "--region", &name, "--cluster-secret-file", &secret, "--config", &config];
-    let all = [&own[..], words];
-    Server::start_in(scratch, &all.concat())
-}
-
-/// Reads what a region says once it has what a write brought elsewhere.
-fn read_after(region: &Server, path: &str, written: &Answer) -> Answer {
-    assert!(written.status < 300, "{written:?}");
-    let token = written.header("quire-frontier").expect("a write's frontier");
-    let answer = region.ask("GET", path, &[("quire-after", token)], "");
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer
+    region_in(scratch, replica, CONFIG, words)
 }
 
 fn insert(region: &Server, doc: &str, what: &str) -> Answer {

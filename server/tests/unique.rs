@@ -5,6 +5,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use support::regions::{JSON, read_after, region_in};
 use support::{Answer, Relay, Scratch, Server};
 
 const CONFIG: &str = r#"
@@ -31,8 +32,6 @@ reference = { collection = "people", on-delete = "cascade" }
 name = "people"
 pattern = "people/*"
 "#;
-
-const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Three regions of one cluster. The second dials the others, and the third the first.
 struct Trio {
@@ -78,12 +77,7 @@ impl Trio {
 }
 
 fn region(scratch: Scratch, replica: u16, words: &[&str]) -> Server {
-    let secret = scratch.write("secret", "a cluster's secret for tests only, long enough");
-    let (replica, name) = (replica.to_string(), format!("r{replica}"));
-    let config = scratch.write("quire.toml", CONFIG);
-    let own =
-        ["--replica", &replica, "--region", &name, "--cluster-secret-file", &secret, "--config", &config];
-    Server::start_in(scratch, &[&own[..], words].concat())
+    region_in(scratch, replica, CONFIG, words)
 }
 
 fn alone() -> Server {
@@ -99,15 +93,6 @@ fn until(what: &str, region: &Server, says: impl Fn(&Server) -> bool) {
         assert!(began.elapsed() < Duration::from_secs(90), "{}: {what}: {listed}", region.url);
         std::thread::yield_now();
     }
-}
-
-/// Reads what a region says once it has what a write brought elsewhere.
-fn read_after(region: &Server, path: &str, written: &Answer) -> Answer {
-    assert!(written.status < 300, "{written:?}");
-    let token = written.header("quire-frontier").expect("a write's frontier");
-    let answer = region.ask("GET", path, &[("quire-after", token)], "");
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer
 }
 
 fn path(document: &str) -> String {

@@ -3,6 +3,8 @@
 //! Ends only the processes it has started.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod regions;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
