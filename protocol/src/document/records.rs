@@ -238,6 +238,11 @@ impl Records {
             self.known.remove(&id);
             changes.push((id, None));
         }
+        let known = &self.known;
+        self.over.retain(|_, of_field| {
+            of_field.retain(|id| known.contains_key(id));
+            !of_field.is_empty()
+        });
     }
 }
 
