@@ -1,10 +1,11 @@
 //! Which of a key's items Yjs puts last: it shows that one's value.
 //!
 //! Yjs keeps the items that replace the same one in the order of their clients, each followed by what replaces
-//! it in turn (YATA, as `Item.integrate` of Yjs applies it to map entries).
+//! it in turn (YATA, as `Item.integrate` of Yjs applies it to map entries). Of two of one client, as a region writes
+//! them for who wrote on an old version twice, the later one stands before the earlier.
 
-use crate::update::ItemId;
-use std::cmp::Ordering;
+use crate::update::{ClientId, ItemId};
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 /// Units of one client of which each replaces the one before.
@@ -30,8 +31,7 @@ pub(super) fn is_right_of(item: ItemId, other: ItemId, run_of: impl Fn(ItemId) -
             return parts_to_the_right(&way.legs[..=at], &other_way.legs);
         }
         if leg.is_none() && other_leg.is_none() {
-            let top = |way: &Way| way.legs.last().map(|leg| leg.run.start.client);
-            return top(&way) > top(&other_way);
+            return rank(&way.legs) > rank(&other_way.legs);
         }
     }
 }
@@ -59,13 +59,19 @@ fn parts_to_the_right(way: &[Leg], other_way: &[Leg]) -> bool {
     let ([below @ .., leg], [other_below @ .., other_leg]) = (way, other_way) else { return false };
     let client = |legs: &[Leg]| legs.last().map(|leg| leg.run.start.client);
     let own = leg.run.start.client;
+    // What one client puts beside the rest of its own run came later than that.
     match leg.leaves.clock.cmp(&other_leg.leaves.clock) {
         // Where one ends, the other rests on it.
-        Ordering::Equal => client(below) > client(other_below),
+        Ordering::Equal => rank(below) > rank(other_below),
         // What leaves the run earlier stands beside the rest of it.
         Ordering::Less => client(below).is_some_and(|client| client > own),
-        Ordering::Greater => client(other_below).is_none_or(|client| client < own),
+        Ordering::Greater => client(other_below).is_none_or(|client| client <= own),
     }
+}
+
+/// The order of the last of these among what replaces the same unit.
+fn rank(legs: &[Leg]) -> Option<(ClientId, Reverse<u32>)> {
+    legs.last().map(|Leg { run: Run { start, .. }, .. }| (start.client, Reverse(start.clock)))
 }
 
 /// A run on the way from an item to the root, and the unit at which the way comes into it.
@@ -105,7 +111,6 @@ impl Way {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::update::ClientId;
 
     fn unit(client: u32, clock: u32) -> ItemId {
         ItemId { client: ClientId(client), clock }
@@ -113,9 +118,11 @@ mod tests {
 
     #[test]
     fn what_replaces_a_unit_stands_behind_it_and_rivals_in_the_order_of_their_clients() {
-        // 5:0..3 in a run; 7:0 and 3:0 replace 5:0; 9:0 replaces 7:0.
+        // 5:0..3 in a run; 7:0, 3:0, 5:8 and 5:9 replace 5:0; 9:0 replaces 7:0; 5:10 replaces 5:8.
         let run_of = |item: ItemId| {
             let (start, origin) = match item.client.0 {
+                5 if item.clock == 10 => (unit(5, 10), Some(unit(5, 8))),
+                5 if item.clock >= 8 => (item, Some(unit(5, 0))),
                 5 => (unit(5, 0), None),
                 7 => (unit(7, 0), Some(unit(5, 0))),
                 3 => (unit(3, 0), Some(unit(5, 0))),
@@ -124,7 +131,17 @@ mod tests {
             };
             Some(Run { start, origin })
         };
-        let order = [unit(5, 0), unit(3, 0), unit(5, 1), unit(5, 2), unit(7, 0), unit(9, 0)];
+        let order = [
+            unit(5, 0),
+            unit(3, 0),
+            unit(5, 9),
+            unit(5, 8),
+            unit(5, 10),
+            unit(5, 1),
+            unit(5, 2),
+            unit(7, 0),
+            unit(9, 0),
+        ];
         for (i, &a) in order.iter().enumerate() {
             for (j, &b) in order.iter().enumerate() {
                 assert_eq!(is_right_of(a, b, run_of), i > j, "{a} right of {b}");

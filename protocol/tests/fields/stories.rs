@@ -224,6 +224,29 @@ fn f5_a_write_on_an_old_version_becomes_a_sibling_on_the_right_base() {
 }
 
 #[test]
+fn f5_two_writes_of_a_region_on_one_old_version_stand_as_in_yjs_however_they_come() {
+    let mut world = both_have_seen_a_title();
+    let old = world.state(0, "title").version();
+    set(&mut world, 0);
+    for value in [10.0, 11.0] {
+        let edit = Edit { path: Path::of("title"), value: number(value), on: Some(old.clone()) };
+        world.edit_at(0, &[edit]);
+    }
+    // An editor that has all of it gives it to a region that has nothing, at once.
+    pull(&mut world);
+    let root = world.clients[0].doc.get_or_insert_map(quire_protocol::fields::FIELDS_ROOT);
+    let shown = root.get(&world.clients[0].doc.transact(), "title");
+    world.regions[1] = crate::world::Region::default();
+    world.act(Act::Move { client: 0, region: 1 });
+    world.act(Act::Push { client: 0, whole: true });
+    for region in 0..2 {
+        let held = world.regions[region].tracker.shows(&Path::of("title"));
+        assert_eq!(held, Some(Held::Value(Value::from(10.0))), "region {region}");
+    }
+    assert_eq!(shown, Some(Out::Any(Any::from(10.0))));
+}
+
+#[test]
 fn f6_sixteen_siblings_are_written_back_once_each_time_one_more_comes() {
     let mut world = World::new(16, 16);
     (0..16).for_each(|client| set(&mut world, client));
