@@ -368,7 +368,7 @@ impl Register {
         let mut parents = BTreeSet::new();
         for &id in &named {
             match self.find(id) {
-                // Only marks that are wrong name the write itself, or go round in a circle.
+                // Marks may name the write itself where they are wrong, or go round in a circle.
                 Some(seen) if seen == ix || !self.nodes[seen as usize].placed => {}
                 Some(seen) if self.is_write_back(seen) => {
                     parents.extend(self.nodes[seen as usize].parents.iter().copied());
@@ -479,7 +479,7 @@ impl Register {
     }
 
     /// Every write after those it names. Marks that name each other in a circle come from a region that is
-    /// broken: such writes come last, in the order of their names.
+    /// broken: the circle is opened at the least name, but never between a write and the one that it replaced.
     fn in_causal_order(&self) -> Vec<NodeIx> {
         let count = self.nodes.len();
         let mut missing = vec![0_u32; count];
@@ -499,8 +499,8 @@ impl Register {
         let mut ready: VecDeque<NodeIx> = all().filter(|&ix| missing[ix as usize] == 0).collect();
         let mut order = Vec::with_capacity(count);
         let mut ordered = vec![false; count];
-        let mut rest = all();
-        while let Some(ix) = ready.pop_front().or_else(|| rest.next()) {
+        let (mut rest, mut way) = (all(), Vec::new());
+        while let Some(ix) = ready.pop_front().or_else(|| self.out_of_circle(&ordered, &mut rest, &mut way)) {
             if std::mem::replace(&mut ordered[ix as usize], true) {
                 continue;
             }
@@ -514,6 +514,26 @@ impl Register {
             }
         }
         order
+    }
+
+    /// The next of those that go round in circles, what it replaced before it; `way` is from the next of the rest up
+    /// to there.
+    fn out_of_circle(
+        &self,
+        ordered: &[bool],
+        rest: &mut impl Iterator<Item = NodeIx>,
+        way: &mut Vec<NodeIx>,
+    ) -> Option<NodeIx> {
+        if way.is_empty() {
+            let mut next = rest.find(|&ix| !ordered[ix as usize]);
+            while let Some(ix) = next.filter(|&ix| !ordered[ix as usize]) {
+                way.push(ix);
+                let origin = self.write(ix).origin;
+                next =
+                    origin.and_then(|origin| self.find(WriteId::Set(origin))).filter(|&origin| origin != ix);
+            }
+        }
+        way.pop()
     }
 }
 

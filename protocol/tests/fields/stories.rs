@@ -1,7 +1,10 @@
 //! What people do to a field in two regions, told in a few lines.
 
 use crate::world::{Act, World};
-use quire_protocol::fields::{Base, CONFLICTS_KEY, Edit, FieldVersion, Held, Path, Shown, Value, WriteId};
+use quire_protocol::fields::{
+    Base, CONFLICTS_KEY, Edit, FieldVersion, Held, Mark, MarkKind, Path, Shown, Value, WriteId,
+};
+use quire_protocol::update::{ClientId, ItemId, Update};
 use yrs::types::ToJson;
 use yrs::{Any, Map, Out, Transact};
 
@@ -244,6 +247,38 @@ fn f5_two_writes_of_a_region_on_one_old_version_stand_as_in_yjs_however_they_com
         assert_eq!(held, Some(Held::Value(Value::from(10.0))), "region {region}");
     }
     assert_eq!(shown, Some(Out::Any(Any::from(10.0))));
+}
+
+#[test]
+fn f7_deletions_that_a_broken_region_puts_in_a_circle_part_no_write_from_what_it_replaced() {
+    let mut world = World::new(2, 3);
+    for client in [1, 2] {
+        world.act(Act::Set { client, key: TITLE, nested: false });
+        world.act(Act::Push { client, whole: false });
+        world.act(Act::Delete { client, key: TITLE, nested: false });
+        world.act(Act::Push { client, whole: false });
+    }
+    world.settle();
+    world.act(Act::Pull { client: 0 });
+    set(&mut world, 0);
+    world.settle();
+    let item = |client| ItemId { client: ClientId(client), clock: 0 };
+    let circle = [(101, 102), (102, 101)].map(|(set, deleted)| {
+        let sees = vec![WriteId::Deleted(item(deleted))];
+        Mark { write: WriteId::Set(item(set)), kind: MarkKind::Edit, sees }
+    });
+    for region in &mut world.regions {
+        let by = region.log[0].by.clone();
+        region.tracker.take(&Update::empty(), &circle, &by);
+    }
+    // It stands right of what client 0 wrote in the same place, whose client is less.
+    world.act(Act::Set { client: 2, key: TITLE, nested: false });
+    world.act(Act::Push { client: 2, whole: false });
+    world.settle();
+    for region in 0..2 {
+        let shows = world.regions[region].tracker.shows(&Path::of("title"));
+        assert_eq!(shows, Some(Held::Value(Value::from(4.0))), "region {region}");
+    }
 }
 
 #[test]
