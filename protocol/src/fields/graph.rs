@@ -115,7 +115,7 @@ impl Graph {
     }
 
     /// Makes a unit the last of its write, so that it can be named.
-    fn cut_after(&mut self, item: ItemId) -> Option<(RegisterIx, NodeIx)> {
+    pub(super) fn cut_after(&mut self, item: ItemId) -> Option<(RegisterIx, NodeIx)> {
         let (register, node) = self.find(item)?;
         if self.register(register).write(node).id.item() == item {
             return Some((register, node));

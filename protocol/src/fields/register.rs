@@ -161,6 +161,8 @@ impl Register {
         (first.level, first.weight) = (level, weight);
         (first.settled, first.placed, first.aside) = (settled, placed, aside);
         self.by_write.insert(WriteId::Set(last), first_ix);
+        // Who has seen it is placed anew, as when it comes by itself.
+        self.stale |= self.wanted.remove(&WriteId::Set(last));
         first_ix
     }
 

@@ -91,6 +91,10 @@ impl Graph {
         let first = ItemId { clock: before.ok_or(ReadError::Overflow)?, ..last };
         let end = last.clock.checked_add(1).ok_or(ReadError::Overflow)?;
         let origin = read_origin(reader)?;
+        // It may be known only with what replaced it at once, of which it is a part.
+        if let Some(origin) = origin {
+            self.cut_after(origin);
+        }
         let count = read_count(reader, SEEN_BYTES_MIN)?;
         let sees = (0..count).map(|_| read_write(reader)).collect::<Result<Vec<_>, _>>()?;
         let by = read_authorship(reader)?;
