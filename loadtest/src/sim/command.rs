@@ -98,6 +98,11 @@ fn tell(seeds: u64, totals: &Totals, violations: usize) {
     println!("seeds           {seeds}");
     println!("simulated time  {} h {} min {seconds} s", minutes / 60, minutes % 60);
     println!("edits           {}", totals.edits);
+    println!("field edits     {}, {} write-backs", totals.field_edits, totals.write_backs);
+    println!(
+        "conflicts       {} in the end, {} seen and gone by; {} versions told too often, {} behind a lost write-back",
+        totals.conflicts, totals.past_conflicts, totals.told_too_often, totals.behind_lost
+    );
     println!("entries         {}", totals.entries);
     println!("acknowledged    {}, {} gone with a disk", totals.acknowledged, totals.gone_with_disk);
     println!("shown           {}", totals.shown);

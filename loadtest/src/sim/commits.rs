@@ -92,6 +92,10 @@ impl World {
             shown.extend(committed.applied.into_iter().flat_map(|batch| batch.entries).map(Shown::of));
         }
         self.show(at, &shown);
+        for write in writes.iter().filter(|write| write.fresh.is_some()) {
+            self.regions[at].shows.get_mut(write.doc).fields.has_committed(1);
+        }
+        self.look_at_fields(at);
         self.acknowledge(at, writes, &committed.receipts);
         self.answer_links(at, batches, &committed.arrivals);
         self.tell_received(at);
@@ -161,7 +165,9 @@ impl World {
         };
         self.ledger.acknowledged.push(saved);
         self.totals.acknowledged += 1;
-        self.send_down(write.editor, write.session, Down::Saved);
+        if let Some((editor, session)) = write.from {
+            self.send_down(editor, session, Down::Saved);
+        }
     }
 
     fn answer_links(&mut self, at: usize, batches: &[(Way, u64, Arc<EncodedBatch>)], arrivals: &[Arrival]) {
@@ -199,7 +205,10 @@ fn groups(log: &dyn Log, writes: &[Write]) -> Vec<Vec<NewEntry>> {
             let payload = LifecycleChange::Create { name }.encode();
             group.push(NewEntry { doc, kind: EntryKind::Lifecycle, payload });
         }
-        group.push(NewEntry { doc, kind: EntryKind::Update, payload: update.encoded().clone() });
+        group.push(match &write.noted {
+            Some(noted) => NewEntry { doc, kind: EntryKind::Fields, payload: noted.encode() },
+            None => NewEntry { doc, kind: EntryKind::Update, payload: update.encoded().clone() },
+        });
         groups.push(group);
     }
     groups

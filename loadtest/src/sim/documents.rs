@@ -3,12 +3,14 @@
 //! Invariant: what is shown are the log's applied entries, once each and in order.
 
 use super::editor::{ROOT, decoded};
+use super::fields::Fields;
 use super::ledger::Ledger;
 use super::plant::{Plant, Planted};
 use bytes::Bytes;
 use quire_protocol::batch::{EntryKind, LifecycleChange, NO_DOC, Stamp};
 use quire_protocol::document::Live;
 use quire_protocol::fields::schema::DeletePolicy;
+use quire_protocol::fields::{Authorship, FieldsEntry, Mark};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, DocName, Dot, Seq, StreamId};
@@ -49,23 +51,57 @@ impl Shown {
         let TailEntry { dot, hlc, kind, payload, .. } = entry;
         Self { doc, dot, hlc, kind, payload }
     }
+
+    /// The update that it carries, if it carries one.
+    fn update(&self) -> Option<Update> {
+        match self.kind {
+            EntryKind::Update => Some(decoded(self.payload.clone())),
+            EntryKind::Fields => Some(decoded(noted(&self.payload).update)),
+            _ => None,
+        }
+    }
+
+    /// What its region says of the fields that it writes.
+    fn said(&self) -> Option<(Vec<Mark>, Authorship)> {
+        let FieldsEntry { region, author, marks, .. } =
+            (self.kind == EntryKind::Fields).then(|| noted(&self.payload))?;
+        Some((marks, Authorship { stamp: (self.hlc, self.dot), region, author }))
+    }
 }
 
-/// What is known of a document, and what of it is deleted: equal where documents are.
-pub(super) type Essence = (StateVector, Vec<(ClientId, Vec<Clocks>)>);
+/// Reads what a region says of an update that writes fields.
+pub(super) fn noted(payload: &Bytes) -> FieldsEntry {
+    FieldsEntry::decode(payload).expect("regions write what they can read")
+}
 
-/// All that makes two documents equal.
-pub(super) fn essence(shape: &Shape) -> Essence {
-    (shape.state_vector(), shape.deletes().collect())
+/// Deleted ranges by client.
+pub(super) type Deletes = BTreeMap<ClientId, Vec<Clocks>>;
+
+/// What is known of a document, and what of it is deleted: equal where documents are.
+pub(super) type Essence = (StateVector, Deletes);
+
+/// What of a Yjs document is deleted. A shape knows of it only what somebody has said: what one value of a key took
+/// the place of Yjs deletes by itself.
+pub(super) fn deletes(doc: &yrs::Doc) -> Deletes {
+    let txn = doc.transact();
+    let all = decoded(txn.encode_state_as_update_v1(&txn.state_vector()).into());
+    all.deletes().map(|(client, ranges)| (client, ranges.to_vec())).collect()
+}
+
+/// Whether ranges are within others, both in order and joined where they touch.
+pub(super) fn are_within(inner: &[Clocks], outer: Option<&Vec<Clocks>>) -> bool {
+    let outer = outer.map_or(&[][..], Vec::as_slice);
+    inner.iter().all(|range| outer.iter().any(|held| held.start <= range.start && range.end <= held.end))
 }
 
 /// What is stored of a document, in the order in which it was shown.
 fn placed(doc: DocId, stored: StoredDoc) -> impl Iterator<Item = (Position, Shown)> {
     let dot = Dot { stream: StreamId::from_u32(0), seq: Seq(0) };
-    let kind = EntryKind::Update;
-    let state = stored.snapshot.map(|payload| Shown { doc, dot, hlc: Hlc(0), kind, payload });
+    let state = move |kind, payload| (Position(0), Shown { doc, dot, hlc: Hlc(0), kind, payload });
+    let graph = stored.fields.map(|payload| state(EntryKind::Graph, payload));
+    let text = stored.snapshot.map(|payload| state(EntryKind::Update, payload));
     let tail = stored.tail.into_iter().map(move |entry| (entry.position, Shown::of((doc, entry))));
-    state.map(|state| (Position(0), state)).into_iter().chain(tail)
+    graph.into_iter().chain(text).chain(tail)
 }
 
 /// The documents of one region.
@@ -83,6 +119,8 @@ pub(super) struct Open {
     pub(super) admitted: Shape,
     /// What is shown.
     pub(super) shown: Shape,
+    /// What is shown of its fields, and what is on its way.
+    pub(super) fields: Fields,
     /// What is shown of its deletions and edits, and what comes of those that a deletion had not seen.
     pub(super) life: Life,
     on_delete: DeletePolicy,
@@ -124,7 +162,7 @@ impl Documents {
         } else {
             // States stand for entries that are not told one by one, and so does a snapshot; and what was
             // written again is told twice.
-            shows.merge(region, &entries, ledger);
+            shows.merge(region, &entries, planted, ledger);
             if entries.iter().all(|entry| ledger.may_hold(&applied, entry.dot)) {
                 shows.frontier = applied.clone();
             }
@@ -177,18 +215,19 @@ impl Documents {
     }
 
     /// Gives a log the states of all documents that it has, which hold all that is applied.
-    pub(super) fn give_states(&self, log: &dyn Log) -> Result<(), SnapshotError> {
+    pub(super) fn give_states(&self, log: &dyn Log, planted: Planted) -> Result<(), SnapshotError> {
         let position = log.stats().position;
         let named = self.docs.iter().filter(|(doc, _)| log.info(**doc).is_ok_and(|info| info.is_some()));
         for (doc, open) in named {
-            log.put_snapshot(*doc, position, open.lacking(&[0]), None)?;
+            let fields = open.fields.stored().filter(|_| !planted.is(Plant::GraphNotStored));
+            log.put_snapshot(*doc, position, open.lacking(&[0]), fields)?;
         }
         Ok(())
     }
 
     /// What each document is, in short.
     pub(super) fn essences(&self) -> Vec<Essence> {
-        self.docs.values().map(|open| essence(&open.shown)).collect()
+        self.docs.values().map(Open::essence).collect()
     }
 
     /// The texts with their formats, in words that are the same wherever they are.
@@ -202,18 +241,18 @@ impl Documents {
         &mut self,
         region: usize,
         entries: &[Shown],
+        planted: Planted,
         ledger: &mut Ledger,
     ) -> Vec<(DocId, Bytes)> {
-        let updates = entries.iter().filter(|entry| entry.kind == EntryKind::Update);
         let updates: Vec<(&Shown, Update)> =
-            updates.map(|entry| (entry, decoded(entry.payload.clone()))).collect();
+            entries.iter().filter_map(|entry| Some((entry, entry.update()?))).collect();
         let mut news = Vec::new();
-        for (entry, update) in &updates {
-            let fresh = self.get_mut(entry.doc).take(region, entry.dot, update, ledger);
+        for entry in entries {
+            let fresh = self.get_mut(entry.doc).take(region, entry, planted, ledger);
             news.extend(fresh.map(|fresh| (entry.doc, fresh.encoded().clone())));
         }
         for (entry, update) in &updates {
-            ledger.check_seen(region, update, &self.get(entry.doc).shown);
+            ledger.check_seen(region, update, self.get(entry.doc));
         }
         news
     }
@@ -232,7 +271,7 @@ impl Documents {
         planted: Planted,
         ledger: &mut Ledger,
     ) -> Option<Bytes> {
-        let Shown { doc, dot, hlc, kind, payload } = entry;
+        let Shown { doc, dot, hlc, .. } = entry;
         let expected = self.frontier.get(dot.stream).0 + 1;
         if dot.seq.0 != expected {
             let how = if dot.seq.0 < expected { "again" } else { "before the one before it" };
@@ -251,21 +290,23 @@ impl Documents {
         if *doc != NO_DOC {
             self.get_mut(*doc).lives(entry, planted);
         }
-        if *kind != EntryKind::Update {
-            return None;
-        }
+        let update = entry.update()?;
         let open = self.get_mut(*doc);
-        let update = decoded(payload.clone());
-        open.take(region, *dot, &update, ledger);
-        ledger.check_seen(region, &update, &open.shown);
-        Some(payload.clone())
+        open.take(region, entry, planted, ledger);
+        ledger.check_seen(region, &update, open);
+        Some(update.encoded().clone())
     }
 }
 
 impl Open {
     fn new(on_delete: DeletePolicy) -> Self {
         let life = Life::default();
-        Self { doc: Live::new(1), admitted: Shape::new(), shown: Shape::new(), life, on_delete }
+        let fields = Fields::default();
+        Self { doc: Live::new(1), admitted: Shape::new(), shown: Shape::new(), fields, life, on_delete }
+    }
+
+    pub(super) fn doc(&self) -> &yrs::Doc {
+        &self.doc
     }
 
     pub(super) fn is_deleted(&self) -> bool {
@@ -288,8 +329,40 @@ impl Open {
         }
     }
 
-    /// Takes an update into the document. Returns what of it was new.
-    fn take(&mut self, region: usize, dot: Dot, update: &Update, ledger: &mut Ledger) -> Option<Update> {
+    /// Takes an entry into the document. Returns what of it was new to the text.
+    fn take(
+        &mut self,
+        region: usize,
+        entry: &Shown,
+        planted: Planted,
+        ledger: &mut Ledger,
+    ) -> Option<Update> {
+        if entry.kind == EntryKind::Graph && !planted.is(Plant::GraphIgnored) {
+            let merged = self.fields.merge(entry.payload.clone());
+            merged.unwrap_or_else(|error| {
+                ledger.violate(format!("region {region} cannot read what is stored of fields: {error}"));
+            });
+        }
+        let update = entry.update()?;
+        let fresh = self.take_update(region, entry.dot, &update, ledger);
+        // An entry that says nothing new of the text may still be the earlier one, or say more of the fields.
+        if let Some((marks, by)) = entry.said()
+            && (fresh.is_some() || !planted.is(Plant::KnownTextIgnored))
+        {
+            let stamp =
+                if planted.is(Plant::StampByArrival) { self.fields.arrival(by.stamp) } else { by.stamp };
+            self.fields.take(&update, &marks, &Authorship { stamp, ..by });
+        }
+        fresh
+    }
+
+    fn take_update(
+        &mut self,
+        region: usize,
+        dot: Dot,
+        update: &Update,
+        ledger: &mut Ledger,
+    ) -> Option<Update> {
         match self.shown.admit_within(update.clone(), &Limits::STORED) {
             Ok(admission) => {
                 if admission.missing {
@@ -309,10 +382,23 @@ impl Open {
         }
     }
 
+    pub(super) fn essence(&self) -> Essence {
+        (self.shown.state_vector(), deletes(&self.doc))
+    }
+
+    /// Whether all that an update does is to delete what is deleted.
+    fn has_deleted(&self, update: &Update) -> bool {
+        let known = deletes(&self.doc);
+        update.block_count() == 0
+            && update.deletes().all(|(client, ranges)| are_within(ranges, known.get(&client)))
+    }
+
     /// Whether all of an update is shown.
     pub(super) fn holds(&self, update: &Update) -> bool {
         let admission = self.shown.admit_within(update.clone(), &Limits::STORED);
-        admission.is_ok_and(|admission| admission.fresh.is_none() && !admission.missing)
+        admission.is_ok_and(|admission| {
+            !admission.missing && admission.fresh.is_none_or(|fresh| self.has_deleted(&fresh))
+        })
     }
 
     /// What a state vector lacks of what is shown.

@@ -36,7 +36,7 @@ impl World {
         let with_states = self.rng.percent(STATES_PERCENT);
         let region = &self.regions[at];
         let Some(log) = region.log.clone() else { return };
-        if with_states && let Err(error) = region.shows.give_states(&*log) {
+        if with_states && let Err(error) = region.shows.give_states(&*log, self.planted) {
             self.ledger.violate(format!("region {at} cannot store a document's state: {error}"));
         }
         let how = if with_states { ", with states of its documents" } else { "" };
@@ -185,6 +185,8 @@ impl World {
         self.say(format_args!("region {at} starts; {in_doubt} entries were not known to be on its disk"));
         self.regions[at].shows = Documents::read(at, &*log, self.planted, &mut self.ledger);
         self.keep_logs(at);
+        self.look_at_fields(at);
+        self.check_fields(at);
         self.check_acknowledged(at, Some(at));
     }
 

@@ -3,8 +3,10 @@
 //! It stands outside the cluster and forgets nothing but what a lost disk may take: entries that no
 //! other region had when their own region's disk went.
 
-use super::documents::Documents;
+use super::documents::{Deletes, Documents, Open, are_within, deletes, noted};
 use super::editor::decoded;
+use super::said::{FieldsWritten, Said};
+use super::truth::Truth;
 use bytes::Bytes;
 use quire_protocol::batch::{Batch, ChainHash, EncodedBatch, EntryKind, LifecycleChange, NO_DOC, Stamp};
 use quire_protocol::frontier::Frontier;
@@ -14,9 +16,6 @@ use quire_protocol::update::{ClientId, Clocks, Shape, StateVector, Update};
 use quire_storage::{Log, ReadBatchesError};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Deleted ranges by client.
-type Deletes = Vec<(ClientId, Vec<Clocks>)>;
-
 /// A batch as its region committed it.
 #[derive(Clone)]
 struct Written {
@@ -24,6 +23,7 @@ struct Written {
     deps: Frontier,
     hash: ChainHash,
     updates: Vec<(Dot, DocId, Update)>,
+    fields: Vec<FieldsWritten>,
     /// What deletes or restores documents.
     turns: Vec<(Stamp, DocId, LifecycleChange)>,
     /// Entries that belong to no document.
@@ -68,6 +68,8 @@ pub(super) struct Ledger {
     imported: BTreeSet<usize>,
     pub(super) acknowledged: Vec<Acknowledged>,
     edits: BTreeMap<ClientId, Vec<Edit>>,
+    /// What everybody knew who wrote fields.
+    truths: BTreeMap<DocId, Truth>,
     /// What was found wrong first.
     pub(super) violation: Option<String>,
 }
@@ -172,8 +174,8 @@ impl Ledger {
         let updates = updates(&batch);
         let silent = (first.0..).zip(&batch.entries).filter(|(_, entry)| entry.doc == NO_DOC);
         let silent = silent.map(|(seq, _)| Seq(seq)).collect();
-        let turns = turns(&batch);
-        let written = Written { last: last.seq, deps: batch.deps, hash, updates, turns, silent };
+        let (turns, fields) = (turns(&batch), fields(&batch));
+        let written = Written { last: last.seq, deps: batch.deps, hash, updates, fields, turns, silent };
         match self.apart.as_mut().filter(|apart| apart.region == region && apart.stream == stream) {
             Some(apart) => apart.batches.insert(first, written),
             None => self.streams.entry(stream).or_default().insert(first, written),
@@ -305,6 +307,24 @@ impl Ledger {
         }
     }
 
+    /// What everybody knew who wrote the fields of a document.
+    pub(super) fn truth(&mut self, doc: DocId) -> &mut Truth {
+        self.truths.entry(doc).or_default()
+    }
+
+    /// What a region's entries up to a frontier say of a document's fields, and what is on its way there.
+    pub(super) fn said<'a>(
+        &'a self,
+        region: usize,
+        doc: DocId,
+        held: &'a Frontier,
+        coming: &'a [FieldsWritten],
+    ) -> Option<Said<'a>> {
+        let truth = self.truths.get(&doc)?;
+        let written = self.held(region, held).flat_map(|written| &written.fields);
+        Some(Said::of(truth, written.chain(coming).filter(|entry| entry.doc == doc)))
+    }
+
     /// Takes note of what an editor knew when it made an update.
     pub(super) fn edited(&mut self, update: &Update, known: &Shape) {
         for (client, clocks) in update.clients() {
@@ -315,15 +335,15 @@ impl Ledger {
     }
 
     /// Checks that whoever shows an update shows all that its editors had seen.
-    pub(super) fn check_seen(&mut self, region: usize, update: &Update, shown: &Shape) {
-        let mut deleted: Option<BTreeMap<ClientId, Vec<Clocks>>> = None;
+    pub(super) fn check_seen(&mut self, region: usize, update: &Update, open: &Open) {
+        let mut deleted: Option<Deletes> = None;
         for (client, clocks) in update.clients() {
             let edits = self.edits.get(&client).map_or(&[][..], Vec::as_slice);
             let from = edits.partition_point(|edit| edit.clocks.end <= clocks.start);
             for edit in edits[from..].iter().take_while(|edit| edit.clocks.start < clocks.end) {
-                let deleted = deleted.get_or_insert_with(|| shown.deletes().collect());
-                let hidden = edit.deleted.iter().any(|(of, ranges)| !holds(deleted.get(of), ranges));
-                if hidden || !shown.covers(&edit.known) {
+                let deleted = deleted.get_or_insert_with(|| deletes(open.doc()));
+                let hidden = edit.deleted.iter().any(|(of, ranges)| !are_within(ranges, deleted.get(of)));
+                if hidden || !open.shown.covers(&edit.known) {
                     let at = edit.clocks.start;
                     self.violate(format!(
                         "region {region} shows {client}:{at} and not yet what its editor had seen"
@@ -333,6 +353,17 @@ impl Ledger {
             }
         }
     }
+}
+
+/// What a batch writes of fields.
+fn fields(batch: &Batch) -> Vec<FieldsWritten> {
+    let named = (batch.first_seq.0..).zip(&batch.entries);
+    let fields = named.filter(|(_, entry)| entry.kind == EntryKind::Fields).map(|(seq, entry)| {
+        let stamp = (entry.hlc, Dot { stream: batch.stream, seq: Seq(seq) });
+        let said = noted(&entry.payload);
+        FieldsWritten { stamp, doc: entry.doc, marks: said.marks, update: decoded(said.update) }
+    });
+    fields.collect()
 }
 
 /// What a batch deletes and restores.
@@ -349,13 +380,13 @@ fn turns(batch: &Batch) -> Vec<(Stamp, DocId, LifecycleChange)> {
 /// The updates of a batch, with their names and documents.
 fn updates(batch: &Batch) -> Vec<(Dot, DocId, Update)> {
     let named = (batch.first_seq.0..).zip(&batch.entries);
-    let updates = named.filter(|(_, entry)| entry.kind == EntryKind::Update);
-    let stream = batch.stream;
-    updates.map(|(seq, it)| (Dot { stream, seq: Seq(seq) }, it.doc, decoded(it.payload.clone()))).collect()
-}
-
-/// Whether ranges are within others, both in order and joined where they touch.
-fn holds(outer: Option<&Vec<Clocks>>, inner: &[Clocks]) -> bool {
-    let outer = outer.map_or(&[][..], Vec::as_slice);
-    inner.iter().all(|range| outer.iter().any(|held| held.start <= range.start && range.end <= held.end))
+    let updates = named.filter_map(|(seq, entry)| {
+        let update = match entry.kind {
+            EntryKind::Update => entry.payload.clone(),
+            EntryKind::Fields => noted(&entry.payload).update,
+            _ => return None,
+        };
+        Some((Dot { stream: batch.stream, seq: Seq(seq) }, entry.doc, decoded(update)))
+    });
+    updates.collect()
 }

@@ -35,6 +35,30 @@ pub enum Plant {
     SnapshotReplaces,
     /// An edit counts against a deletion only when it comes after it
     EarlierEditsForgotten,
+    /// What a region says of fields is not written with the update
+    MarksDropped,
+    /// What is said of a deletion is kept, and not who comes after it
+    DeletionsUnordered,
+    /// A region forgets what is on its way to the disk when it says what an update does to fields
+    AheadForgotten,
+    /// An update that writes fields is logged as one that does not
+    FieldsAsText,
+    /// A write-back leaves out one of the siblings that it renders
+    WriteBackForgets,
+    /// A write-back is written as if somebody had edited the field
+    WriteBackAsEdit,
+    /// A write on an old version is made on the current one
+    OldVersionAsCurrent,
+    /// A conflict is resolved with all that the field has by now
+    ResolvesUnseen,
+    /// A document's state is stored without the graph of its fields
+    GraphNotStored,
+    /// The graph of fields that comes with a snapshot is not read
+    GraphIgnored,
+    /// A write is stamped by when it came to a region
+    StampByArrival,
+    /// An entry whose text is known is not read for its fields
+    KnownTextIgnored,
 }
 
 /// The bug of this run, if one is planted.

@@ -5,6 +5,7 @@ use super::restored::Parting;
 use super::snapshots::Importing;
 use super::wire::Way;
 use quire_protocol::batch::EncodedBatch;
+use quire_protocol::fields::FieldsEntry;
 use quire_protocol::frontier::Frontier;
 use quire_protocol::ids::{DocId, Incarnation, ReplicaId, StreamId};
 use quire_protocol::update::Update;
@@ -24,15 +25,17 @@ pub(super) enum Disk {
     Memory(Arc<MemoryLog>),
 }
 
-/// An editor's update on its way to the disk.
+/// An update on its way to the disk.
 pub(super) struct Write {
     pub(super) doc: DocId,
-    pub(super) editor: usize,
-    pub(super) session: u64,
+    /// The editor that it comes from, and its session; none when nobody has to be told.
+    pub(super) from: Option<(usize, u64)>,
     /// What it sent.
     pub(super) sent: Update,
     /// What of it was new and is to be written.
     pub(super) fresh: Option<Update>,
+    /// What is said about that where it writes fields.
+    pub(super) noted: Option<FieldsEntry>,
     /// Whether the editor has been told, before its time.
     pub(super) told: bool,
 }

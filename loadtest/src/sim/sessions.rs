@@ -3,11 +3,14 @@
 //! An editor that connects says what it has and is sent what it lacks, and is asked for what the region
 //! lacks. Then each edit is sent as it is made.
 
-use super::editor::decoded;
+use super::editor::{Editor, decoded};
+use super::field_checks::Admitted;
+use super::fields::entry;
 use super::plant::Plant;
 use super::region::Write;
 use super::world::{Happening, World};
 use bytes::Bytes;
+use quire_protocol::fields::FieldsEntry;
 use quire_protocol::time::Time;
 use quire_protocol::update::Update;
 
@@ -76,6 +79,10 @@ impl World {
     pub(super) fn edited(&mut self, editor: usize, update: &Update) {
         self.totals.edits += 1;
         let at = &self.editors[editor];
+        let written = self.ledger.truth(at.of).edited(update, &at.shape.state_vector());
+        if let Err(complaint) = written {
+            return self.ledger.violate(complaint);
+        }
         // What is typed between connecting and answering what the region asks may be there before what its
         // editor had seen elsewhere: nothing is promised of it but that it is kept.
         if at.told || at.session.is_none() {
@@ -137,25 +144,45 @@ impl World {
             Ok(admission) => admission,
             Err(refusal) => return self.ledger.violate(format!("an honest update is refused: {refusal}")),
         };
+        let noted = admission.fresh.as_ref().and_then(|fresh| self.note(at, editor, fresh, &sent));
+        let open = self.regions[at].shows.get_mut(doc);
         if let Some(fresh) = &admission.fresh {
             open.admitted.record(fresh);
         }
         let held = open.admitted.state_vector().encode();
         let told = self.planted.is(Plant::AckBeforeSync);
-        let write = |fresh, told| Write { doc, editor, session, sent: sent.clone(), fresh, told };
+        let from = Some((editor, session));
+        let write = |fresh, noted, told| Write { doc, from, sent: sent.clone(), fresh, noted, told };
         if admission.missing {
             // What it rests on is still to come: the editor is asked for all of it, and nothing is promised.
             self.send_down(editor, session, Down::Ask(held));
             if admission.fresh.is_some() {
-                self.regions[at].writes.push(write(admission.fresh, true));
+                self.admit(at, write(admission.fresh, noted, true));
             }
         } else {
             if told {
-                self.tell_saved(at, write(None, true), None);
+                self.tell_saved(at, write(None, None, true), None);
             }
-            self.regions[at].writes.push(write(admission.fresh, told));
+            self.admit(at, write(admission.fresh, noted, told));
         }
-        self.commit_soon(at);
+    }
+
+    /// What a region says of what is new to it in an editor's update; none when that writes no field.
+    fn note(&mut self, at: usize, editor: usize, fresh: &Update, sent: &Update) -> Option<FieldsEntry> {
+        let Editor { of: doc, client, .. } = self.editors[editor];
+        let planted = self.planted;
+        let mut marks = self.regions[at].shows.get_mut(doc).fields.note(fresh, sent, planted);
+        if planted.is(Plant::MarksDropped) {
+            marks.iter_mut().for_each(Vec::clear);
+        }
+        if planted.is(Plant::DeletionsUnordered) {
+            marks.iter_mut().flatten().for_each(|mark| mark.sees.clear());
+        }
+        let all = marks.as_deref().unwrap_or_default();
+        self.check_marks(at, doc, &Admitted { fresh, sent: Some(sent), all, drafted: &[] });
+        let marks = marks?;
+        let noted = entry(at, Some(format!("editor {client}")), marks, fresh);
+        (!planted.is(Plant::FieldsAsText)).then_some(noted)
     }
 
     /// An editor hears its region.

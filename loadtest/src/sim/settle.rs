@@ -1,10 +1,12 @@
 //! The end of a run: all faults end, the cluster becomes quiet within a bounded time, and is judged.
 
-use super::documents::{Documents, essence};
+use super::documents::{Documents, Essence};
 use super::region::Disk;
 use super::wire::Way;
 use super::world::{Happening, World};
+use quire_protocol::ids::DocId;
 use quire_protocol::time::Time;
+use std::collections::BTreeMap;
 
 /// The cluster is quiet so long after the last fault has ended.
 const QUIET_WITHIN_MS: u64 = 60_000;
@@ -61,6 +63,9 @@ impl World {
             if !region.unmet.is_empty() {
                 return Some(format!("region {at} has not met its neighbours"));
             }
+            if region.shows.iter().any(|(_, open)| open.fields.is_to_write_back() && !open.is_deleted()) {
+                return Some(format!("region {at} has yet to write back"));
+            }
             if !region.writes.is_empty() || !region.batches.is_empty() || region.importing.is_some() {
                 return Some(format!("region {at} has yet to commit"));
             }
@@ -85,10 +90,12 @@ impl World {
         }
         // Whoever edits what is deleted is let go, and keeps what was not taken.
         let open = self.editors.iter().filter(|it| !it.closed && !first.shows.get(it.of).is_deleted());
+        let shown: BTreeMap<DocId, Essence> =
+            first.shows.iter().map(|(doc, open)| (doc, open.essence())).collect();
         let mut connected = open.into_iter();
         let apart = connected.find(|editor| {
-            let shown = &first.shows.get(editor.of).shown;
-            editor.session.is_none() || essence(&editor.shape) != essence(shown)
+            let shown = &shown[&editor.of];
+            editor.session.is_none() || editor.essence() != *shown
         });
         apart.map(|editor| format!("editor {} does not have what the regions have", editor.client))
     }
@@ -112,6 +119,7 @@ impl World {
             if again.texts() != texts {
                 self.ledger.violate(format!("region {at} would read differently after a restart"));
             }
+            self.judge_fields(at, first, &again);
         }
     }
 }

@@ -243,14 +243,17 @@ impl World {
             let fresh = tail.filter(|entry| entry.position > after && entry.position <= last);
             entries.extend(fresh.map(|entry| Shown::of((doc, entry))));
         }
+        let planted = self.planted;
         let shows = &mut self.regions[at].shows;
         shows.read_lives(log);
-        let news: Vec<(DocId, _)> = shows.merge(at, &entries, &mut self.ledger);
+        let news: Vec<(DocId, _)> = shows.merge(at, &entries, planted, &mut self.ledger);
         shows.frontier.merge(&snapshot.frontier());
         self.ledger.check_snapshot(at, snapshot, shows);
         self.tell_sessions(at, &news);
         let applied: Vec<Shown> =
             imported.applied.into_iter().flat_map(|batch| batch.entries).map(Shown::of).collect();
         self.show(at, &applied);
+        self.look_at_fields(at);
+        self.check_fields(at);
     }
 }

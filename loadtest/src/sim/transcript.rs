@@ -34,6 +34,18 @@ pub struct Totals {
     pub simulated_ms: u64,
     /// Edits that editors made.
     pub edits: u64,
+    /// Edits of fields, by editors and without one.
+    pub field_edits: u64,
+    /// Times that a region wrote back fields.
+    pub write_backs: u64,
+    /// Fields that are in conflict in the end, counted for each region.
+    pub conflicts: u64,
+    /// Conflicts that somebody has seen, counted for each region in the end.
+    pub past_conflicts: u64,
+    /// Versions in the end that the writer of another one beside it held all the same: told once too often.
+    pub told_too_often: u64,
+    /// Values that only a write-back of a lost disk, which an editor gave back, has taken the place of.
+    pub behind_lost: u64,
     /// Entries that regions committed for their editors.
     pub entries: u64,
     /// Updates that were acknowledged.
@@ -83,6 +95,12 @@ impl Totals {
     pub const fn add(&mut self, other: &Self) {
         self.simulated_ms += other.simulated_ms;
         self.edits += other.edits;
+        self.field_edits += other.field_edits;
+        self.write_backs += other.write_backs;
+        self.conflicts += other.conflicts;
+        self.past_conflicts += other.past_conflicts;
+        self.told_too_often += other.told_too_often;
+        self.behind_lost += other.behind_lost;
         self.entries += other.entries;
         self.acknowledged += other.acknowledged;
         self.shown += other.shown;

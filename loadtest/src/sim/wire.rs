@@ -219,6 +219,7 @@ impl World {
     fn tell_hears(&mut self, at: usize) {
         let hears = self.hears(at);
         self.tell_all(at, &Input::Hears(hears));
+        self.look_at_fields(at);
     }
 
     /// Tells a region's links what is durable there.

@@ -35,7 +35,7 @@ const KEPT_BYTES: [u64; 4] = [0, 1 << 10, 4 << 10, u64::MAX];
 const LETS_GO_PERCENT: u64 = 50;
 const KEPT_ACKNOWLEDGED_MS: [u64; 3] = [0, 500, 5000];
 /// Snapshots come in pieces of these lengths. Large texts come in large ones.
-const PIECE_BYTES: [usize; 4] = [64, 512, 4 << 10, CHUNK_BYTES_MAX];
+const PIECE_BYTES: [usize; 4] = [512, 1 << 10, 4 << 10, CHUNK_BYTES_MAX];
 /// In so many runs of a hundred, a region is removed, if none has lost its disk before.
 const REMOVALS_PERCENT: u64 = 35;
 /// No more tabs than this are opened in a run.
@@ -70,6 +70,8 @@ pub(super) struct Workload {
     pub(super) restored: Option<usize>,
     /// The region that is down while its disk is replaced.
     pub(super) replaced: Option<(usize, super::faults::Replaced)>,
+    /// What people have read of fields and may yet write on.
+    pub(super) read_fields: Vec<super::field_edits::ReadField>,
 }
 
 impl Workload {
@@ -89,6 +91,7 @@ impl Workload {
             members_to_change: 0,
             restored: None,
             replaced: None,
+            read_fields: Vec::new(),
         }
     }
 
@@ -171,9 +174,11 @@ impl World {
         let region = self.rng.index(self.regions.len());
         let home = self.draw_member();
         match self.rng.within(0, 100) {
-            0..32 => self.types(editor),
-            32..38 => self.begins_to_type(editor),
-            38..52 => self.deletes(editor),
+            0..16 => self.types(editor),
+            16..32 => self.writes_fields(editor),
+            32..36 => self.begins_to_type(editor),
+            36..40 => self.goes_without_editor(region),
+            40..52 => self.deletes(editor),
             52..57 => self.formats(editor),
             57..60 => self.turns(region),
             60..66 => self.undoes(editor),

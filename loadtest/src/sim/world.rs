@@ -69,6 +69,8 @@ pub(super) enum Happening {
     Piece(Way, u64, u64, usize),
     /// A region's disk comes round to a snapshot that it takes, if it is still in this life.
     Import(usize, u64),
+    /// A region looks at what fields it is to write back, if it is still in this life.
+    Fields(usize, u64),
     /// A region makes a checkpoint, and will again.
     Checkpoint(usize),
     /// A region that stops looks whether its peers have everything, until some time, if it is still in this life.
@@ -196,6 +198,7 @@ impl World {
                 self.read_piece(way, connection, offset, bytes_max);
             }
             Happening::Import(at, life) => self.import_on(at, life),
+            Happening::Fields(at, life) => self.write_back_on(at, life),
             Happening::Checkpoint(at) => self.checkpoint_again(at),
             Happening::Drain(at, life, until) => self.drain_on(at, life, until),
             Happening::BackUp(at) => self.back_up_to_set_back(at),

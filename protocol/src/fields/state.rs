@@ -189,7 +189,7 @@ pub(super) fn state_of(
     Some(FieldState { versions, left_out, base, shown, conflict })
 }
 
-fn version(register: &Register, ix: NodeIx) -> Version {
+pub(super) fn version(register: &Register, ix: NodeIx) -> Version {
     let write = register.write(ix);
     Version { write: write.id, held: write.held.clone(), by: write.by.clone() }
 }

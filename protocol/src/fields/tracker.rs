@@ -9,7 +9,7 @@ use super::policy::Policy;
 use super::record::{Ending, OfField};
 use super::register::NodeIx;
 use super::rules::Rules;
-use super::state::{ConflictId, FieldState, state};
+use super::state::{ConflictId, FieldState, Version, state, version};
 use super::value::Value;
 use super::write::{Mark, WriteId};
 use super::write_back::{self, Draft, Drafted, WriteBack, Writer};
@@ -156,6 +156,16 @@ impl Tracker {
         let writes = |of: &[NodeIx]| -> Vec<WriteId> { of.iter().map(|&ix| register.write(ix).id).collect() };
         let mut sets = std::iter::once(&siblings[..]).chain(register.joins()).map(writes);
         sets.find(|of| ConflictId::of(path, of) == conflict).map(FieldVersion)
+    }
+
+    /// The sets of versions that later writes or write-backs of a field were made on together: the conflicts that
+    /// somebody has seen. In no set order.
+    #[must_use]
+    pub fn joins(&self, path: &Path) -> Vec<Vec<Version>> {
+        let Some(ix) = self.graph.at(path) else { return Vec::new() };
+        let register = self.graph.register(ix);
+        let joins = register.joins().map(|of| of.iter().map(|&ix| version(register, ix)).collect());
+        joins.collect()
     }
 
     /// The last value that satisfies a condition, going back from the siblings; none where there is none, or it
