@@ -17,7 +17,23 @@ const FRESH_IN_MEMORY: u64 = 20;
 /// Seeds that found something when they were first run. What a seed draws changes with what is simulated: the
 /// older ones have other histories by now.
 const ONCE_FOUND: [u64; 18] = [
-    43, 125, 166, 177, 224, 528, 1150, 1526, 2106, 2140, 4068, 6308, 10236, 10946, 20077, 20179, 50093,
+    43,
+    125,
+    166,
+    177,
+    224,
+    528,
+    1150,
+    1526,
+    2106,
+    2140,
+    4068,
+    6308,
+    10236,
+    10946,
+    20077,
+    20179,
+    50093,
     1_795_856_964_041,
 ];
 

@@ -82,7 +82,8 @@ impl Fields {
     }
 
     pub(super) fn take(&mut self, update: &Update, marks: &[Mark], by: &Authorship) {
-        let touched = self.tracker.take(update, marks, by);
+        self.tracker.take(update, marks, by);
+        let touched = self.tracker.take_touched();
         if self.on_duty {
             self.due.extend(touched);
         }

@@ -47,10 +47,10 @@ impl Noted {
         Ok(Box::new(Self { update, region, author, marks }))
     }
 
-    /// Enters it into the fields; returns those in which anything is different then.
-    pub(super) fn enter(&self, tracker: &mut Tracker, stamp: Stamp) -> BTreeSet<Path> {
+    /// Enters it into the fields.
+    pub(super) fn enter(&self, tracker: &mut Tracker, stamp: Stamp) {
         let by = Authorship { stamp, region: self.region.clone(), author: self.author.clone() };
-        tracker.take(&self.update, &self.marks, &by)
+        tracker.take(&self.update, &self.marks, &by);
     }
 
     pub(super) fn payload(&self) -> Bytes {
@@ -139,9 +139,9 @@ impl Fields {
         Box::new(Noted { update, region: self.region.clone(), author, marks })
     }
 
-    /// Takes a committed write; returns the fields in which anything is different then.
-    fn take(&mut self, noted: &Noted, stamp: Stamp) -> BTreeSet<Path> {
-        let touched = noted.enter(&mut self.tracker, stamp);
+    /// The fields in which anything is different since this was last asked.
+    fn take_touched(&mut self) -> BTreeSet<Path> {
+        let touched = self.tracker.take_touched();
         if self.on_duty {
             self.due.extend(touched.iter().cloned());
         }
@@ -227,10 +227,14 @@ impl Document {
 
     /// Takes what of the committed writes concerns fields.
     pub(super) fn take_fields(&mut self, committed: &[Admitted]) {
-        for admitted in committed {
-            if let (Some(noted), Some(stamp)) = (&admitted.noted, admitted.stamp) {
-                self.records.touch(self.fields.take(noted, stamp));
-            }
+        let noted = committed.iter().filter_map(|admitted| admitted.noted.as_ref().zip(admitted.stamp));
+        let mut any = false;
+        for (noted, stamp) in noted {
+            noted.enter(&mut self.fields.tracker, stamp);
+            any = true;
+        }
+        if any {
+            self.records.touch(self.fields.take_touched());
         }
         let (admitted, committed) = self.pipeline.totals();
         self.fields.tracker.committed(admitted, committed);

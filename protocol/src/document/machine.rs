@@ -177,6 +177,7 @@ impl Document {
                 updates.push(fresh);
             }
         }
+        drop(fields.take_touched());
         let deleted = stored.life.is_deleted(stored.on_delete);
         let phase = match (stored.exists, deleted) {
             (_, true) => Phase::Deleted,

@@ -12,19 +12,20 @@
 //! Admission runs ahead of the graph, which holds what is committed: what is on its way to the disk is kept
 //! here, by name alone.
 
-use super::graph::{Graph, Place};
+use super::graph::{Graph, RegisterIx};
 use super::path::PATH_KEYS_MAX;
 use super::tail::{Run, is_right_of, rests_on};
 use super::walk::{At, Keep, walk};
 use super::write::{Mark, MarkKind, WriteId};
 use crate::update::{Clocks, Content, ItemId, ItemRef, TypeKind, Update};
-use std::collections::{BTreeMap, BTreeSet};
+use smallvec::SmallVec;
+use std::collections::BTreeMap;
 
 /// A write of a field on its way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Coming {
     run: Run,
-    place: Place,
+    register: RegisterIx,
     is_map: bool,
     /// It stands to the left of the tail, which does not rest on it: nor does what rests on it stand right.
     aside: bool,
@@ -36,9 +37,9 @@ struct Names {
     /// By their last unit.
     items: BTreeMap<ItemId, Coming>,
     /// The last item of each key that something came for.
-    tails: BTreeMap<Place, ItemId>,
-    /// Items whose key was deleted.
-    deleted: BTreeSet<ItemId>,
+    tails: BTreeMap<RegisterIx, ItemId>,
+    /// Items whose key was deleted, and which key that is.
+    deleted: BTreeMap<ItemId, RegisterIx>,
 }
 
 /// The writes of fields on their way to the disk.
@@ -56,22 +57,22 @@ impl Ahead {
     /// editor sent, of which the update is what is new.
     pub(super) fn admit(
         &mut self,
-        graph: &Graph,
+        graph: &mut Graph,
         update: &Update,
         sent: Option<&Update>,
     ) -> Option<Vec<Mark>> {
-        let mut admitting = Admitting { view: View { graph, ahead: self }, sets: Vec::new() };
+        let mut admitting = Admitting { view: View { graph, ahead: self }, sets: SmallVec::new() };
         walk(update, &mut admitting);
         let (view, sets) = (admitting.view, admitting.sets);
         if view.is_empty() {
             return None;
         }
         let mut marks = Vec::new();
-        for (last, origin) in sets.iter().copied() {
-            let mut sees = view.deletions(last);
-            let replaced = origin.filter(|&origin| view.is_deleted(origin));
-            if let (Some(origin), Some(sent)) = (replaced, sent)
+        for Set { last, origin, register } in sets.iter().copied() {
+            let mut sees = view.deletions(last, register);
+            if let (Some(origin), Some(sent)) = (origin, sent)
                 && !deletes(sent, origin)
+                && view.is_deleted(origin, register)
                 && !sees.contains(&WriteId::Deleted(origin))
             {
                 sees.push(WriteId::Deleted(origin));
@@ -80,8 +81,8 @@ impl Ahead {
                 marks.push(Mark { write: WriteId::Set(last), kind: MarkKind::Edit, sees });
             }
         }
-        for item in view.deleted_by(update) {
-            view.ahead.newer.deleted.insert(item);
+        for (item, register) in view.deleted_by(update) {
+            view.ahead.newer.deleted.insert(item, register);
             marks.push(Mark { write: WriteId::Deleted(item), kind: MarkKind::Edit, sees: Vec::new() });
         }
         (!sets.is_empty() || !marks.is_empty()).then_some(marks)
@@ -122,7 +123,7 @@ fn deletes(update: &Update, item: ItemId) -> bool {
 
 /// The graph with what is on its way.
 struct View<'a> {
-    graph: &'a Graph,
+    graph: &'a mut Graph,
     ahead: &'a mut Ahead,
 }
 
@@ -138,71 +139,68 @@ impl View<'_> {
         })
     }
 
-    fn place_of(&self, item: ItemId) -> Option<Place> {
-        let coming = self.ahead.find(item).map(|coming| coming.place.clone());
-        coming.or_else(|| Some(self.graph.place(self.graph.find(item)?.0).clone()))
+    fn register_of(&self, item: ItemId) -> Option<RegisterIx> {
+        let coming = self.ahead.find(item).map(|coming| coming.register);
+        coming.or_else(|| Some(self.graph.find(item)?.0))
     }
 
-    fn tail(&self, place: &Place) -> Option<ItemId> {
-        let coming = self.ahead.names().find_map(|names| names.tails.get(place).copied());
-        coming.or_else(|| self.graph.tail(place))
+    fn tail(&self, register: RegisterIx) -> Option<ItemId> {
+        let coming = self.ahead.names().find_map(|names| names.tails.get(&register).copied());
+        coming.or_else(|| {
+            let register = self.graph.register(register);
+            Some(register.write(register.tail()?).id.item())
+        })
     }
 
-    fn is_deleted(&self, item: ItemId) -> bool {
-        let known = self.graph.find(item);
-        let known =
-            known.and_then(|(register, _)| self.graph.register(register).find(WriteId::Deleted(item)));
-        known.is_some() || self.ahead.names().any(|names| names.deleted.contains(&item))
+    fn is_deleted(&self, item: ItemId, register: RegisterIx) -> bool {
+        self.ahead.names().any(|names| names.deleted.contains_key(&item))
+            || self.graph.register(register).is_deleted(item)
     }
 
     /// The deletions of an item's key that stand, as far as it rests on what they deleted: its writer comes after
     /// them.
-    fn deletions(&self, item: ItemId) -> Vec<WriteId> {
-        let Some(place) = self.place_of(item) else { return Vec::new() };
-        let register = self.graph.register_of(&place);
-        let known = register
-            .into_iter()
-            .flat_map(|register| register.siblings().into_iter().map(|ix| register.write(ix).id));
-        let known = known.filter(|write| matches!(write, WriteId::Deleted(_)));
-        let coming = self.ahead.names().flat_map(|names| &names.deleted).copied();
-        let coming = coming.filter(|&item| self.place_of(item).as_ref() == Some(&place));
-        let all: BTreeSet<WriteId> = known.chain(coming.map(WriteId::Deleted)).collect();
+    fn deletions(&self, item: ItemId, register: RegisterIx) -> Vec<WriteId> {
+        let known = self.graph.register(register).deletions();
+        let coming = self.ahead.names().flat_map(|names| &names.deleted);
+        let coming = coming.filter(|(_, of)| **of == register).map(|(&item, _)| WriteId::Deleted(item));
         let is_after = |deleted: &WriteId| rests_on(item, deleted.item(), |unit| self.run_of(unit));
-        all.into_iter().filter(is_after).collect()
+        let mut all: Vec<WriteId> = known.chain(coming).filter(is_after).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
-    /// The items that an update deletes though they were shown.
-    fn deleted_by(&self, update: &Update) -> Vec<ItemId> {
-        let mut deleted = BTreeSet::new();
+    /// The items that an update deletes though they were shown, and the keys of which they are.
+    fn deleted_by(&self, update: &Update) -> Vec<(ItemId, RegisterIx)> {
+        let mut keys = Vec::new();
         for (client, ranges) in update.deletes() {
             for &Clocks { start, end } in ranges {
                 let (from, to) = (ItemId { client, clock: start }, ItemId { client, clock: end });
                 let coming = self.ahead.names().flat_map(|names| names.items.range(from..to));
-                deleted.extend(coming.map(|(&last, _)| last));
-                deleted.extend(self.graph.within(from, to));
+                let coming = coming.map(|(&last, coming)| (last, coming.register));
+                let all = coming.chain(self.graph.within(from, to));
+                keys.extend(all.filter(|(item, register)| {
+                    self.tail(*register) == Some(*item) && !self.is_deleted(*item, *register)
+                }));
             }
         }
-        let is_shown = |item: ItemId| self.tail(&self.place_of(item)?).filter(|&tail| tail == item);
-        let mut keys: Vec<ItemId> = Vec::new();
-        for &item in &deleted {
-            if is_shown(item).is_some() && !self.is_deleted(item) && self.is_map_shown(item, &deleted) {
-                keys.push(item);
-            }
-        }
+        keys.sort_unstable();
+        keys.dedup();
+        keys.retain(|(_, register)| self.is_map_shown(*register, update));
         keys
     }
 
-    /// Whether the map that an item is in is shown, and stays.
-    fn is_map_shown(&self, item: ItemId, deleted: &BTreeSet<ItemId>) -> bool {
-        let mut at = item;
+    /// Whether the map that a key is in is shown, and stays when the update comes.
+    fn is_map_shown(&self, register: RegisterIx, update: &Update) -> bool {
+        let mut at = register;
         for _ in 0..PATH_KEYS_MAX {
-            let Some((map, _)) = self.place_of(at) else { return false };
-            let Some(map) = map else { return true };
-            let is_shown = self.place_of(map).is_some_and(|place| self.tail(&place) == Some(map));
-            if !is_shown || deleted.contains(&map) || self.is_deleted(map) {
+            let (map, _) = self.graph.place(at);
+            let Some(map) = *map else { return true };
+            let Some(up) = self.register_of(map) else { return false };
+            if self.tail(up) != Some(map) || deletes(update, map) || self.is_deleted(map, up) {
                 return false;
             }
-            at = map;
+            at = up;
         }
         false
     }
@@ -216,41 +214,50 @@ impl View<'_> {
     }
 
     /// Takes note of an item and of whether it is the last of its key from now on.
-    fn come(&mut self, item: &ItemRef<'_>, place: Place) {
+    fn come(&mut self, item: &ItemRef<'_>, register: RegisterIx) -> ItemId {
         let last = ItemId { clock: item.clocks().end - 1, ..item.id() };
         let run = Run { start: item.id(), origin: item.origin() };
-        let tail = self.tail(&place);
+        let tail = self.tail(register);
         let is_map = item.content() == Content::Type(TypeKind::Map);
-        let aside = run.origin != tail && run.origin.is_some_and(|origin| self.is_aside(origin));
-        let mut coming = Coming { run, place: place.clone(), is_map, aside };
-        self.ahead.newer.items.insert(last, coming.clone());
-        if aside {
-            return;
+        let is_next = tail.is_none() || run.origin == tail;
+        let mut aside = !is_next && run.origin.is_some_and(|origin| self.is_aside(origin));
+        let coming = Coming { run, register, is_map, aside };
+        self.ahead.newer.items.insert(last, coming);
+        if !is_next && !aside {
+            let is_right = |tail| is_right_of(last, tail, |unit| self.run_of(unit));
+            aside = tail.is_some_and(|tail| !is_right(tail));
+            self.ahead.newer.items.insert(last, Coming { aside, ..coming });
         }
-        let is_last = tail
-            .is_none_or(|tail| run.origin == Some(tail) || is_right_of(last, tail, |unit| self.run_of(unit)));
-        if is_last {
-            self.ahead.newer.tails.insert(place, last);
-        } else {
-            coming.aside = true;
-            self.ahead.newer.items.insert(last, coming);
+        if !aside {
+            self.ahead.newer.tails.insert(register, last);
         }
+        last
     }
+}
+
+/// An item that was found.
+#[derive(Clone, Copy)]
+struct Set {
+    last: ItemId,
+    /// What it replaces.
+    origin: Option<ItemId>,
+    register: RegisterIx,
 }
 
 struct Admitting<'a> {
     view: View<'a>,
-    /// The last unit of each item that was found, and what the item replaces.
-    sets: Vec<(ItemId, Option<ItemId>)>,
+    sets: SmallVec<[Set; 4]>,
 }
 
 impl Keep for Admitting<'_> {
+    type Found = RegisterIx;
+
     fn is_empty(&self) -> bool {
         self.view.is_empty()
     }
 
-    fn holds(&self, item: ItemId) -> bool {
-        self.view.run_of(item).is_some()
+    fn find(&self, item: ItemId) -> Option<RegisterIx> {
+        self.view.register_of(item)
     }
 
     fn holds_map(&self, item: ItemId) -> bool {
@@ -259,14 +266,13 @@ impl Keep for Admitting<'_> {
             || self.view.graph.holds_map(item)
     }
 
-    fn keep(&mut self, item: &ItemRef<'_>, at: At<'_>) {
-        let place = match at {
-            At::Root(key) => Some((None, key.into())),
-            At::Map(map, key) => Some((Some(map), key.into())),
-            At::Origin(origin) => self.view.place_of(origin),
+    fn keep(&mut self, item: &ItemRef<'_>, at: At<'_, RegisterIx>) {
+        let register = match at {
+            At::Root(key) => self.view.graph.register_at((None, key.into())),
+            At::Map(map, key) => self.view.graph.register_at((Some(map), key.into())),
+            At::Origin(register) => register,
         };
-        let Some(place) = place else { return };
-        self.view.come(item, place);
-        self.sets.push((ItemId { clock: item.clocks().end - 1, ..item.id() }, item.origin()));
+        let last = self.view.come(item, register);
+        self.sets.push(Set { last, origin: item.origin(), register });
     }
 }

@@ -10,11 +10,19 @@ use super::walk::{At, Keep, walk};
 use super::write::{Mark, MarkKind, WriteId};
 use crate::batch::Stamp;
 use crate::update::{ItemId, ItemRef, TypeKind, Update};
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A register's number in its graph.
 pub(super) type RegisterIx = u32;
+
+/// Where a write is: its register, and its place there.
+pub(super) type Found = (RegisterIx, NodeIx);
+
+/// Registers that an update writes in, which are few.
+pub(super) type Touched = SmallVec<[RegisterIx; 4]>;
 
 /// Where a field is: in the root map, or in a map that an item of another field holds; and its key there.
 pub(super) type Place = (Option<ItemId>, Arc<str>);
@@ -24,8 +32,8 @@ pub(super) type Place = (Option<ItemId>, Arc<str>);
 pub struct Graph {
     pub(super) registers: Vec<(Place, Register)>,
     pub(super) by_place: BTreeMap<Place, RegisterIx>,
-    /// By the last unit of each item.
-    items: BTreeMap<ItemId, RegisterIx>,
+    /// The writes by the last unit of each.
+    items: BTreeMap<ItemId, Found>,
     /// Those in which writes have turned out to hang elsewhere, and nobody has asked since.
     rebuilt: BTreeSet<RegisterIx>,
 }
@@ -51,28 +59,25 @@ impl Graph {
     /// Whether no field was ever written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.registers.is_empty()
+        self.items.is_empty()
     }
 
     /// Takes the update of an entry with what its region said about it. Returns the registers in which
-    /// anything is different then.
-    pub(super) fn take(&mut self, update: &Update, marks: &[Mark], by: &Authorship) -> BTreeSet<RegisterIx> {
+    /// anything is different then, some of them twice.
+    pub(super) fn take(&mut self, update: &Update, marks: &[Mark], by: &Authorship) -> Touched {
         let mut said: BTreeMap<WriteId, Vec<Mark>> = BTreeMap::new();
         marks.iter().for_each(|mark| said.entry(mark.write).or_default().push(mark.clone()));
-        let mut taking = Taking { graph: self, by, said: &said, touched: BTreeSet::new() };
+        let mut taking = Taking { graph: self, by, said: &said, touched: Touched::new() };
         walk(update, &mut taking);
         let mut touched = taking.touched;
         touched.extend(marks.iter().filter_map(|mark| self.note(mark, by)));
-        self.settle(&touched);
+        self.settle(touched.iter().copied());
         touched
     }
 
     /// The register and the write that an item belongs to.
-    pub(super) fn find(&self, item: ItemId) -> Option<(RegisterIx, NodeIx)> {
-        let (&last, &register) = self.items.range(item..).next()?;
-        let node = self.registers[register as usize].1.find(WriteId::Set(last))?;
-        let first = self.register(register).run(node).start;
-        (last.client == item.client && first.clock <= item.clock).then_some((register, node))
+    pub(super) fn find(&self, item: ItemId) -> Option<Found> {
+        self.look_for(item).ok()
     }
 
     /// Whether an item is a write of a field and holds a map.
@@ -82,9 +87,9 @@ impl Graph {
         })
     }
 
-    /// The last units, within a range, of writes of fields.
-    pub(super) fn within(&self, from: ItemId, to: ItemId) -> impl Iterator<Item = ItemId> {
-        self.items.range(from..to).map(|(&last, _)| last)
+    /// The last units, within a range, of writes of fields, and the registers that they are in.
+    pub(super) fn within(&self, from: ItemId, to: ItemId) -> impl Iterator<Item = (ItemId, RegisterIx)> {
+        self.items.range(from..to).map(|(&last, &(register, _))| (last, register))
     }
 
     pub(super) fn place(&self, ix: RegisterIx) -> &Place {
@@ -105,6 +110,7 @@ impl Graph {
         &self.registers[ix as usize].1
     }
 
+    /// The register of a place, which may be one that has no write yet.
     pub(super) fn register_at(&mut self, place: Place) -> RegisterIx {
         let next = RegisterIx::try_from(self.registers.len()).expect("a document's size bounds its items");
         let ix = *self.by_place.entry(place.clone()).or_insert(next);
@@ -115,21 +121,27 @@ impl Graph {
     }
 
     /// Makes a unit the last of its write, so that it can be named.
-    pub(super) fn cut_after(&mut self, item: ItemId) -> Option<(RegisterIx, NodeIx)> {
-        let (register, node) = self.find(item)?;
-        if self.register(register).write(node).id.item() == item {
-            return Some((register, node));
-        }
-        self.items.insert(item, register);
-        Some((register, self.registers[register as usize].1.split(node, item)))
+    pub(super) fn cut_after(&mut self, item: ItemId) -> Option<Found> {
+        let found = self.find(item)?;
+        Some(self.cut_found(found, item))
     }
 
-    /// The clock at which the next known write after a unit that is not known begins.
-    fn known_from(&self, unit: ItemId) -> Option<u32> {
-        let (&last, &register) =
-            self.items.range(unit..).next().filter(|(last, _)| last.client == unit.client)?;
-        let node = self.register(register).find(WriteId::Set(last))?;
-        Some(self.register(register).run(node).start.clock)
+    /// The same of a unit of a write that was found.
+    fn cut_found(&mut self, (register, node): Found, item: ItemId) -> Found {
+        if self.register(register).write(node).id.item() == item {
+            return (register, node);
+        }
+        let first = self.registers[register as usize].1.split(node, item);
+        self.items.insert(item, (register, first));
+        (register, first)
+    }
+
+    /// The write that a unit belongs to; else the clock at which the next known one of its client begins.
+    fn look_for(&self, unit: ItemId) -> Result<Found, Option<u32>> {
+        let next = self.items.range(unit..).next().filter(|(last, _)| last.client == unit.client);
+        let Some((_, &found)) = next else { return Err(None) };
+        let first = self.register(found.0).run(found.1).start.clock;
+        if first <= unit.clock { Ok(found) } else { Err(Some(first)) }
     }
 }
 
@@ -138,7 +150,8 @@ pub(super) struct Carried<'a> {
     pub(super) first: ItemId,
     /// The clock after the last.
     pub(super) end: u32,
-    pub(super) origin: Option<ItemId>,
+    /// What the first replaces, and the write that this belongs to, where that is known.
+    pub(super) origin: Option<(ItemId, Found)>,
     /// What the last unit holds.
     pub(super) held: &'a Held,
     pub(super) by: &'a Authorship,
@@ -153,41 +166,57 @@ impl Graph {
         let mut clock = first.clock;
         while clock < carried.end {
             let unit = ItemId { clock, ..first };
-            clock = match self.find(unit) {
-                Some(known) => self.carry_again(known, carried),
-                None if unit == first => self.carry_first(register, unit, carried.origin, carried),
-                None => self.carry_first(register, unit, Some(ItemId { clock: clock - 1, ..unit }), carried),
+            clock = match self.look_for(unit) {
+                Ok(known) => self.carry_again(known, carried),
+                Err(until) => {
+                    let above = if unit == first {
+                        carried.origin.map(|(origin, found)| (origin, self.cut_found(found, origin)))
+                    } else {
+                        let before = ItemId { clock: clock - 1, ..unit };
+                        self.cut_after(before).map(|found| (before, found))
+                    };
+                    // What comes of an update or of a stored graph comes after its origin. Anything else would be a
+                    // circle.
+                    let above = above.filter(|(_, (of, _))| *of == register);
+                    let end = until.map_or(carried.end, |known| carried.end.min(known));
+                    self.carry_first(register, unit..ItemId { clock: end, ..unit }, above, carried);
+                    end
+                }
             };
         }
     }
 
-    /// Takes the units from `unit` on that are not known yet; returns the clock after them.
+    /// Takes units that are not known yet.
     fn carry_first(
         &mut self,
         register: RegisterIx,
-        unit: ItemId,
-        origin: Option<ItemId>,
+        units: Range<ItemId>,
+        above: Option<(ItemId, Found)>,
         carried: &Carried<'_>,
-    ) -> u32 {
-        let end = self.known_from(unit).map_or(carried.end, |known| carried.end.min(known));
-        // What comes of an update or of a stored graph comes after its origin. Anything else would be a circle.
-        let origin = origin.filter(|&origin| self.cut_after(origin).is_some_and(|(of, _)| of == register));
-        let by = carried.by.clone();
-        let held = if end == carried.end { carried.held.clone() } else { Held::Unknown };
-        let last = ItemId { clock: end - 1, ..unit };
-        let (id, len) = (WriteId::Set(last), end - unit.clock);
-        self.items.insert(last, register);
-        let mut write = Write { id, len, origin, sees: Vec::new(), by, held, write_back: None };
-        if end == carried.end {
+    ) {
+        let end = units.end.clock;
+        let is_last = end == carried.end;
+        let last = ItemId { clock: end - 1, ..units.start };
+        let mut write = Write {
+            id: WriteId::Set(last),
+            len: end - units.start.clock,
+            origin: above.map(|(origin, _)| origin),
+            sees: Vec::new(),
+            by: carried.by.clone(),
+            held: if is_last { carried.held.clone() } else { Held::Unknown },
+            write_back: None,
+        };
+        if is_last {
             carried.marks.iter().for_each(|mark| write.marked(mark));
         }
-        self.registers[register as usize].1.insert(write);
-        end
+        let above = above.map(|(_, (_, node))| node);
+        let node = self.registers[register as usize].1.insert(write, above);
+        self.items.insert(last, (register, node));
     }
 
     /// Takes again what is known: this may be the earlier entry, or know the value. Returns the clock after
     /// what it says of the write.
-    fn carry_again(&mut self, (register, mut node): (RegisterIx, NodeIx), carried: &Carried<'_>) -> u32 {
+    fn carry_again(&mut self, (register, mut node): Found, carried: &Carried<'_>) -> u32 {
         let end = self.register(register).write(node).id.item().clock + 1;
         let held = if end < carried.end { &Held::Unknown } else { carried.held };
         if carried.end < end {
@@ -228,15 +257,16 @@ impl Graph {
                 let mut sees = mark.sees.clone();
                 sees.sort_unstable();
                 sees.dedup();
-                writes.insert(Write { id, len: 1, origin, sees, by: by.clone(), held, write_back: None });
+                let write = Write { id, len: 1, origin, sees, by: by.clone(), held, write_back: None };
+                writes.insert(write, Some(set));
             }
         }
         Some(register)
     }
 
     /// Ends a round of changes of these registers.
-    pub(super) fn settle(&mut self, touched: &BTreeSet<RegisterIx>) {
-        for &ix in touched {
+    pub(super) fn settle(&mut self, touched: impl IntoIterator<Item = RegisterIx>) {
+        for ix in touched {
             if self.registers[ix as usize].1.settle() {
                 self.rebuilt.insert(ix);
             }
@@ -253,37 +283,35 @@ struct Taking<'g> {
     graph: &'g mut Graph,
     by: &'g Authorship,
     said: &'g BTreeMap<WriteId, Vec<Mark>>,
-    touched: BTreeSet<RegisterIx>,
+    touched: Touched,
 }
 
 impl Keep for Taking<'_> {
+    type Found = Found;
+
     fn is_empty(&self) -> bool {
         self.graph.is_empty()
     }
 
-    fn holds(&self, item: ItemId) -> bool {
-        self.graph.find(item).is_some()
+    fn find(&self, item: ItemId) -> Option<Found> {
+        self.graph.find(item)
     }
 
     fn holds_map(&self, item: ItemId) -> bool {
         self.graph.holds_map(item)
     }
 
-    fn keep(&mut self, item: &ItemRef<'_>, at: At<'_>) {
-        let register = match at {
-            At::Root(key) => self.graph.register_at((None, key.into())),
-            At::Map(map, key) => self.graph.register_at((Some(map), key.into())),
-            At::Origin(origin) => match self.graph.cut_after(origin) {
-                Some((register, _)) => register,
-                None => return,
-            },
+    fn keep(&mut self, item: &ItemRef<'_>, at: At<'_, Found>) {
+        let (register, above) = match at {
+            At::Root(key) => (self.graph.register_at((None, key.into())), None),
+            At::Map(map, key) => (self.graph.register_at((Some(map), key.into())), None),
+            At::Origin(found) => (found.0, Some(found)),
         };
-        self.touched.insert(register);
-        let (first, end, origin) = (item.id(), item.clocks().end, item.origin());
-        let marks =
-            self.said.get(&WriteId::Set(ItemId { clock: end - 1, ..first })).map_or(&[][..], |marks| marks);
-        self.graph
-            .carry(register, &Carried { first, end, origin, held: &Held::of(item), by: self.by, marks });
+        self.touched.push(register);
+        let (first, end, origin) = (item.id(), item.clocks().end, item.origin().zip(above));
+        let said = self.said.get(&WriteId::Set(ItemId { clock: end - 1, ..first }));
+        let (marks, held) = (said.map_or(&[][..], |marks| marks), &Held::of(item));
+        self.graph.carry(register, &Carried { first, end, origin, held, by: self.by, marks });
     }
 }
 

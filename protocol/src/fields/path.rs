@@ -105,7 +105,8 @@ impl Graph {
 
     /// The paths of all registers that have one.
     pub(super) fn paths(&self) -> BTreeSet<Path> {
-        self.by_place.values().filter_map(|&ix| self.path(ix)).collect()
+        let written = self.by_place.values().filter(|&&ix| self.register(ix).tail().is_some());
+        written.filter_map(|&ix| self.path(ix)).collect()
     }
 
     /// The register at a path.

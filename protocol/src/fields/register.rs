@@ -13,7 +13,7 @@ use super::value::Value;
 use super::write::{WriteBackMark, WriteId};
 use crate::batch::Stamp;
 use crate::update::ItemId;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A write whose value so many later writes have come below is settled: its value is let go, and who comes
@@ -28,6 +28,9 @@ const BACK_MAX: usize = 256;
 
 /// A write's place in its register.
 pub(super) type NodeIx = u32;
+
+/// What a write was made on, which is one write nearly always.
+type Parents = SmallVec<[NodeIx; 4]>;
 
 /// One write, as entries tell of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +54,7 @@ pub(super) struct Write {
 struct Node {
     write: Write,
     /// The writes it was made on, in order, none above another; write-backs stand for what they render.
-    parents: Box<[NodeIx]>,
+    parents: Parents,
     /// The parent with the longest way from the first write, and one further up that way, so that climbing it
     /// takes a logarithm's time. A node without parents is its own.
     above: NodeIx,
@@ -94,17 +97,17 @@ pub(super) struct Register {
 }
 
 impl Register {
-    /// Takes a write that is not here; its origin, where it has one, is the last unit of a write that is.
-    pub(super) fn insert(&mut self, write: Write) -> NodeIx {
+    /// Takes a write that is not here; `above` is the write whose last unit its origin is, where it has one.
+    pub(super) fn insert(&mut self, write: Write, above: Option<NodeIx>) -> NodeIx {
         let id = write.id;
         let ix = self.push(write);
         self.by_write.insert(id, ix);
         if let WriteId::Set(_) = id {
-            self.move_tail(ix);
+            self.move_tail(ix, above);
         }
         self.stale |= self.wanted.remove(&id);
         if !self.stale {
-            self.place(ix);
+            self.place(ix, above);
         }
         ix
     }
@@ -140,8 +143,8 @@ impl Register {
         let second = &mut self.nodes[ix as usize];
         second.write.len = rest;
         second.write.origin = Some(last);
-        let parents = std::mem::replace(&mut second.parents, [first_ix].into());
-        if let Some(join) = self.joins.get_mut(&parents) {
+        let parents = std::mem::replace(&mut second.parents, smallvec![first_ix]);
+        if let Some(join) = self.joins.get_mut(&*parents) {
             join.resolved
                 .iter_mut()
                 .filter(|resolved| **resolved == ix)
@@ -179,6 +182,10 @@ impl Register {
         self.by_write.get(&id).copied()
     }
 
+    pub(super) fn is_deleted(&self, item: ItemId) -> bool {
+        self.find(WriteId::Deleted(item)).is_some()
+    }
+
     pub(super) fn write(&self, ix: NodeIx) -> &Write {
         &self.nodes[ix as usize].write
     }
@@ -209,6 +216,11 @@ impl Register {
         tips
     }
 
+    /// The deletions among the siblings, in no set order.
+    pub(super) fn deletions(&self) -> impl Iterator<Item = WriteId> {
+        self.tips.iter().map(|&ix| self.write(ix).id).filter(|id| matches!(id, WriteId::Deleted(_)))
+    }
+
     /// The item whose value Yjs shows, if any was set; it may have been deleted.
     pub(super) const fn tail(&self) -> Option<NodeIx> {
         self.tail
@@ -219,13 +231,12 @@ impl Register {
         self.nodes[ix as usize].aside
     }
 
-    fn move_tail(&mut self, ix: NodeIx) {
+    fn move_tail(&mut self, ix: NodeIx, above: Option<NodeIx>) {
         let Some(tail) = self.tail else { return self.tail = Some(ix) };
         let (item, last) = (self.write(ix).id.item(), self.write(tail).id.item());
-        let origin = self.write(ix).origin.and_then(|origin| self.find(WriteId::Set(origin)));
-        if origin == Some(tail) {
+        if above == Some(tail) {
             self.tail = Some(ix);
-        } else if origin.is_some_and(|origin| self.nodes[origin as usize].aside) {
+        } else if above.is_some_and(|above| self.nodes[above as usize].aside) {
             self.nodes[ix as usize].aside = true;
         } else {
             let right = is_right_of(item, last, |unit| self.run_of(unit));
@@ -304,25 +315,27 @@ impl Register {
 
     fn push(&mut self, write: Write) -> NodeIx {
         let ix = NodeIx::try_from(self.nodes.len()).expect("a document's size bounds its items");
-        let (parents, above, jump) = (Box::default(), ix, ix);
+        let (parents, above, jump) = (Parents::new(), ix, ix);
         let (level, weight, settled, placed, aside) = (0, 0, false, false, false);
         self.nodes.push(Node { write, parents, above, jump, level, weight, settled, placed, aside });
         ix
     }
 
     /// Hangs a write below what its writer saw.
-    fn place(&mut self, ix: NodeIx) {
-        let parents = self.parents_of(ix);
+    fn place(&mut self, ix: NodeIx, above: Option<NodeIx>) {
+        let parents = self.parents_of(ix, above);
         let is_write_back = self.is_write_back(ix);
         if parents.len() > 1 {
             let join = self.joins.entry(parents.as_slice().into()).or_default();
             if is_write_back { join.rendered.push(ix) } else { join.resolved.push(ix) }
         }
-        self.hang(ix, &parents);
         if !is_write_back {
             for parent in &parents {
                 self.tips.remove(parent);
             }
+        }
+        self.hang(ix, parents);
+        if !is_write_back {
             self.tips.insert(ix);
             self.settle_above(ix);
         }
@@ -340,7 +353,7 @@ impl Register {
         }
     }
 
-    fn hang(&mut self, ix: NodeIx, parents: &[NodeIx]) {
+    fn hang(&mut self, ix: NodeIx, parents: Parents) {
         let Write { len, held, .. } = self.write(ix);
         let (len, own) = (*len, held.weight());
         let highest =
@@ -359,14 +372,21 @@ impl Register {
         let node = &mut self.nodes[ix as usize];
         (node.above, node.jump) = (above, jump);
         (node.level, node.weight) = (level + u64::from(len), weight + own);
-        node.parents = parents.into();
+        node.parents = parents;
         node.placed = true;
     }
 
     /// The writes that a write was made on: in order, none above another, write-backs as what they render.
-    fn parents_of(&mut self, ix: NodeIx) -> Vec<NodeIx> {
+    fn parents_of(&mut self, ix: NodeIx, above: Option<NodeIx>) -> Parents {
         let write = self.write(ix);
-        let named: Vec<WriteId> = write.named().collect();
+        // Nearly every write was made on one that it names alone.
+        if let Some(above) = above.filter(|&above| write.sees.is_empty() && above != ix) {
+            let seen = &self.nodes[above as usize];
+            if seen.placed && !self.is_write_back(above) {
+                return smallvec![above];
+            }
+        }
+        let named: SmallVec<[WriteId; 4]> = write.named().collect();
         let mut parents = BTreeSet::new();
         for &id in &named {
             match self.find(id) {
@@ -469,13 +489,14 @@ impl Register {
         for (ix, node) in (0..).zip(&mut self.nodes) {
             (node.above, node.jump, node.level) = (ix, ix, 0);
             (node.placed, node.aside) = (false, false);
-            node.parents = Box::default();
+            node.parents.clear();
         }
         self.tail = None;
         for ix in self.in_causal_order() {
-            self.place(ix);
+            let origin = self.write(ix).origin.and_then(|origin| self.find(WriteId::Set(origin)));
+            self.place(ix, origin);
             if let WriteId::Set(_) = self.write(ix).id {
-                self.move_tail(ix);
+                self.move_tail(ix, origin);
             }
         }
     }

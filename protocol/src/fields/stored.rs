@@ -50,8 +50,9 @@ impl Graph {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = vec![VERSION];
-        put_var_u64(&mut out, self.by_place.len() as u64);
-        for ((map, key), &ix) in &self.by_place {
+        let written = self.by_place.iter().filter(|(_, ix)| self.register(**ix).tail().is_some());
+        put_var_u64(&mut out, written.clone().count() as u64);
+        for ((map, key), &ix) in written {
             put_origin(&mut out, *map);
             put_var_bytes(&mut out, key.as_bytes());
             let writes: Vec<&Write> = self.register(ix).writes().collect();
@@ -80,7 +81,7 @@ impl Graph {
                 self.read_write(&mut reader, register)?;
             }
         }
-        self.settle(&touched);
+        self.settle(touched);
         reader.finish()
     }
 
@@ -92,9 +93,7 @@ impl Graph {
         let end = last.clock.checked_add(1).ok_or(ReadError::Overflow)?;
         let origin = read_origin(reader)?;
         // It may be known only with what replaced it at once, of which it is a part.
-        if let Some(origin) = origin {
-            self.cut_after(origin);
-        }
+        let origin = origin.and_then(|origin| Some((origin, self.cut_after(origin)?)));
         let count = read_count(reader, SEEN_BYTES_MIN)?;
         let sees = (0..count).map(|_| read_write(reader)).collect::<Result<Vec<_>, _>>()?;
         let by = read_authorship(reader)?;

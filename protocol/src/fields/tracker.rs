@@ -2,7 +2,7 @@
 
 use super::ahead::Ahead;
 use super::edit::{Edit, EditRefused, FieldVersion};
-use super::graph::{Authorship, Graph};
+use super::graph::{Authorship, Graph, RegisterIx};
 use super::held::Held;
 use super::path::Path;
 use super::policy::Policy;
@@ -24,13 +24,14 @@ use std::collections::BTreeSet;
 pub struct Tracker {
     pub(super) graph: Graph,
     ahead: Ahead,
+    touched: BTreeSet<RegisterIx>,
 }
 
 impl Tracker {
     /// Goes on from what is committed.
     #[must_use]
     pub fn new(graph: Graph) -> Self {
-        Self { graph, ahead: Ahead::default() }
+        Self { graph, ..Self::default() }
     }
 
     /// What is committed.
@@ -62,12 +63,12 @@ impl Tracker {
     /// What this region is to say about an update that it admits; none when it writes no field. `sent` is all of
     /// what an editor sent, of which the update is what is new.
     pub fn admit(&mut self, update: &Update, sent: &Update) -> Option<Vec<Mark>> {
-        self.ahead.admit(&self.graph, update, Some(sent))
+        self.ahead.admit(&mut self.graph, update, Some(sent))
     }
 
     /// The same about an update of this region's own, with what was drafted to be said about it.
     pub fn admit_drafted(&mut self, update: &Update, drafted: Vec<Mark>) -> Vec<Mark> {
-        let mut marks = self.ahead.admit(&self.graph, update, None).unwrap_or_default();
+        let mut marks = self.ahead.admit(&mut self.graph, update, None).unwrap_or_default();
         // What is said of an item says what its deletion means.
         marks.retain(|mark| {
             let is_said = || drafted.iter().any(|own| own.write.item() == mark.write.item());
@@ -82,12 +83,16 @@ impl Tracker {
         self.ahead.committed(admitted, committed);
     }
 
-    /// Takes a committed update that writes fields. Returns the fields in which anything is different then, or in
-    /// what editors are told of them.
-    pub fn take(&mut self, update: &Update, marks: &[Mark], by: &Authorship) -> BTreeSet<Path> {
-        let touched = self.graph.take(update, marks, by);
+    /// Takes a committed update that writes fields.
+    pub fn take(&mut self, update: &Update, marks: &[Mark], by: &Authorship) {
+        self.touched.extend(self.graph.take(update, marks, by));
+    }
+
+    /// The fields in which anything is different than when this was last asked, or in what editors are told of them,
+    /// by updates that were taken since.
+    pub fn take_touched(&mut self) -> BTreeSet<Path> {
         let field = |ix| self.graph.path(ix).or_else(|| write_back::told_by(&self.graph, ix));
-        touched.into_iter().filter_map(field).collect()
+        std::mem::take(&mut self.touched).into_iter().filter_map(field).collect()
     }
 
     /// The fields that the document has or had, in the order of their paths.

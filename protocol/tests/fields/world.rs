@@ -271,7 +271,8 @@ impl World {
         }
         if let Some(fields) = &logged.fields {
             let fields = FieldsEntry::decode(&fields.encode()).unwrap();
-            region.touched = region.tracker.take(&logged.update, &fields.marks, &logged.by);
+            region.tracker.take(&logged.update, &fields.marks, &logged.by);
+            region.touched = region.tracker.take_touched();
         }
         region.shape.record(&logged.update);
         region.tracker.committed(0, 0);
