@@ -25,6 +25,8 @@ const NOT_FOLLOWED: &str = "others";
 const DOCUMENTS: u32 = 50;
 /// Updates that a writer sends before it waits for their acknowledgement.
 const BURST: u32 = 20;
+/// A burst ends with text where both are written.
+const BOTH_EACH: u32 = 10;
 const TURN_MAX: Duration = Duration::from_millis(5);
 const TURNS_EACH: u32 = 4;
 const MEASURED: Duration = Duration::from_millis(500);
@@ -39,7 +41,11 @@ const TYPIST_CLIENT: u32 = 0xe000_0000;
 pub fn ingest(options: &Options, report: &mut Report) -> Result<()> {
     options.clear(NAME)?;
     let server = options.quire_program(NAME)?.with_history_limits().start()?;
-    for (who, kind) in [("text beside ten fields", Kind::Text), ("a field in each update", Kind::Fields)] {
+    for (who, kind) in [
+        ("text beside ten fields", Kind::Text),
+        ("a field in each tenth update", Kind::Both),
+        ("a field in each update", Kind::Fields),
+    ] {
         let mut followed = Side::join(server.addr(), FOLLOWED, kind)?;
         let mut others = Side::join(server.addr(), NOT_FOLLOWED, kind)?;
         let (mut rates, mut ratios, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
@@ -76,6 +82,8 @@ pub fn ingest(options: &Options, report: &mut Report) -> Result<()> {
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Text,
+    /// A field in one of [`BOTH_EACH`] updates, text in the others.
+    Both,
     Fields,
 }
 
@@ -108,7 +116,11 @@ impl Side {
     fn join(addr: SocketAddr, root: &'static str, kind: Kind) -> Result<Self> {
         let mut crowd = Crowd::new()?;
         for number in 0..DOCUMENTS {
-            let kind = if kind == Kind::Text { "text" } else { "set" };
+            let kind = match kind {
+                Kind::Text => "text",
+                Kind::Both => "both",
+                Kind::Fields => "set",
+            };
             crowd.connect(addr, &format!("/ws/{kind}-{root}-{number}"))?;
         }
         let all = || 0..DOCUMENTS;
@@ -173,10 +185,11 @@ impl Writers {
 
     fn write(&mut self, who: usize, out: &mut Vec<u8>) {
         let mut update = Vec::new();
-        for _ in 0..BURST {
+        for number in 0..BURST {
             update.clear();
             match self.kind {
-                Kind::Text => self.typists[who].put_keystroke(&mut update),
+                Kind::Both if number % BOTH_EACH == 0 => self.setters[who].put_next(&mut update),
+                Kind::Text | Kind::Both => self.typists[who].put_keystroke(&mut update),
                 Kind::Fields => self.setters[who].put_next(&mut update),
             }
             wire::put_update(out, &update);
@@ -187,7 +200,7 @@ impl Writers {
     fn receive(&mut self, who: usize, update: &[u8], out: &mut Vec<u8>) {
         let number = u32::try_from(who).unwrap_or(u32::MAX);
         let (client, last) = match self.kind {
-            Kind::Text => (TYPIST_CLIENT | number, self.typists[who].typed()),
+            Kind::Text | Kind::Both => (TYPIST_CLIENT | number, self.typists[who].typed()),
             Kind::Fields => (SETTER_CLIENT | number, self.setters[who].set()),
         };
         let mut is_last = false;

@@ -118,8 +118,10 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    pub(super) fn new(tracker: Tracker, rules: Rules, region: Arc<str>, client: ClientId) -> Self {
+    pub(super) fn new(tracker: Tracker, rules: Rules, region: &str, client: ClientId) -> Self {
         let (on_duty, home, due, next_write_back, stored_bytes) = (false, None, BTreeSet::new(), Time(0), 0);
+        // A copy for each document: its writes count who has it, and processors must not wait for each other's count.
+        let region = Arc::from(region);
         Self { tracker, rules, region, client, on_duty, home, due, next_write_back, stored_bytes }
     }
 

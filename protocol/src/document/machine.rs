@@ -195,7 +195,7 @@ impl Document {
             // Joined as bytes: whoever opens the document need not wait for yrs to build it.
             replica: Replica::new(merge(&updates).encoded().clone()),
             pipeline: Pipeline::default(),
-            fields: Fields::new(fields, stored.rules, stored.region, ClientId(stored.client)),
+            fields: Fields::new(fields, stored.rules, &stored.region, ClientId(stored.client)),
             records: Records::read(stored.records, stored.index),
             size,
             sessions: BTreeMap::new(),

@@ -26,6 +26,9 @@ const ABSENT: u8 = 32;
 /// The fewest bytes of a mark, and of a write that one names.
 const MARK_BYTES_MIN: usize = 4;
 const SEEN_BYTES_MIN: usize = 3;
+/// What is set aside for each of them, and for the lengths and the count before: nearly all take less.
+const MARK_BYTES: usize = 32;
+const COUNTS_BYTES: usize = 8;
 
 /// An update that writes fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +47,9 @@ impl FieldsEntry {
     /// The entry as a payload.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(self.update.len() + 8);
+        let names = self.region.len() + self.author.as_ref().map_or(0, |author| author.len());
+        let marks: usize = self.marks.iter().map(|mark| (1 + mark.sees.len()) * MARK_BYTES).sum();
+        let mut out = Vec::with_capacity(names + COUNTS_BYTES + marks + self.update.len());
         put_var_bytes(&mut out, self.region.as_bytes());
         put_var_bytes(&mut out, self.author.as_deref().unwrap_or_default().as_bytes());
         put_var_u64(&mut out, self.marks.len() as u64);
@@ -90,11 +95,7 @@ pub(super) fn read_name(reader: &mut Reader) -> Result<Option<Arc<str>>, ReadErr
 
 /// Appends a write's kind and item.
 pub(super) fn put_write(out: &mut Vec<u8>, write: WriteId, flags: u8) {
-    let kind = match write {
-        WriteId::Set(_) => SET,
-        WriteId::Deleted(_) => DELETED,
-    };
-    out.push(kind | flags);
+    out.push(kind_of(write) | flags);
     let ItemId { client, clock } = write.item();
     put_var_u64(out, client.0.into());
     put_var_u64(out, clock.into());
@@ -120,7 +121,19 @@ pub(super) fn read_write(reader: &mut Reader) -> Result<WriteId, ReadError> {
 }
 
 fn read_item_of(reader: &mut Reader, kind: u8) -> Result<WriteId, ReadError> {
-    let item = ItemId { client: ClientId(reader.var_u32()?), clock: reader.var_u32()? };
+    write_of(kind, ItemId { client: ClientId(reader.var_u32()?), clock: reader.var_u32()? })
+}
+
+/// The code of a write's kind.
+pub(super) const fn kind_of(write: WriteId) -> u8 {
+    match write {
+        WriteId::Set(_) => SET,
+        WriteId::Deleted(_) => DELETED,
+    }
+}
+
+/// The write of a kind that an item is.
+pub(super) const fn write_of(kind: u8, item: ItemId) -> Result<WriteId, ReadError> {
     match kind {
         SET => Ok(WriteId::Set(item)),
         DELETED => Ok(WriteId::Deleted(item)),

@@ -248,7 +248,8 @@ impl Graph {
         is_wanted: &dyn Fn(ConflictId, &Ending) -> bool,
     ) -> OfField {
         let Some(register) = self.at(path).map(|ix| self.register(ix)) else { return OfField::none() };
-        let current = state(register, policy).and_then(|state| record(path, policy, state, None));
+        let current = register.is_contested().then(|| state(register, policy)).flatten();
+        let current = current.and_then(|state| record(path, policy, state, None));
         let (mut over, mut all) = (Vec::new(), BTreeSet::new());
         let mut resolved = register.resolved().rev();
         for (of, write) in resolved.by_ref().take(RESOLVED_LOOKED_AT_MAX) {

@@ -5,6 +5,7 @@
 //! Invariant: siblings, bases and tail are a function of the set of writes and marks, not of their order.
 
 mod nearest;
+mod order;
 
 use super::graph::Authorship;
 use super::held::Held;
@@ -14,7 +15,7 @@ use super::write::{WriteBackMark, WriteId};
 use crate::batch::Stamp;
 use crate::update::ItemId;
 use smallvec::{SmallVec, smallvec};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A write whose value so many later writes have come below is settled: its value is let go, and who comes
 /// back after that finds no base. A thousand edits of one field is more than a person makes in a day offline.
@@ -22,6 +23,10 @@ pub(super) const SETTLED_AFTER_WRITES: u64 = 1_024;
 
 /// The same for the bytes of the values that have come below it.
 pub(super) const SETTLED_AFTER_BYTES: u64 = 1 << 20;
+
+/// Values are let go by so many writes, or bytes, together.
+const SETTLED_EACH_WRITES: u64 = 64;
+const SETTLED_EACH_BYTES: u64 = 1 << 16;
 
 /// So many writes are looked through for a value that is valid.
 const BACK_MAX: usize = 256;
@@ -50,9 +55,9 @@ pub(super) struct Write {
     pub(super) write_back: Option<WriteBackMark>,
 }
 
+/// Where a write hangs.
 #[derive(Debug)]
 struct Node {
-    write: Write,
     /// The writes it was made on, in order, none above another; write-backs stand for what they render.
     parents: Parents,
     /// The parent with the longest way from the first write, and one further up that way, so that climbing it
@@ -82,6 +87,8 @@ struct Join {
 /// The writes of one field.
 #[derive(Debug, Default)]
 pub(super) struct Register {
+    writes: Vec<Write>,
+    /// Where each hangs: apart from them, since it is read far more often.
     nodes: Vec<Node>,
     by_write: BTreeMap<WriteId, NodeIx>,
     /// The sets of several writes that others were made on together.
@@ -114,7 +121,7 @@ impl Register {
 
     /// Changes a write, and tells whether anything is different then.
     pub(super) fn change(&mut self, ix: NodeIx, change: impl FnOnce(&mut Write)) -> bool {
-        let write = &mut self.nodes[ix as usize].write;
+        let write = &mut self.writes[ix as usize];
         let before = write.clone();
         change(write);
         let is_changed = *write != before;
@@ -140,9 +147,9 @@ impl Register {
         let up = self.nodes[ix as usize].above;
         let weight = if up == ix { 0 } else { self.nodes[up as usize].weight };
         let first_ix = self.push(first);
+        let write = &mut self.writes[ix as usize];
+        (write.len, write.origin) = (rest, Some(last));
         let second = &mut self.nodes[ix as usize];
-        second.write.len = rest;
-        second.write.origin = Some(last);
         let parents = std::mem::replace(&mut second.parents, smallvec![first_ix]);
         if let Some(join) = self.joins.get_mut(&*parents) {
             join.resolved
@@ -187,13 +194,17 @@ impl Register {
     }
 
     pub(super) fn write(&self, ix: NodeIx) -> &Write {
-        &self.nodes[ix as usize].write
+        &self.writes[ix as usize]
     }
 
     /// What is still known of what a write left, for who merges on it.
     pub(super) fn left(&self, ix: NodeIx) -> &Held {
-        let node = &self.nodes[ix as usize];
-        if node.settled { &Held::Unknown } else { node.write.left() }
+        if self.nodes[ix as usize].settled { &Held::Unknown } else { self.write(ix).left() }
+    }
+
+    /// How many writes there are.
+    pub(super) const fn len(&self) -> usize {
+        self.nodes.len()
     }
 
     /// Every write, each after those it names.
@@ -282,8 +293,11 @@ impl Register {
     /// Whether something else than the one write there is may have to be shown.
     pub(super) fn is_contested(&self) -> bool {
         let Some(tail) = self.tail else { return false };
-        let siblings: Vec<NodeIx> = self.tips.iter().copied().take(2).collect();
-        siblings[..] != [tail] && !self.is_deletion_of(&siblings, tail)
+        let mut tips = self.tips.iter().copied();
+        match (tips.next(), tips.next()) {
+            (Some(one), None) => one != tail && !self.is_deletion_of(&[one], tail),
+            _ => true,
+        }
     }
 
     /// Whether all these are is the deletion of the key while an item was shown.
@@ -317,7 +331,8 @@ impl Register {
         let ix = NodeIx::try_from(self.nodes.len()).expect("a document's size bounds its items");
         let (parents, above, jump) = (Parents::new(), ix, ix);
         let (level, weight, settled, placed, aside) = (0, 0, false, false, false);
-        self.nodes.push(Node { write, parents, above, jump, level, weight, settled, placed, aside });
+        self.nodes.push(Node { parents, above, jump, level, weight, settled, placed, aside });
+        self.writes.push(write);
         ix
     }
 
@@ -455,9 +470,16 @@ impl Register {
         rest.iter().all(|&ix| *self.nodes[ix as usize].parents == *parents).then_some(parents)
     }
 
-    /// Lets go of the values that this write is too far below of.
+    /// Lets go of the values that this write is too far below of. Looks for them once in so many writes or bytes, since
+    /// it has to go far for them.
     fn settle_above(&mut self, ix: NodeIx) {
-        let (level, weight) = (self.nodes[ix as usize].level, self.nodes[ix as usize].weight);
+        let node = &self.nodes[ix as usize];
+        let up = &self.nodes[node.above as usize];
+        let (level, weight) = (node.level, node.weight);
+        let steps = [level / SETTLED_EACH_WRITES, weight / SETTLED_EACH_BYTES];
+        if steps == [up.level / SETTLED_EACH_WRITES, up.weight / SETTLED_EACH_BYTES] {
+            return;
+        }
         let far = |at: NodeIx| {
             let node = &self.nodes[at as usize];
             level - node.level > SETTLED_AFTER_WRITES || weight - node.weight > SETTLED_AFTER_BYTES
@@ -475,8 +497,9 @@ impl Register {
         while let Some(at) = open.pop() {
             let node = &mut self.nodes[at as usize];
             if !std::mem::replace(&mut node.settled, true) {
-                node.write.held = node.write.held.let_go();
                 open.extend(&node.parents);
+                let held = &mut self.writes[at as usize].held;
+                *held = held.let_go();
             }
         }
     }
@@ -499,92 +522,6 @@ impl Register {
                 self.move_tail(ix, origin);
             }
         }
-    }
-
-    /// Every write after those it names. Marks that name each other in a circle come from a region that is
-    /// broken: the circle is opened at the least name, but never between a write and the one that it replaced.
-    fn in_causal_order(&self) -> Vec<NodeIx> {
-        let count = self.nodes.len();
-        let mut missing = vec![0_u32; count];
-        let mut below = Below::new(count);
-        // Backwards, so that those below one write are found in the order of their names.
-        for &ix in self.by_write.values().rev() {
-            let named = self.write(ix).named().filter_map(|id| self.find(id));
-            let mut named: SmallVec<[NodeIx; 4]> = named.filter(|&named| named != ix).collect();
-            named.sort_unstable();
-            named.dedup();
-            for named in named {
-                missing[ix as usize] += 1;
-                below.add(named, ix);
-            }
-        }
-        let all = || self.by_write.values().copied();
-        let mut ready: VecDeque<NodeIx> = all().filter(|&ix| missing[ix as usize] == 0).collect();
-        let mut order = Vec::with_capacity(count);
-        let mut ordered = vec![false; count];
-        let (mut rest, mut way) = (all(), Vec::new());
-        while let Some(ix) = ready.pop_front().or_else(|| self.out_of_circle(&ordered, &mut rest, &mut way)) {
-            if std::mem::replace(&mut ordered[ix as usize], true) {
-                continue;
-            }
-            order.push(ix);
-            for ix in below.of(ix) {
-                let missing = &mut missing[ix as usize];
-                *missing -= 1;
-                if *missing == 0 {
-                    ready.push_back(ix);
-                }
-            }
-        }
-        order
-    }
-
-    /// The next of those that go round in circles, what it replaced before it; `way` is from the next of the rest up
-    /// to there.
-    fn out_of_circle(
-        &self,
-        ordered: &[bool],
-        rest: &mut impl Iterator<Item = NodeIx>,
-        way: &mut Vec<NodeIx>,
-    ) -> Option<NodeIx> {
-        if way.is_empty() {
-            let mut next = rest.find(|&ix| !ordered[ix as usize]);
-            while let Some(ix) = next.filter(|&ix| !ordered[ix as usize]) {
-                way.push(ix);
-                let origin = self.write(ix).origin;
-                next =
-                    origin.and_then(|origin| self.find(WriteId::Set(origin))).filter(|&origin| origin != ix);
-            }
-        }
-        way.pop()
-    }
-}
-
-/// For each write those that name it: lists in one vector, since a snapshot goes through all writes.
-struct Below {
-    /// By the named write, the head of its list.
-    heads: Vec<usize>,
-    /// A write, and where its list goes on.
-    links: Vec<(NodeIx, usize)>,
-}
-
-impl Below {
-    /// No link has this number.
-    const END: usize = usize::MAX;
-
-    fn new(count: usize) -> Self {
-        Self { heads: vec![Self::END; count], links: Vec::with_capacity(count) }
-    }
-
-    fn add(&mut self, named: NodeIx, by: NodeIx) {
-        let head = &mut self.heads[named as usize];
-        self.links.push((by, std::mem::replace(head, self.links.len())));
-    }
-
-    fn of(&self, named: NodeIx) -> impl Iterator<Item = NodeIx> + '_ {
-        let link = |at: usize| self.links.get(at);
-        let first = link(self.heads[named as usize]);
-        std::iter::successors(first, move |(_, next)| link(*next)).map(|&(ix, _)| ix)
     }
 }
 

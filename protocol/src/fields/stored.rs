@@ -1,17 +1,22 @@
 //! A graph as bytes: what a document's snapshot cannot say of its fields.
 //!
 //! ```text
-//! version u8 = 1 · registers: count, then each
+//! version u8 = 2 · registers: count, then each
 //! register = map: 0, or 1 and its item · key · writes: count, then each after those it names
-//! write = kind u8 · item · length · origin: 0, or 1 and the item · seen writes · hlc · stream · seq
-//!         · region · author · write-back: 0, or 1, or 2 where it is of nothing, and 16 bytes · held: tag and value
+//! write = kind u8 · item · length · origin: 0, or 1 and the item · seen writes · stamp · region · author
+//!         · write-back: 0, or 1, or 2 where it is of nothing, and 16 bytes · held: tag and value
+//! item = client · clock · stamp = hlc · stream · seq
 //! ```
+//!
+//! A client, a stream, and a name (of a region or an author; an empty one for none) is the number of those that came
+//! before it for the first time; where that is how many there are it is a new one, which follows. Times and seqs are
+//! zigzag differences to those of the write before.
 //!
 //! Reading bytes is taking what they say, into an empty graph or one that knows something: stored graphs of two
 //! regions merge. The decoder takes bytes from disks and peers: it never panics and never allocates from a
 //! length it has not checked.
 
-use super::entry::{put_write, read_count, read_name, read_write};
+use super::entry::{kind_of, read_count, read_name, write_of};
 use super::graph::{Authorship, Carried, Graph, RegisterIx};
 use super::held::Held;
 use super::register::Write;
@@ -22,10 +27,10 @@ use crate::ids::{Dot, Seq, StreamId};
 use crate::lib0::{ReadError, Reader, put_var_bytes, put_var_u64};
 use crate::update::{ClientId, ItemId, TypeKind};
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const REGISTER_BYTES_MIN: usize = 3;
 const WRITE_BYTES_MIN: usize = 12;
 const SEEN_BYTES_MIN: usize = 3;
@@ -49,17 +54,17 @@ impl Graph {
     /// The graph as bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = vec![VERSION];
+        let mut writing = Writing { out: vec![VERSION], ..Writing::default() };
         let written = self.by_place.iter().filter(|(_, ix)| self.register(**ix).tail().is_some());
-        put_var_u64(&mut out, written.clone().count() as u64);
+        put_var_u64(&mut writing.out, written.clone().count() as u64);
         for ((map, key), &ix) in written {
-            put_origin(&mut out, *map);
-            put_var_bytes(&mut out, key.as_bytes());
-            let writes: Vec<&Write> = self.register(ix).writes().collect();
-            put_var_u64(&mut out, writes.len() as u64);
-            writes.into_iter().for_each(|write| put(&mut out, write));
+            writing.origin(*map);
+            put_var_bytes(&mut writing.out, key.as_bytes());
+            let register = self.register(ix);
+            put_var_u64(&mut writing.out, register.len() as u64);
+            register.writes().for_each(|write| writing.write(write));
         }
-        out.into()
+        writing.out.into()
     }
 
     /// Takes what a stored graph says.
@@ -67,44 +72,45 @@ impl Graph {
     /// # Errors
     /// When the bytes are no stored graph; part of it may have been taken then.
     pub fn merge(&mut self, bytes: Bytes) -> Result<(), ReadError> {
-        let mut reader = Reader::new(bytes);
-        if reader.u8()? != VERSION {
+        let mut reading = Reading::of(bytes);
+        if reading.reader.u8()? != VERSION {
             return Err(ReadError::Overflow);
         }
         let mut touched = BTreeSet::new();
-        for _ in 0..read_count(&mut reader, REGISTER_BYTES_MIN)? {
-            let map = read_origin(&mut reader)?;
-            let key = Arc::from(reader.var_str()?.as_str());
+        for _ in 0..read_count(&mut reading.reader, REGISTER_BYTES_MIN)? {
+            let map = reading.origin()?;
+            let key = Arc::from(reading.reader.var_str()?.as_str());
             let register = self.register_at((map, key));
             touched.insert(register);
-            for _ in 0..read_count(&mut reader, WRITE_BYTES_MIN)? {
-                self.read_write(&mut reader, register)?;
+            for _ in 0..read_count(&mut reading.reader, WRITE_BYTES_MIN)? {
+                self.read_write(&mut reading, register)?;
             }
         }
         self.settle(touched);
-        reader.finish()
+        reading.reader.finish()
     }
 
-    fn read_write(&mut self, reader: &mut Reader, register: RegisterIx) -> Result<(), ReadError> {
-        let id = read_write(reader)?;
+    fn read_write(&mut self, reading: &mut Reading, register: RegisterIx) -> Result<(), ReadError> {
+        let id = reading.seen()?;
         let last = id.item();
-        let before = reader.var_u32()?.checked_sub(1).and_then(|before| last.clock.checked_sub(before));
+        let before =
+            reading.reader.var_u32()?.checked_sub(1).and_then(|before| last.clock.checked_sub(before));
         let first = ItemId { clock: before.ok_or(ReadError::Overflow)?, ..last };
         let end = last.clock.checked_add(1).ok_or(ReadError::Overflow)?;
-        let origin = read_origin(reader)?;
+        let origin = reading.origin()?;
         // It may be known only with what replaced it at once, of which it is a part.
         let origin = origin.and_then(|origin| Some((origin, self.cut_after(origin)?)));
-        let count = read_count(reader, SEEN_BYTES_MIN)?;
-        let sees = (0..count).map(|_| read_write(reader)).collect::<Result<Vec<_>, _>>()?;
-        let by = read_authorship(reader)?;
-        let kind = match reader.u8()? {
+        let count = read_count(&mut reading.reader, SEEN_BYTES_MIN)?;
+        let sees = (0..count).map(|_| reading.seen()).collect::<Result<Vec<_>, _>>()?;
+        let by = reading.authorship()?;
+        let kind = match reading.reader.u8()? {
             0 => MarkKind::Edit,
             flag @ (1 | 2) => {
-                MarkKind::WriteBack(WriteBackMark { absent: flag == 2, schema: reader.array()? })
+                MarkKind::WriteBack(WriteBackMark { absent: flag == 2, schema: reading.reader.array()? })
             }
             _ => return Err(ReadError::Overflow),
         };
-        let held = read_held(reader)?;
+        let held = read_held(&mut reading.reader)?;
         if let WriteId::Set(_) = id {
             self.carry(register, &Carried { first, end, origin, held: &held, by: &by, marks: &[] });
             if sees.is_empty() && kind == MarkKind::Edit {
@@ -117,21 +123,163 @@ impl Graph {
     }
 }
 
-fn put(out: &mut Vec<u8>, write: &Write) {
-    put_write(out, write.id, 0);
-    put_var_u64(out, write.len.into());
-    put_origin(out, write.origin);
-    put_var_u64(out, write.sees.len() as u64);
-    write.sees.iter().for_each(|&seen| put_write(out, seen, 0));
-    put_authorship(out, &write.by);
-    match write.write_back {
-        None => out.push(0),
-        Some(by) => {
-            out.push(if by.absent { 2 } else { 1 });
-            out.extend_from_slice(&by.schema);
+/// What was written before, by number.
+#[derive(Debug)]
+struct Numbers<T>(BTreeMap<T, u64>);
+
+impl<T> Default for Numbers<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: Ord> Numbers<T> {
+    /// Writes something's number; tells whether it is new, and is to follow.
+    fn put(&mut self, out: &mut Vec<u8>, of: T) -> bool {
+        let count = self.0.len() as u64;
+        let number = *self.0.entry(of).or_insert(count);
+        put_var_u64(out, number);
+        number == count
+    }
+}
+
+/// Writes a graph.
+#[derive(Default)]
+struct Writing<'g> {
+    out: Vec<u8>,
+    clients: Numbers<ClientId>,
+    streams: Numbers<StreamId>,
+    names: Numbers<&'g str>,
+    hlc: u64,
+    seq: u64,
+}
+
+impl<'g> Writing<'g> {
+    fn write(&mut self, write: &'g Write) {
+        self.seen(write.id);
+        put_var_u64(&mut self.out, write.len.into());
+        self.origin(write.origin);
+        put_var_u64(&mut self.out, write.sees.len() as u64);
+        write.sees.iter().for_each(|&seen| self.seen(seen));
+        self.authorship(&write.by);
+        match write.write_back {
+            None => self.out.push(0),
+            Some(by) => {
+                self.out.push(if by.absent { 2 } else { 1 });
+                self.out.extend_from_slice(&by.schema);
+            }
+        }
+        put_held(&mut self.out, &write.held);
+    }
+
+    fn seen(&mut self, write: WriteId) {
+        self.out.push(kind_of(write));
+        self.item(write.item());
+    }
+
+    fn origin(&mut self, origin: Option<ItemId>) {
+        self.out.push(origin.is_some().into());
+        origin.into_iter().for_each(|item| self.item(item));
+    }
+
+    fn item(&mut self, ItemId { client, clock }: ItemId) {
+        if self.clients.put(&mut self.out, client) {
+            put_var_u64(&mut self.out, client.0.into());
+        }
+        put_var_u64(&mut self.out, clock.into());
+    }
+
+    fn authorship(&mut self, by: &'g Authorship) {
+        let (Hlc(hlc), Dot { stream, seq: Seq(seq) }) = by.stamp;
+        put_var_u64(&mut self.out, zigzag(std::mem::replace(&mut self.hlc, hlc), hlc));
+        if self.streams.put(&mut self.out, stream) {
+            put_var_u64(&mut self.out, stream.to_u32().into());
+        }
+        put_var_u64(&mut self.out, zigzag(std::mem::replace(&mut self.seq, seq), seq));
+        self.name(&by.region);
+        self.name(by.author.as_deref().unwrap_or_default());
+    }
+
+    fn name(&mut self, name: &'g str) {
+        if self.names.put(&mut self.out, name) {
+            put_var_bytes(&mut self.out, name.as_bytes());
         }
     }
-    put_held(out, &write.held);
+}
+
+/// Reads a graph.
+struct Reading {
+    reader: Reader,
+    clients: Vec<ClientId>,
+    streams: Vec<StreamId>,
+    names: Vec<Option<Arc<str>>>,
+    hlc: u64,
+    seq: u64,
+}
+
+impl Reading {
+    const fn of(bytes: Bytes) -> Self {
+        Self {
+            reader: Reader::new(bytes),
+            clients: Vec::new(),
+            streams: Vec::new(),
+            names: Vec::new(),
+            hlc: 0,
+            seq: 0,
+        }
+    }
+
+    fn seen(&mut self) -> Result<WriteId, ReadError> {
+        let kind = self.reader.u8()?;
+        write_of(kind, self.item()?)
+    }
+
+    fn origin(&mut self) -> Result<Option<ItemId>, ReadError> {
+        match self.reader.u8()? {
+            0 => Ok(None),
+            1 => self.item().map(Some),
+            _ => Err(ReadError::Overflow),
+        }
+    }
+
+    fn item(&mut self) -> Result<ItemId, ReadError> {
+        let client = numbered(&mut self.reader, &mut self.clients, |reader| reader.var_u32().map(ClientId))?;
+        Ok(ItemId { client, clock: self.reader.var_u32()? })
+    }
+
+    fn authorship(&mut self) -> Result<Authorship, ReadError> {
+        self.hlc = unzigzag(self.hlc, self.reader.var_u64()?);
+        let read_stream = |reader: &mut Reader| reader.var_u32().map(StreamId::from_u32);
+        let stream = numbered(&mut self.reader, &mut self.streams, read_stream)?;
+        self.seq = unzigzag(self.seq, self.reader.var_u64()?);
+        let stamp = (Hlc(self.hlc), Dot { stream, seq: Seq(self.seq) });
+        let region = numbered(&mut self.reader, &mut self.names, read_name)?.unwrap_or_default();
+        let author = numbered(&mut self.reader, &mut self.names, read_name)?;
+        Ok(Authorship { stamp, region, author })
+    }
+}
+
+/// Reads what came before, by its number, or something new.
+fn numbered<T: Clone>(
+    reader: &mut Reader,
+    known: &mut Vec<T>,
+    read: impl FnOnce(&mut Reader) -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
+    let number = usize::try_from(reader.var_u64()?).map_err(|_| ReadError::Overflow)?;
+    if number == known.len() {
+        known.push(read(reader)?);
+    }
+    known.get(number).cloned().ok_or(ReadError::Overflow)
+}
+
+/// The difference of two numbers, around the end of their range too; small where they are near each other.
+const fn zigzag(from: u64, to: u64) -> u64 {
+    let difference = to.wrapping_sub(from).cast_signed();
+    ((difference << 1) ^ (difference >> 63)).cast_unsigned()
+}
+
+const fn unzigzag(from: u64, difference: u64) -> u64 {
+    from.wrapping_add((difference >> 1) ^ 0_u64.wrapping_sub(difference & 1))
 }
 
 pub(super) fn put_authorship(out: &mut Vec<u8>, by: &Authorship) {
@@ -148,25 +296,6 @@ pub(super) fn read_authorship(reader: &mut Reader) -> Result<Authorship, ReadErr
     let stream = StreamId::from_u32(reader.var_u32()?);
     let stamp = (hlc, Dot { stream, seq: Seq(reader.var_u64()?) });
     Ok(Authorship { stamp, region: read_name(reader)?.unwrap_or_default(), author: read_name(reader)? })
-}
-
-fn put_origin(out: &mut Vec<u8>, origin: Option<ItemId>) {
-    match origin {
-        None => out.push(0),
-        Some(ItemId { client, clock }) => {
-            out.push(1);
-            put_var_u64(out, client.0.into());
-            put_var_u64(out, clock.into());
-        }
-    }
-}
-
-fn read_origin(reader: &mut Reader) -> Result<Option<ItemId>, ReadError> {
-    match reader.u8()? {
-        0 => Ok(None),
-        1 => Ok(Some(ItemId { client: ClientId(reader.var_u32()?), clock: reader.var_u32()? })),
-        _ => Err(ReadError::Overflow),
-    }
 }
 
 pub(super) fn put_held(out: &mut Vec<u8>, held: &Held) {

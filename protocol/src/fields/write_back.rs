@@ -87,11 +87,14 @@ pub(super) struct WriteBack<'a> {
     pub(super) draft: Draft,
 }
 
-impl WriteBack<'_> {
+impl<'a> WriteBack<'a> {
     /// Writes what one field needs, if anything.
     pub(super) fn field(&mut self, path: &Path, policy: &Policy) {
         let Some(ix) = self.graph.at(path) else { return };
         let register = self.graph.register(ix);
+        if !register.is_contested() && self.told(path).is_none() {
+            return;
+        }
         let Some(state) = state(register, policy) else { return };
         self.value(ix, &state);
         self.conflict(path, &state);
@@ -134,34 +137,34 @@ impl WriteBack<'_> {
     fn conflict(&mut self, path: &Path, state: &FieldState) {
         let key: Arc<str> = path.to_string().into();
         let map = self.conflicts_map();
-        let shown = map.and_then(|map| {
-            let place = (Some(map), key.clone());
-            let register = self.graph.register_of(&place)?;
-            Some((place, register.tail()?, register))
-        });
-        let is_shown = shown.as_ref().filter(|(_, tail, register)| !is_deleted(register, *tail));
+        let shown = self.told(path);
+        let is_shown = shown.filter(|(tail, register)| !is_deleted(register, *tail));
         if state.conflict.is_none() {
-            if let Some((_, tail, register)) = is_shown {
-                self.draft.composer.delete(register.write(*tail).id.item());
+            if let Some((tail, register)) = is_shown {
+                self.draft.composer.delete(register.write(tail).id.item());
             }
             return;
         }
         let value = rendered(path, state);
-        if is_shown.is_some_and(|(_, tail, register)| shows(register, *tail).as_ref() == Some(&value)) {
+        if is_shown.is_some_and(|(tail, register)| shows(register, tail).as_ref() == Some(&value)) {
             return;
         }
         // Where somebody else tells of the same conflict otherwise, neither has the last word for ever.
-        let is_told =
-            |(_, tail, register): &(Place, NodeIx, &Register)| is_told_enough(register, *tail, &value);
-        if shown.as_ref().is_some_and(is_told) {
+        if shown.is_some_and(|(tail, register)| is_told_enough(register, tail, &value)) {
             return;
         }
-        let origin = shown.as_ref().map(|(_, tail, register)| register.write(*tail).id.item());
+        let origin = shown.map(|(tail, register)| register.write(tail).id.item());
         let map = map.unwrap_or_else(|| self.make_conflicts_map());
-        if let Some((_, tail, register)) = is_shown {
-            self.draft.composer.delete(register.write(*tail).id.item());
+        if let Some((tail, register)) = is_shown {
+            self.draft.composer.delete(register.write(tail).id.item());
         }
         self.set(&(Some(map), key), origin, Holds::Value(&value));
+    }
+
+    /// What editors were told last of a field, which may have been deleted since.
+    fn told(&self, path: &Path) -> Option<(NodeIx, &'a Register)> {
+        let register = self.graph.register_of(&(Some(self.conflicts_map()?), path.to_string().into()))?;
+        Some((register.tail()?, register))
     }
 
     fn set(&mut self, place: &Place, origin: Option<ItemId>, holds: Holds<'_>) -> ItemId {
