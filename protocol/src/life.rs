@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::batch::Stamp;
+use crate::batch::{Stamp, put_stamp, read_stamp};
 use crate::fields::schema::DeletePolicy;
 use crate::frontier::Frontier;
 use crate::hlc::Hlc;
@@ -171,18 +171,6 @@ impl Life {
         }
         Ok(life)
     }
-}
-
-fn put_stamp(out: &mut Vec<u8>, (hlc, dot): Stamp) {
-    for number in [hlc.0, u64::from(dot.stream.to_u32()), dot.seq.0] {
-        put_var_u64(out, number);
-    }
-}
-
-fn read_stamp(reader: &mut Reader) -> Result<Stamp, ReadError> {
-    let hlc = Hlc(reader.var_u64()?);
-    let stream = StreamId::from_u32(reader.var_u32()?);
-    Ok((hlc, Dot { stream, seq: Seq(reader.var_u64()?) }))
 }
 
 #[cfg(test)]

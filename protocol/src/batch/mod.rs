@@ -11,12 +11,14 @@ mod codec;
 mod lease;
 mod lifecycle;
 mod member;
+mod stamp;
 
 pub use canary::{decode_canary, encode_canary};
 pub use codec::{BatchBuilder, BatchError, BatchFull, EncodedBatch, batch_range};
 pub use lease::NumberLease;
 pub use lifecycle::{LifecycleChange, LifecycleError};
 pub use member::{MemberChange, Membership};
+pub use stamp::{Stamp, put_stamp, read_stamp};
 
 use crate::frontier::Frontier;
 use crate::hlc::Hlc;
@@ -110,10 +112,6 @@ pub struct Entry {
     /// What it does it with.
     pub payload: Bytes,
 }
-
-/// An entry's time and name. Of two concurrent changes of one register the greater stands, so that all
-/// regions agree.
-pub type Stamp = (Hlc, Dot);
 
 /// A batch's link to the batch before it in the stream: 128 bits of blake3 over that batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

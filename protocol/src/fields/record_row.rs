@@ -16,9 +16,8 @@ use super::record::{Conflicting, Deletion, Record, Resolution, Writes};
 use super::state::{Base, ConflictId, Shown, Version};
 use super::stored::{put_authorship, put_held, read_authorship, read_held};
 use super::value::Value;
-use crate::batch::Stamp;
-use crate::hlc::Hlc;
-use crate::ids::{Dot, Seq, StreamId};
+use crate::batch::{put_stamp, read_stamp};
+use crate::ids::{Dot, Seq};
 use crate::lib0::{ReadError, Reader, put_var_bytes, put_var_u64};
 use crate::life::Unseen;
 use bytes::Bytes;
@@ -177,18 +176,6 @@ fn read_deletion(reader: &mut Reader) -> Result<Deletion, ReadError> {
     });
     let edits = edits.collect::<Result<_, ReadError>>()?;
     Ok(Deletion { deletions, edits, is_revived: read_flag(reader)? })
-}
-
-fn put_stamp(out: &mut Vec<u8>, (Hlc(hlc), dot): Stamp) {
-    for number in [hlc, u64::from(dot.stream.to_u32()), dot.seq.0] {
-        put_var_u64(out, number);
-    }
-}
-
-fn read_stamp(reader: &mut Reader) -> Result<Stamp, ReadError> {
-    let hlc = Hlc(reader.var_u64()?);
-    let stream = StreamId::from_u32(reader.var_u32()?);
-    Ok((hlc, Dot { stream, seq: Seq(reader.var_u64()?) }))
 }
 
 fn read_flag(reader: &mut Reader) -> Result<bool, ReadError> {
