@@ -7,8 +7,8 @@ use super::schema::Reference;
 use super::state::Shown;
 use super::tracker::Tracker;
 use super::value::Value;
-use crate::hlc::Hlc;
-use crate::ids::{DocName, Dot, Seq, StreamId};
+use crate::batch::{Stamp, put_stamp, read_stamp};
+use crate::ids::DocName;
 use crate::lib0::{ReadError, Reader, put_var_bytes, put_var_u64};
 use bytes::Bytes;
 
@@ -21,10 +21,21 @@ pub struct Index {
     /// The values of its unique fields, in the order of their paths.
     pub claims: Vec<Claim>,
     /// The documents that its fields name, in that order.
-    pub references: Vec<(Path, DocName)>,
+    pub references: Vec<Naming>,
 }
 
-const VERSION: u8 = 1;
+/// A document that a field names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Naming {
+    /// The field.
+    pub path: Path,
+    /// The document.
+    pub target: DocName,
+    /// Since when the field has held the value that names it. One that is a list may have named it before.
+    pub since: Stamp,
+}
+
+const VERSION: u8 = 2;
 
 impl Index {
     /// Of a document's fields as they are shown.
@@ -38,8 +49,10 @@ impl Index {
             if field.reference.is_some()
                 && let Some(state) = tracker.state(&path, rules.policy(&path))
                 && let Shown::Value(Some(value)) = state.shown
+                && let Some(since) = tracker.shown_since(&path, &value)
             {
-                index.references.extend(Reference::names(&value).map(|name| (path.clone(), name)));
+                let names = Reference::names(&value);
+                index.references.extend(names.map(|target| Naming { path: path.clone(), target, since }));
             }
         }
         index
@@ -56,17 +69,16 @@ impl Index {
     pub fn encode(&self) -> Bytes {
         let mut out = vec![VERSION];
         put_var_u64(&mut out, self.claims.len() as u64);
-        for Claim { path, value, since: (Hlc(hlc), dot) } in &self.claims {
+        for Claim { path, value, since } in &self.claims {
             put_var_bytes(&mut out, path.to_string().as_bytes());
             value.encode(&mut out);
-            for number in [*hlc, u64::from(dot.stream.to_u32()), dot.seq.0] {
-                put_var_u64(&mut out, number);
-            }
+            put_stamp(&mut out, *since);
         }
         put_var_u64(&mut out, self.references.len() as u64);
-        for (path, name) in &self.references {
+        for Naming { path, target, since } in &self.references {
             put_var_bytes(&mut out, path.to_string().as_bytes());
-            put_var_bytes(&mut out, name.as_str().as_bytes());
+            put_var_bytes(&mut out, target.as_str().as_bytes());
+            put_stamp(&mut out, *since);
         }
         out.into()
     }
@@ -83,14 +95,12 @@ impl Index {
         let mut index = Self::default();
         for _ in 0..reader.var_u64()? {
             let (path, value) = (read_path(reader)?, Value::decode(reader)?);
-            let (hlc, stream) = (Hlc(reader.var_u64()?), StreamId::from_u32(reader.var_u32()?));
-            let since = (hlc, Dot { stream, seq: Seq(reader.var_u64()?) });
-            index.claims.push(Claim { path, value, since });
+            index.claims.push(Claim { path, value, since: read_stamp(reader)? });
         }
         for _ in 0..reader.var_u64()? {
             let path = read_path(reader)?;
-            let name = DocName::new(reader.var_str()?.as_str()).map_err(|_| ReadError::Overflow)?;
-            index.references.push((path, name));
+            let target = DocName::new(reader.var_str()?.as_str()).map_err(|_| ReadError::Overflow)?;
+            index.references.push(Naming { path, target, since: read_stamp(reader)? });
         }
         reader.finish()?;
         Ok(index)

@@ -38,7 +38,7 @@ pub use edit::{Edit, EditRefused, FieldVersion, FieldVersionError, VERSION_WRITE
 pub use entry::{AUTHOR_BYTES_MAX, FieldsEntry};
 pub use graph::{Authorship, Graph};
 pub use held::Held;
-pub use index::{Index, REFERENCES_MAX};
+pub use index::{Index, Naming, REFERENCES_MAX};
 pub use path::{PATH_KEYS_MAX, Path, PathError};
 pub use record::{
     Conflicting, Deletion, Ending, OfField, RESOLVED_LOOKED_AT_MAX, Record, Resolution, Status, Writes,

@@ -2,16 +2,17 @@
 //!
 //! What documents say to each other is put in the same go (`flags.rs`).
 //!
-//! Invariant: whoever has read the changes up to a number has missed none below it.
+//! Invariant: changes are put in the order of their numbers.
 
-use super::claims::Contested;
+use super::between::{Contested, Dangling, OVER};
 use super::flags::{CONTESTED, DANGLING};
 use super::indexed::Indexed;
-use super::references::{Dangling, Repairs};
+use super::references::Repairs;
 use super::rows::{
     CHANGES, CONTESTED_CODE, DANGLING_CODE, Kept, LISTED, Name, Place, RECORDS, Summary, change_key,
-    index_key, kept_row, kind, listed_key, named, policy, read_name, record_key, status_code,
+    index_key, kept_row, kind, listed_key, policy, read_name, record_key, status_code,
 };
+use super::told::Changed;
 use bytes::Bytes;
 use quire_protocol::document::Derived;
 use quire_protocol::fields::{ConflictId, Index, Record, RuleBook, Rules, Status};
@@ -30,9 +31,6 @@ const LOOKED_AT_MAX: usize = 10_000;
 /// A page ends when its conflicts have so many bytes.
 const LISTED_BYTES_MAX: usize = 8 << 20;
 
-/// No more changes are read at once when they have so many bytes: somebody waits for each to be sent.
-const CHANGES_BYTES_MAX: usize = 256 << 10;
-
 /// Numbers of changes rise by so many in a millisecond at most, so that none is given twice, even where a crash
 /// has lost the last ones.
 const CHANGES_PER_MS: u64 = 256;
@@ -45,6 +43,8 @@ pub(crate) struct Book {
     last: Mutex<u64>,
     changed: watch::Sender<u64>,
     pub(super) open: AtomicI64,
+    /// How many conflicts between documents that are over are on record.
+    pub(super) over: AtomicI64,
     pub(super) repairs: Repairs,
 }
 
@@ -89,15 +89,6 @@ enum PutError {
     Read(LoadError),
     #[error("{0}")]
     Put(#[from] DerivedError),
-}
-
-/// Conflicts that have changed.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
-    /// Each as it is now, in the order of their last changes.
-    pub(crate) conflicts: Vec<Kept>,
-    /// The number up to which these are all that the filter takes.
-    pub(crate) up_to: u64,
 }
 
 /// Part of a listing.
@@ -150,8 +141,11 @@ impl Book {
         for flags in [CONTESTED, DANGLING] {
             each(&log, flags, &[], |_, _| open += 1)?;
         }
+        let mut over = 0;
+        each(&log, OVER, &[], |_, _| over += 1)?;
         let (changed, repairs) = (watch::channel(last).0, Repairs::default());
-        let book = Self { log, rules, last: Mutex::new(last), changed, open: open.into(), repairs };
+        let (open, over, last) = (open.into(), over.into(), Mutex::new(last));
+        let book = Self { log, rules, last, changed, open, over, repairs };
         book.tell_open();
         Ok(book)
     }
@@ -222,7 +216,7 @@ impl Book {
             let place = Place::of(change, before.map_or(change, |before| before.first), record);
             places.push(Some(place));
             rows.push((record_key((doc, *id)), Some(kept_row(place, document, record))));
-            rows.push((change_key(change), Some(named(&[], (doc, *id)))));
+            rows.push((change_key(change), Some(Changed::Within((doc, *id)).row())));
             rows.push((listed_key((doc, *id), place), Some(Summary::of(document, record).encode())));
         }
         let put = said.map_err(PutError::Read).and_then(|said| {
@@ -293,7 +287,7 @@ impl Book {
     }
 
     /// What is on record of one conflict, and how long that is in bytes.
-    fn find(&self, name: Name) -> Result<Option<(Kept, usize)>, LoadError> {
+    pub(super) fn find(&self, name: Name) -> Result<Option<(Kept, usize)>, LoadError> {
         let Some(row) = self.row(&record_key(name))? else { return Ok(None) };
         let len = row.len();
         let read = Kept::decode(row).map(|kept| (kept, len));
@@ -313,39 +307,6 @@ impl Book {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = change.max(*last);
         self.changed.send_if_modified(|told| std::mem::replace(told, *last) != *last);
-    }
-
-    /// Conflicts that have changed after a number and that the filter takes, each once, as it is now. At most `limit`
-    /// are looked at.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
-    pub(crate) fn changes(&self, after: u64, filter: &Filter, limit: usize) -> Result<Changes, LoadError> {
-        // Asked for first: what is put while the rows are read comes the next time.
-        let told = *self.changed.borrow();
-        let from = after.to_be_bytes();
-        let rows = self.log.derived(CHANGES, (Bound::Excluded(&from), Bound::Unbounded), limit)?;
-        if rows.is_empty() {
-            return Ok(Changes { conflicts: Vec::new(), up_to: after.max(told) });
-        }
-        let mut changes = Changes { conflicts: Vec::new(), up_to: after };
-        let mut bytes = 0;
-        for (key, name) in rows {
-            changes.up_to = key.first_chunk().map_or(changes.up_to, |change| u64::from_be_bytes(*change));
-            let Some((kept, len)) = read_name(&name).map(|name| self.find(name)).transpose()?.flatten()
-            else {
-                continue;
-            };
-            // One that has changed since its number was read comes under another.
-            if kept.change == changes.up_to && filter.takes_kept(&kept) {
-                changes.conflicts.push(kept);
-                bytes += len;
-            }
-            if bytes >= CHANGES_BYTES_MAX {
-                break;
-            }
-        }
-        Ok(changes)
     }
 
     /// Lists conflicts, open ones first, then those that were merged, then those that were resolved; of each the newest
@@ -459,11 +420,6 @@ impl Filter {
         }
     }
 
-    fn takes_kept(&self, kept: &Kept) -> bool {
-        self.statuses.contains(&kept.record.status())
-            && self.takes(&Summary::of(&kept.document, &kept.record))
-    }
-
     pub(super) fn takes(&self, summary: &Summary) -> bool {
         let is = |wanted: &Option<String>, is: &str| wanted.as_ref().is_none_or(|wanted| wanted == is);
         summary.document.starts_with(&self.prefix)
@@ -475,7 +431,7 @@ impl Filter {
 }
 
 /// Reads all rows of a space whose keys begin with something.
-fn each(
+pub(super) fn each(
     log: &Arc<dyn Log>,
     space: u8,
     prefix: &[u8],
@@ -534,7 +490,7 @@ mod tests {
         let (mut told, mut up_to) = (Vec::new(), after);
         loop {
             let changes = book.changes(up_to, &Filter::all(), 1).expect("readable");
-            told.extend(changes.conflicts.iter().map(|kept| (kept.event(after), kept.document.to_string())));
+            told.extend(changes.conflicts.iter().map(|told| (told.event(after), told.document().to_owned())));
             if changes.up_to == up_to {
                 return (told, up_to);
             }

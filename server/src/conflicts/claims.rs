@@ -2,9 +2,10 @@
 //!
 //! Invariant: of the claims of one value that this region knows, the least (stamp, document) has it: the first row.
 
+use super::between::{Between, Contested, Standing};
 use super::book::{Book, Filter, Listing, Looking};
-use super::flags::{CONTESTED, Flag, Said, Turn, read_change};
-use super::indexed::{CLAIMS, Claimant};
+use super::flags::{CONTESTED, Flag, Said, Turn, read_standing};
+use super::indexed::{CLAIMS, Claimant, since_of};
 use super::rows::Summary;
 use bytes::Bytes;
 use quire_protocol::batch::Stamp;
@@ -22,18 +23,6 @@ pub(crate) const UNIQUE: &str = "unique";
 
 /// Of the documents that claim one value so many are told; the first is among them.
 pub(crate) const CLAIMANTS_MAX: usize = 100;
-
-/// A value that several documents claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Contested {
-    /// The number of its last change.
-    pub(crate) change: u64,
-    pub(crate) id: ClaimId,
-    /// Who claims it, in the order of their claims: the first has it. At least two.
-    pub(crate) claimants: Vec<Claimant>,
-    /// How many there are beyond those, up to [`LIST_LEN_MAX`].
-    pub(crate) left_out: usize,
-}
 
 impl Book {
     /// The document that has a value of a field that is unique in a collection, and since when, as far as this region
@@ -73,9 +62,9 @@ impl Book {
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub(crate) fn contested(&self, id: ClaimId, change: u64) -> Result<Option<Contested>, LoadError> {
+    pub(super) fn contested(&self, id: ClaimId, standing: Standing) -> Result<Option<Contested>, LoadError> {
         let (claimants, left_out) = self.claimants(id, CLAIMANTS_MAX)?;
-        Ok(Some(Contested { change, id, claimants, left_out }).filter(|one| one.claimants.len() > 1))
+        Ok(Some(Contested { standing, id, claimants, left_out }).filter(|one| one.claimants.len() > 1))
     }
 
     /// The first so many who claim a value, and how many come after them, up to a limit. What is on record by another
@@ -86,7 +75,7 @@ impl Book {
         // One row beyond those asked for may be of another schema; where more are, the list is shorter.
         let limit = if len_max > 2 { LIST_LEN_MAX } else { 2 * len_max + 2 };
         for (key, row) in self.beginning_with(CLAIMS, &prefix, limit)? {
-            match Claimant::read(&key, row) {
+            match since_of(&key).and_then(|since| Claimant::read(since, row)) {
                 Ok(claimant) if self.claims_still(&claimant, id) => {
                     if claimants.len() < len_max {
                         claimants.push(claimant);
@@ -116,8 +105,14 @@ impl Book {
             let rows = self.beginning_with(CLAIMS, &prefix, 3)?;
             let others = rows.iter().filter(|(key, _)| !key.ends_with(&doc)).count();
             let is_contested = others + turn.count(CLAIMS, &prefix) > 1;
-            if !self.flag(Flag::Contested(id), is_contested, last, said)? && is_contested {
-                said.counted.push((UNIQUE, FIRST_CLAIM));
+            match self.flag(Flag::Contested(id), is_contested, last, said)? {
+                None if is_contested => said.counted.push((UNIQUE, FIRST_CLAIM)),
+                // The rows are still those from before the claim went. None are there where a schema has changed.
+                Some(before) if !is_contested => {
+                    let ended = self.contested(id, before)?;
+                    ended.into_iter().for_each(|ended| said.ends(Between::Contested(ended), last));
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -140,8 +135,8 @@ impl Book {
             for (key, row) in rows {
                 looking.looked_at += 1;
                 if let Some(id) = key.first_chunk().copied().map(ClaimId)
-                    && let Some(contested) = self.contested(id, read_change(&row))?
-                    && contested.claimants.iter().any(|claimant| filter.takes(&summary(claimant)))
+                    && let Some(contested) = self.contested(id, read_standing(&row))?
+                    && filter.takes_contested(&contested)
                 {
                     looking.bytes +=
                         contested.claimants.iter().map(|one| one.value.encoded_len()).sum::<usize>();
@@ -154,6 +149,12 @@ impl Book {
             }
             at = Some(last);
         }
+    }
+}
+
+impl Filter {
+    pub(super) fn takes_contested(&self, contested: &Contested) -> bool {
+        contested.claimants.iter().any(|claimant| self.takes(&summary(claimant)))
     }
 }
 

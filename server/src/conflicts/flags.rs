@@ -2,17 +2,18 @@
 //! be listed.
 //!
 //! ```text
-//! contested = claim  → number of its last change u64
-//! dangling  = target → number of its last change u64
-//! changes   = change → 1 · claim, or 2 · target
+//! contested = claim  → number of its last change u64 · of the change that it came with u64
+//! dangling  = target → the same; what is told of is each reference (`between.rs`)
 //! ```
 //!
 //! Invariant: a flag is there while two documents claim the value, or a document refers to one that is deleted. What
 //! a flag says is looked up again whenever it is read: a schema may have changed since.
 
+use super::between::Standing;
 use super::book::{Book, Page};
 use super::indexed::{CLAIMS, Indexed, REFERRERS, claim_of, target_of};
 use super::rows::change_key;
+use super::told::Changed;
 use bytes::Bytes;
 use quire_protocol::document::Derived;
 use quire_protocol::fields::ClaimId;
@@ -43,6 +44,8 @@ pub(super) struct Said {
     pub(super) flagged: i64,
     /// Kinds and policies of what came up.
     pub(super) counted: Vec<(&'static str, &'static str)>,
+    /// How many more conflicts between documents are on record as over.
+    pub(super) over: i64,
     /// Deleted documents that others refer to, and whether they are newly so.
     pub(super) dangling: Vec<(DocId, bool)>,
 }
@@ -57,7 +60,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl Flag {
-    fn key(self) -> DerivedKey {
+    pub(super) fn key(self) -> DerivedKey {
         match self {
             Self::Contested(ClaimId(id)) => DerivedKey { space: CONTESTED, key: Bytes::copy_from_slice(&id) },
             Self::Dangling(DocId(doc)) => {
@@ -65,19 +68,13 @@ impl Flag {
             }
         }
     }
-
-    /// What a change names it by.
-    fn named(self) -> Bytes {
-        match self {
-            Self::Contested(ClaimId(id)) => [&[1], &id[..]].concat().into(),
-            Self::Dangling(DocId(doc)) => [&[2], &doc.to_be_bytes()[..]].concat().into(),
-        }
-    }
 }
 
-/// The number of a flag's last change.
-pub(super) fn read_change(row: &[u8]) -> u64 {
-    row.first_chunk().map_or(0, |change| u64::from_be_bytes(*change))
+/// What a flag's row says.
+pub(super) fn read_standing(row: &[u8]) -> Standing {
+    let number = |at: usize| row.get(at..).and_then(|row| row.first_chunk()).copied().map(u64::from_be_bytes);
+    let change = number(0).unwrap_or_default();
+    Standing::open(change, number(8).unwrap_or(change))
 }
 
 impl Turn<'_> {
@@ -87,6 +84,11 @@ impl Turn<'_> {
 
     pub(super) fn targets(&self) -> BTreeSet<DocId> {
         self.touched().filter(|key| key.space == REFERRERS).filter_map(|key| target_of(&key.key)).collect()
+    }
+
+    /// The rows of a space that it changes and whose keys begin with something.
+    pub(super) fn touched_of(&self, space: u8, prefix: &[u8]) -> impl Iterator<Item = &DerivedKey> {
+        self.touched().filter(move |key| key.space == space && key.key.starts_with(prefix))
     }
 
     fn touched(&self) -> impl Iterator<Item = &DerivedKey> {
@@ -128,6 +130,7 @@ impl Book {
         let turn = Turn { document, gone, come, after: &after };
         self.contest(&turn, last, &mut said)?;
         self.dangle(&turn, is_turned, last, &mut said)?;
+        self.let_go(&mut said)?;
         Ok(said)
     }
 
@@ -141,29 +144,34 @@ impl Book {
             self.open.fetch_add(said.flagged, Ordering::Relaxed);
             self.tell_open();
         }
+        self.over.fetch_add(said.over, Ordering::Relaxed);
         self.repairs.note(said.dangling);
     }
 
-    /// Sets or removes a flag; tells whether it was there.
+    /// Sets or removes a flag; gives what it said before, where it was there.
     pub(super) fn flag(
         &self,
         flag: Flag,
         is_to_be: bool,
         last: &mut u64,
         said: &mut Said,
-    ) -> Result<bool, LoadError> {
-        let before = self.row(&flag.key())?;
-        if let Some(row) = &before {
-            said.changes.push((change_key(read_change(row)), None));
+    ) -> Result<Option<Standing>, LoadError> {
+        let before = self.row(&flag.key())?.map(|row| read_standing(&row));
+        if let Some(before) = before {
+            said.changes.push((change_key(before.change), None));
         }
         if is_to_be {
             *last += 1;
-            said.changes.push((flag.key(), Some(Bytes::copy_from_slice(&last.to_be_bytes()))));
-            said.changes.push((change_key(*last), Some(flag.named())));
+            let first = before.map_or(*last, |before| before.first);
+            let row = [last.to_be_bytes(), first.to_be_bytes()].concat();
+            said.changes.push((flag.key(), Some(row.into())));
+            if let Flag::Contested(id) = flag {
+                said.changes.push((change_key(*last), Some(Changed::Contested(id).row())));
+            }
         } else if before.is_some() {
             said.changes.push((flag.key(), None));
         }
         said.flagged += i64::from(is_to_be) - i64::from(before.is_some());
-        Ok(before.is_some())
+        Ok(before)
     }
 }

@@ -1,9 +1,9 @@
 //! What a document's fields say to other documents, as rows: the values that it claims, and whom it refers to.
 //!
 //! ```text
-//! indexes   = doc                               → version u8 = 2 · schema's hash · collection · an index
+//! indexes   = doc                               → version u8 = 3 · schema's hash · collection · an index
 //! claims    = claim · since · doc               → version u8 = 1 · name · path · value
-//! referrers = target · doc · field's hash       → version u8 = 1 · name · path · target's name
+//! referrers = target · doc · field's hash       → version u8 = 2 · name · path · target's name · a stamp
 //! since     = hlc u64 · stream u32 · seq u64
 //! ```
 //!
@@ -11,8 +11,8 @@
 
 use super::rows::index_key;
 use bytes::Bytes;
-use quire_protocol::batch::Stamp;
-use quire_protocol::fields::{ClaimId, Index, Path, Rules, Value};
+use quire_protocol::batch::{Stamp, put_stamp, read_stamp};
+use quire_protocol::fields::{Claim, ClaimId, Index, Naming, Path, Rules, Value};
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, DocName, Dot, Seq, StreamId};
 use quire_protocol::lib0::{ReadError, Reader, put_var_bytes};
@@ -24,8 +24,9 @@ pub(super) const CLAIMS: u8 = 5;
 /// Who refers to a document.
 pub(super) const REFERRERS: u8 = 7;
 
-const INDEXED_VERSION: u8 = 2;
-const VERSION: u8 = 1;
+const INDEXED_VERSION: u8 = 3;
+const CLAIM_VERSION: u8 = 1;
+const REFERRER_VERSION: u8 = 2;
 
 /// What a document says to others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub(crate) struct Referrer {
     pub(crate) document: DocName,
     pub(crate) path: Path,
     pub(crate) target: DocName,
+    /// Since when the field has held what names it.
+    pub(crate) since: Stamp,
 }
 
 impl Indexed {
@@ -90,26 +93,21 @@ impl Indexed {
         if !self.index.is_empty() {
             rows.insert(index_key(doc), self.encode());
         }
-        for claim in &self.index.claims {
-            let id = ClaimId::of(&self.collection, &claim.path, &claim.value);
-            let mut row = named_row(&[document.as_str(), &claim.path.to_string()]);
-            claim.value.encode(&mut row);
-            rows.insert(claim_key(id, claim.since, doc), row.into());
+        for Claim { path, value, since } in self.index.claims.iter().cloned() {
+            let id = ClaimId::of(&self.collection, &path, &value);
+            let claimant = Claimant { document: document.clone(), path, value, since };
+            rows.insert(claim_key(id, since, doc), claimant.row());
         }
-        for (path, target) in &self.index.references {
-            let path = path.to_string();
-            let field = blake3::hash(path.as_bytes());
-            let key =
-                [&target.id().0.to_be_bytes()[..], &doc.0.to_be_bytes(), &field.as_bytes()[..16]].concat();
-            let row = named_row(&[document.as_str(), &path, target.as_str()]);
-            rows.insert(DerivedKey { space: REFERRERS, key: key.into() }, row.into());
+        for Naming { path, target, since } in self.index.references.iter().cloned() {
+            let referrer = Referrer { document: document.clone(), path, target, since };
+            rows.insert(DerivedKey { space: REFERRERS, key: referrer.key() }, referrer.row());
         }
         rows
     }
 }
 
-fn named_row(texts: &[&str]) -> Vec<u8> {
-    let mut row = vec![VERSION];
+fn named_row(version: u8, texts: &[&str]) -> Vec<u8> {
+    let mut row = vec![version];
     texts.iter().for_each(|text| put_var_bytes(&mut row, text.as_bytes()));
     row
 }
@@ -125,38 +123,61 @@ pub(super) fn claim_of(key: &[u8]) -> Option<ClaimId> {
     key.first_chunk().copied().map(ClaimId)
 }
 
+/// Since when whoever a key of a claim is of claims the value.
+pub(super) fn since_of(key: &[u8]) -> Result<Stamp, ReadError> {
+    let mut key = Reader::new(Bytes::copy_from_slice(key));
+    let _id: [u8; 16] = key.array()?;
+    let hlc = Hlc(u64::from_be_bytes(key.array()?));
+    let stream = StreamId::from_u32(u32::from_be_bytes(key.array()?));
+    Ok((hlc, Dot { stream, seq: Seq(u64::from_be_bytes(key.array()?)) }))
+}
+
 /// The document that a key of a referrer begins with.
 pub(super) fn target_of(key: &[u8]) -> Option<DocId> {
     key.first_chunk().map(|target| DocId(u128::from_be_bytes(*target)))
 }
 
 impl Claimant {
-    pub(super) fn read(key: &[u8], row: Bytes) -> Result<Self, ReadError> {
-        let mut key = Reader::new(Bytes::copy_from_slice(key));
-        let _id: [u8; 16] = key.array()?;
-        let hlc = Hlc(u64::from_be_bytes(key.array()?));
-        let stream = StreamId::from_u32(u32::from_be_bytes(key.array()?));
-        let seq = Seq(u64::from_be_bytes(key.array()?));
+    pub(super) fn row(&self) -> Bytes {
+        let mut row = named_row(CLAIM_VERSION, &[self.document.as_str(), &self.path.to_string()]);
+        self.value.encode(&mut row);
+        row.into()
+    }
+
+    pub(super) fn read(since: Stamp, row: Bytes) -> Result<Self, ReadError> {
         let mut reader = Reader::new(row);
-        let (document, path) = read_named(&mut reader)?;
+        let (document, path) = read_named(&mut reader, CLAIM_VERSION)?;
         let value = Value::decode(&mut reader)?;
         reader.finish()?;
-        Ok(Self { document, path, value, since: (hlc, Dot { stream, seq }) })
+        Ok(Self { document, path, value, since })
     }
 }
 
 impl Referrer {
+    pub(super) fn key(&self) -> Bytes {
+        let field = blake3::hash(self.path.to_string().as_bytes());
+        let (DocId(target), DocId(doc)) = (self.target.id(), self.document.id());
+        [&target.to_be_bytes()[..], &doc.to_be_bytes(), &field.as_bytes()[..16]].concat().into()
+    }
+
+    pub(super) fn row(&self) -> Bytes {
+        let texts = [self.document.as_str(), &self.path.to_string(), self.target.as_str()];
+        let mut row = named_row(REFERRER_VERSION, &texts);
+        put_stamp(&mut row, self.since);
+        row.into()
+    }
+
     pub(super) fn read(row: Bytes) -> Result<Self, ReadError> {
         let mut reader = Reader::new(row);
-        let (document, path) = read_named(&mut reader)?;
-        let target = read_doc(&mut reader)?;
+        let (document, path) = read_named(&mut reader, REFERRER_VERSION)?;
+        let (target, since) = (read_doc(&mut reader)?, read_stamp(&mut reader)?);
         reader.finish()?;
-        Ok(Self { document, path, target })
+        Ok(Self { document, path, target, since })
     }
 }
 
-fn read_named(reader: &mut Reader) -> Result<(DocName, Path), ReadError> {
-    if reader.u8()? != VERSION {
+fn read_named(reader: &mut Reader, version: u8) -> Result<(DocName, Path), ReadError> {
+    if reader.u8()? != version {
         return Err(ReadError::Overflow);
     }
     let document = read_doc(reader)?;
@@ -171,7 +192,6 @@ fn read_doc(reader: &mut Reader) -> Result<DocName, ReadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quire_protocol::fields::Claim;
 
     fn indexed() -> Indexed {
         let stream = StreamId::from_u32(7 << 16 | 3);
@@ -179,7 +199,7 @@ mod tests {
         let since = (Hlc(9), Dot { stream, seq: Seq(4) });
         let claims = vec![Claim { path: path.clone(), value: "plan".into(), since }];
         let target = DocName::new("people/ada").expect("a name");
-        let index = Index { claims, references: vec![(path, target)] };
+        let index = Index { claims, references: vec![Naming { path, target, since }] };
         Indexed { schema: [3; 16], collection: "tasks".to_owned(), index }
     }
 
@@ -195,19 +215,17 @@ mod tests {
                     let claim = &indexed.index.claims[0];
                     let id = ClaimId::of("tasks", &claim.path, &claim.value);
                     assert_eq!(claim_of(&key), Some(id));
+                    let since = since_of(&key).expect("a claim's key");
                     let Claimant { document: of, path, value, since } =
-                        Claimant::read(&key, row).expect("a claim");
+                        Claimant::read(since, row).expect("a claim");
                     assert_eq!(of, document);
                     assert_eq!(Claim { path, value, since }, *claim);
                 }
                 REFERRERS => {
-                    let (path, target) = &indexed.index.references[0];
-                    assert_eq!(target_of(&key), Some(target.id()));
-                    let (path, target) = (path.clone(), target.clone());
-                    assert_eq!(
-                        Referrer::read(row),
-                        Ok(Referrer { document: document.clone(), path, target })
-                    );
+                    let Referrer { document: of, path, target, since } =
+                        Referrer::read(row).expect("a reference");
+                    assert_eq!((of, target_of(&key)), (document.clone(), Some(target.id())));
+                    assert_eq!(Naming { path, target, since }, indexed.index.references[0]);
                 }
                 _ => assert_eq!(DerivedKey { space, key }, index_key(document.id())),
             }
@@ -236,9 +254,9 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(Indexed::decode(bytes.slice(..len)).is_err(), "{len}");
         }
-        for (DerivedKey { key, .. }, row) in indexed().rows(&document) {
+        for row in indexed().rows(&document).into_values() {
             for len in 0..row.len() {
-                assert!(Claimant::read(&key, row.slice(..len)).is_err());
+                assert!(Claimant::read(indexed().index.claims[0].since, row.slice(..len)).is_err());
                 assert!(Referrer::read(row.slice(..len)).is_err());
             }
         }

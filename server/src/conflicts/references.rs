@@ -3,18 +3,20 @@
 //! Invariant: a deleted document that others refer to is flagged, and the flag outlives a crash as those rows do. So
 //! whatever is lost of the queue is found again.
 
+use super::between::{Between, DANGLERS, Dangling, Standing, dangler_key};
 use super::book::{Book, Filter, Listing, Looking};
-use super::flags::{DANGLING, Flag, Said, Turn, read_change};
+use super::flags::{DANGLING, Flag, Said, Turn, read_standing};
 use super::indexed::{REFERRERS, Referrer};
-use super::rows::Summary;
+use super::rows::{Summary, change_key};
+use super::told::Changed;
 use bytes::Bytes;
-use quire_protocol::batch::Stamp;
+use quire_protocol::fields::Status;
 use quire_protocol::fields::reference::{Lived, Repair, repair};
 use quire_protocol::fields::schema::{DeletePolicy, ReferencePolicy};
 use quire_protocol::ids::{DocId, ReplicaId};
 use quire_storage::limits::LIST_LEN_MAX;
 use quire_storage::{DocInfo, LoadError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
@@ -25,21 +27,12 @@ pub(crate) const REFERENCE: &str = "reference";
 /// So many deleted documents wait to have references to them repaired. What finds no room is found by its flag.
 const REPAIRS_MAX: usize = 10_000;
 
+/// When a document is deleted so many references to it are told of, about: a put has room for them, and holds up what
+/// other documents put for some tens of milliseconds. The others are listed.
+const REFERENCES_TOLD_MAX: usize = 10_000;
+
 /// Of one document so many referrers are looked at in one go.
 const REFERRERS_AT_ONCE: usize = 100;
-
-/// A field that names a deleted document.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Dangling {
-    /// The number of the last change of what refers to the deleted document.
-    pub(crate) change: u64,
-    /// Names the reference.
-    pub(crate) id: [u8; 16],
-    pub(crate) referrer: Referrer,
-    pub(crate) policy: ReferencePolicy,
-    /// When the document was deleted.
-    pub(crate) deleted: Option<Stamp>,
-}
 
 /// The deleted documents that others refer to, where something may have to be done about that.
 #[derive(Debug, Default)]
@@ -55,6 +48,15 @@ pub(crate) struct ToRepair {
     pub(crate) repairs: Vec<(Referrer, Repair)>,
     /// Where to go on; none at the end.
     pub(crate) next: Option<Bytes>,
+}
+
+/// References to a document, as rows by their referrers' keys.
+#[derive(Default)]
+struct References {
+    there: BTreeMap<Bytes, Bytes>,
+    gone: BTreeSet<Bytes>,
+    /// Those that are told of as dangling.
+    told: BTreeMap<Bytes, Bytes>,
 }
 
 /// Some referrers of a document, with their keys.
@@ -170,10 +172,7 @@ impl Book {
         let next = last.map(|(key, _)| key.clone());
         let mut referrers = Vec::new();
         for (key, row) in rows.into_iter().take_while(|(key, _)| key.starts_with(&prefix)) {
-            match Referrer::read(row) {
-                Ok(referrer) => referrers.push((key, referrer)),
-                Err(error) => tracing::warn!(%error, "a reference to a document cannot be read"),
-            }
+            referrers.extend(read_referrer(row).map(|referrer| (key, referrer)));
         }
         Ok(Referrers { referrers, next })
     }
@@ -198,21 +197,105 @@ impl Book {
             let is_named = turn.count(REFERRERS, &prefix) > 0 || rows.iter().any(|(key, _)| stays(key));
             let deleted =
                 if is_named { self.log.info(target)?.filter(|info| self.is_deleted(info)) } else { None };
-            let was_flagged = self.flag(Flag::Dangling(target), deleted.is_some(), last, said)?;
+            let was_flagged = self.flag(Flag::Dangling(target), deleted.is_some(), last, said)?.is_some();
+            let of = match is_turned && target == turn.document.id() {
+                true => self.all_references(target, turn)?,
+                false => self.touched_references(target, turn)?,
+            };
+            let begun = self.tell_references(of, deleted.as_ref(), last, said);
             if deleted.is_none() {
                 continue;
             }
             said.dangling.push((target, !was_flagged));
             if was_flagged {
                 // The others have been counted.
-                let come =
-                    turn.come.iter().filter(|key| key.space == REFERRERS && key.key.starts_with(&prefix));
-                let rows = come.filter_map(|key| turn.after.get(*key).cloned());
-                let policies = rows.filter_map(|row| self.policy(&Referrer::read(row).ok()?));
-                said.counted.extend(policies.map(|policy| (REFERENCE, policy.name())));
+                said.counted.extend(begun.into_iter().map(|policy| (REFERENCE, policy.name())));
             }
         }
         Ok(())
+    }
+
+    /// The references to a document that a change brings or takes away.
+    fn touched_references(&self, target: DocId, turn: &Turn<'_>) -> Result<References, LoadError> {
+        let mut references = References::default();
+        for key in turn.touched_of(REFERRERS, &target.0.to_be_bytes()) {
+            match turn.after.get(key) {
+                Some(row) => drop(references.there.insert(key.key.clone(), row.clone())),
+                None => drop(references.gone.insert(key.key.clone())),
+            }
+            if let Some(row) = self.row(&dangler_key(&key.key))? {
+                references.told.insert(key.key.clone(), row);
+            }
+        }
+        Ok(references)
+    }
+
+    /// The references to a document, those that the rest of the change brings or takes away among them.
+    fn all_references(&self, target: DocId, turn: &Turn<'_>) -> Result<References, LoadError> {
+        let prefix = target.0.to_be_bytes();
+        let mut references = References::default();
+        let mut after: Option<Bytes> = None;
+        while references.there.len() < REFERENCES_TOLD_MAX {
+            let from =
+                after.as_ref().map_or(Bound::Included(&prefix[..]), |after| Bound::Excluded(&after[..]));
+            let rows = self.log.derived(REFERRERS, (from, Bound::Unbounded), LIST_LEN_MAX)?;
+            let Some((last, _)) = rows.last() else { break };
+            let is_end = !last.starts_with(&prefix);
+            after = Some(last.clone());
+            references.there.extend(rows.into_iter().filter(|(key, _)| key.starts_with(&prefix)));
+            if is_end {
+                break;
+            }
+        }
+        super::book::each(&self.log, DANGLERS, &prefix, |key, row| drop(references.told.insert(key, row)))?;
+        let References { there, gone, .. } = self.touched_references(target, turn)?;
+        references.there.retain(|key, _| !gone.contains(key));
+        references.there.extend(there);
+        references.gone = gone;
+        Ok(references)
+    }
+
+    /// Has it told which references dangle from now on, and which do so no more; gives the policies of the former.
+    fn tell_references(
+        &self,
+        References { there, gone, told }: References,
+        deleted: Option<&DocInfo>,
+        last: &mut u64,
+        said: &mut Said,
+    ) -> Vec<ReferencePolicy> {
+        let told: BTreeMap<Bytes, Dangling> =
+            told.into_iter().filter_map(|(key, row)| Some((key, read_dangling(row)?))).collect();
+        for (key, dangling) in &told {
+            if deleted.is_none() || gone.contains(key) {
+                said.changes.push((dangler_key(key), None));
+                said.changes.push((change_key(dangling.standing.change), None));
+                said.ends(Between::Dangling(dangling.clone()), last);
+            }
+        }
+        let mut begun = Vec::new();
+        let Some(deleted) = deleted else { return begun };
+        for (key, row) in there {
+            let Some(referrer) = read_referrer(row) else { continue };
+            let before = told.get(&key).map(|before| (before.standing, before.deleted));
+            let standing = Standing::open(*last + 1, before.map_or(*last + 1, |(before, _)| before.first));
+            let Some(dangling) = self.dangling_by(referrer, deleted, standing) else { continue };
+            match before {
+                // A field that is a list has named it all along.
+                Some((_, before)) if before == dangling.deleted => continue,
+                Some((before, _)) => said.changes.push((change_key(before.change), None)),
+                None => begun.push(dangling.policy),
+            }
+            *last = standing.change;
+            said.changes.push((dangler_key(&key), Some(Between::Dangling(dangling).row())));
+            said.changes.push((change_key(*last), Some(Changed::Dangling(key).row())));
+        }
+        begun
+    }
+
+    /// A reference that was read as it is by the schema now; none where that knows of none.
+    pub(super) fn as_now(&self, dangling: Dangling) -> Option<Between> {
+        let policy = self.policy(&dangling.referrer)?;
+        Some(Between::Dangling(Dangling { policy, ..dangling }))
     }
 
     /// Lists references to deleted documents, after a place.
@@ -247,8 +330,10 @@ impl Book {
                 self.referrers(deleted.name.id(), within.as_deref(), LIST_LEN_MAX)?;
             for (key, referrer) in referrers {
                 looking.looked_at += 1;
-                if let Some(dangling) = self.dangling_by(&key, referrer, &deleted, read_change(&change))
-                    && filter.takes(&summary(&dangling))
+                let told = self.row(&dangler_key(&key))?.and_then(read_dangling);
+                let standing = told.map_or_else(|| read_standing(&change), |told| told.standing);
+                if let Some(dangling) = self.dangling_by(referrer, &deleted, standing)
+                    && filter.takes_dangling(&dangling)
                 {
                     listing.dangling.push(dangling);
                 }
@@ -261,26 +346,36 @@ impl Book {
         }
     }
 
-    fn dangling_by(
-        &self,
-        key: &[u8],
-        referrer: Referrer,
-        deleted: &DocInfo,
-        change: u64,
-    ) -> Option<Dangling> {
+    fn dangling_by(&self, referrer: Referrer, deleted: &DocInfo, standing: Standing) -> Option<Dangling> {
         let policy = self.policy(&referrer)?;
-        let mut id = [0; 16];
-        blake3::Hasher::new().update(key).finalize_xof().fill(&mut id);
         let deleted = deleted.life.deletion().map(|deletion| deletion.stamp);
-        Some(Dangling { change, id, referrer, policy, deleted })
+        Some(Dangling { standing, referrer, policy, deleted })
     }
 }
 
-fn summary(dangling: &Dangling) -> Summary {
-    Summary {
-        kind: REFERENCE.to_owned(),
-        path: dangling.referrer.path.to_string(),
-        policy: dangling.policy.name().to_owned(),
-        document: dangling.referrer.document.as_str().to_owned(),
+impl Filter {
+    pub(super) fn takes_dangling(&self, dangling: &Dangling) -> bool {
+        self.takes(&Summary {
+            kind: REFERENCE.to_owned(),
+            path: dangling.referrer.path.to_string(),
+            policy: dangling.policy.name().to_owned(),
+            document: dangling.referrer.document.as_str().to_owned(),
+        })
+    }
+}
+
+fn read_referrer(row: Bytes) -> Option<Referrer> {
+    let read = Referrer::read(row);
+    read.inspect_err(|error| tracing::warn!(%error, "a reference to a document cannot be read")).ok()
+}
+
+fn read_dangling(row: Bytes) -> Option<Dangling> {
+    match Between::read(row, Status::Open) {
+        Ok(Between::Dangling(dangling)) => Some(dangling),
+        Ok(Between::Contested(_)) => None,
+        Err(error) => {
+            tracing::warn!(%error, "a reference to a deleted document cannot be read");
+            None
+        }
     }
 }

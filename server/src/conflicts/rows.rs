@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! records  = doc · conflict             → version u8 = 1 · change · first · name · record
-//! changes  = change                     → doc · conflict
 //! listed   = status · !since · doc · conflict → version u8 = 1 · kind · path · policy · name
 //! ```
 //!
-//! What documents say to each other is in spaces of its own (`indexed.rs`, `flags.rs`).
+//! What changes are of is said by `told.rs`; what documents say to each other is in spaces of its own (`indexed.rs`,
+//! `flags.rs`, `between.rs`).
 //!
 //! Numbers in keys have their greatest byte first, so that they are in the order of the numbers; `!since` is the
 //! complement of the time, so that the newest come first.
@@ -19,7 +19,7 @@ use quire_storage::DerivedKey;
 
 /// The records, by document.
 pub(super) const RECORDS: u8 = 1;
-/// The last change of each record, and of each flag.
+/// The last change of each conflict.
 pub(super) const CHANGES: u8 = 2;
 /// The records by their status, the newest first.
 pub(super) const LISTED: u8 = 3;
@@ -108,6 +108,16 @@ pub(super) fn index_key(doc: DocId) -> DerivedKey {
     DerivedKey { space: INDEXES, key: Bytes::copy_from_slice(&doc.0.to_be_bytes()) }
 }
 
+/// What has become of a conflict that came with a change, for somebody who has seen the changes up to a number.
+pub(super) const fn event(status: Status, first: u64, seen: u64) -> &'static str {
+    match status {
+        Status::Resolved => "resolved",
+        _ if first <= seen => "changed",
+        Status::Open => "opened",
+        Status::Merged => "merged",
+    }
+}
+
 pub(super) const fn status_code(status: Status) -> u8 {
     match status {
         Status::Open => 0,
@@ -121,7 +131,7 @@ pub(super) fn named(lead: &[u8], (doc, id): Name) -> Bytes {
     [lead, &doc.0.to_be_bytes(), &id.0].concat().into()
 }
 
-/// The document and the conflict at the end of a key, or of what a change names.
+/// The document and the conflict at the end of a key, or that a change names.
 pub(super) fn read_name(bytes: &[u8]) -> Option<Name> {
     let (rest, id) = bytes.split_last_chunk::<16>()?;
     let (_, doc) = rest.split_last_chunk::<16>()?;
@@ -145,12 +155,7 @@ impl Kept {
 
     /// What has become of it, for somebody who has seen the changes up to a number.
     pub(crate) fn event(&self, seen: u64) -> &'static str {
-        match self.record.status() {
-            Status::Resolved => "resolved",
-            _ if self.first <= seen => "changed",
-            Status::Open => "opened",
-            Status::Merged => "merged",
-        }
+        event(self.record.status(), self.first, seen)
     }
 
     /// Names the conflict as it is now: what is derived again after a crash, or in another region, has the same name.

@@ -1,6 +1,9 @@
 //! What documents say to each other, put into a log in memory.
 
+use super::between::{Between, DANGLERS, Dangling, OVER};
 use super::book::{Book, Filter, Page};
+use super::rows::CHANGES;
+use super::told::{OVER_MAX, Told};
 use bytes::Bytes;
 use quire_protocol::batch::{EntryKind, LifecycleChange, Stamp};
 use quire_protocol::document::Derived;
@@ -8,11 +11,13 @@ use quire_protocol::fields::reference::Repair;
 use quire_protocol::fields::schema::{
     Collection, Field, FieldType, Policy, Reference, ReferencePolicy, Schema,
 };
-use quire_protocol::fields::{Claim, Index, Path, RuleBook, Status};
+use quire_protocol::fields::{Claim, Index, Naming, Path, RuleBook, Status};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocName, Dot, Incarnation, ReplicaId, Seq, StreamId};
-use quire_storage::{Log, MemoryLog, NewEntry};
+use quire_storage::limits::LIST_LEN_MAX;
+use quire_storage::{DerivedKey, Log, MemoryLog, NewEntry, Position};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -68,7 +73,11 @@ impl Region {
         let mut page = self.book.read(&name).expect("readable").page;
         let claim =
             |(slug, at): (&str, u64)| Claim { path: path("slug"), value: slug.into(), since: stamp(at) };
-        let references = next.map(|next| (path("next"), DocName::new(next).expect("a name")));
+        let references = next.map(|next| Naming {
+            path: path("next"),
+            target: DocName::new(next).expect("a name"),
+            since: stamp(1),
+        });
         let index = Index {
             claims: slug.map(claim).into_iter().collect(),
             references: references.into_iter().collect(),
@@ -104,9 +113,53 @@ impl Region {
         (listing.contested.len(), listing.dangling.len(), self.book.open.load(Ordering::Relaxed))
     }
 
+    /// What is told of after a number and a filter takes: what has become of which document's conflict with which
+    /// others; and the number up to which that is all.
+    fn told(&self, after: u64, filter: &Filter) -> (Vec<String>, u64) {
+        let (mut told, mut up_to) = (Vec::new(), after);
+        loop {
+            let changes = self.book.changes(up_to, filter, 1).expect("readable");
+            told.extend(changes.conflicts.iter().map(|told| {
+                assert!(told.change() > after && told.change() <= changes.up_to);
+                format!("{} {}", told.event(after), parties(told))
+            }));
+            if changes.up_to == up_to {
+                return (told, up_to);
+            }
+            up_to = changes.up_to;
+        }
+    }
+
+    /// What is told of references to one document, by name: those of one change are in the order of their keys.
+    fn told_by_name(&self, after: u64) -> (Vec<String>, u64) {
+        let (mut told, up_to) = self.told(after, &Filter::all());
+        told.sort();
+        (told, up_to)
+    }
+
+    /// The keys of a space, as many as are read at once.
+    fn rows(&self, space: u8) -> Vec<Bytes> {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let rows = self.log.derived(space, all, LIST_LEN_MAX).expect("readable");
+        rows.into_iter().map(|(key, _)| key).collect()
+    }
+
     fn repairs(&self, target: &DocName) -> Vec<Repair> {
         let found = self.book.to_repair(target.id(), None, false, &|_| true).expect("readable");
         found.repairs.into_iter().map(|(_, repair)| repair).collect()
+    }
+}
+
+fn parties(told: &Told) -> String {
+    let Told::Between(between) = told else { panic!("{told:?}") };
+    match between {
+        Between::Contested(contested) => {
+            let names = contested.claimants.iter().map(|claimant| claimant.document.as_str());
+            names.collect::<Vec<_>>().join(" ")
+        }
+        Between::Dangling(Dangling { referrer, .. }) => {
+            format!("{} → {}", referrer.document, referrer.target)
+        }
     }
 }
 
@@ -179,4 +232,112 @@ fn a_document_that_names_itself_is_not_dangling_when_it_is_deleted() {
     let (name, mut page) = region.says("pages/self", None, Some("pages/self"));
     region.delete(&name, &mut page);
     assert_eq!(region.open(), (0, 0, 0));
+}
+
+#[test]
+fn f13_a_contested_value_is_told_of_when_it_becomes_so_changes_and_is_over() {
+    let (region, all) = (Region::new(), Filter::all());
+    region.says("pages/a", Some(("x", 10)), None);
+    let (none, seen) = region.told(0, &all);
+    assert_eq!(none, [""; 0]);
+    region.says("pages/b", Some(("x", 20)), None);
+    assert_eq!(region.told(seen, &all).0, ["opened pages/a pages/b"]);
+    let (_, seen) = region.told(seen, &all);
+    region.says("pages/c", Some(("x", 30)), None);
+    assert_eq!(region.told(0, &all).0, ["opened pages/a pages/b pages/c"], "once, as it is now");
+    let (changed, seen) = region.told(seen, &all);
+    assert_eq!(changed, ["changed pages/a pages/b pages/c"]);
+
+    region.says("pages/a", Some(("y", 40)), None);
+    region.says("pages/c", None, None);
+    let (over, late) = region.told(seen, &all);
+    assert_eq!(over, ["resolved pages/b pages/c"], "those who claimed it before the end");
+    let region = region.reopened(true);
+    assert_eq!(region.told(seen, &all).0, over, "it outlives a restart");
+    assert_eq!(region.told(0, &all).0, over, "what was over before it was told of is told of as over");
+    region.says("pages/c", Some(("x", 50)), None);
+    assert_eq!(region.told(late, &all).0, ["opened pages/b pages/c"], "it is another one");
+}
+
+#[test]
+fn what_is_between_documents_is_told_of_to_whom_a_filter_takes_it() {
+    let region = Region::new();
+    let (_, mut page) = region.says("pages/people", None, None);
+    region.says("pages/a", Some(("x", 10)), None);
+    region.says("pages/b", Some(("x", 20)), Some("pages/people"));
+    region.delete(&DocName::new("pages/people").expect("a name"), &mut page);
+    let (unique, reference) = ("opened pages/a pages/b", "opened pages/b → pages/people");
+    let all = Filter::all;
+    let some = |text: &str| Some(text.to_owned());
+    for (filter, expected) in [
+        (all(), vec![unique, reference]),
+        (Filter { kind: some("unique"), ..all() }, vec![unique]),
+        (Filter { kind: some("reference"), ..all() }, vec![reference]),
+        (Filter { document: some("pages/a"), ..all() }, vec![unique]),
+        (Filter { document: some("pages/b"), ..all() }, vec![unique, reference]),
+        (Filter { field: some("next"), ..all() }, vec![reference]),
+        (Filter { policy: some("first_claim"), ..all() }, vec![unique]),
+        (Filter { policy: some("null"), prefix: "pages/".to_owned(), ..all() }, vec![reference]),
+        (Filter { prefix: "tasks/".to_owned(), ..all() }, vec![]),
+        (Filter { statuses: [Status::Resolved, Status::Merged].into(), ..all() }, vec![]),
+    ] {
+        assert_eq!(region.told(0, &filter).0, expected, "{filter:?}");
+    }
+    region.says("pages/b", None, None);
+    let open = Filter { statuses: [Status::Open].into(), ..all() };
+    assert_eq!(region.told(0, &open).0, [""; 0], "it is over by then");
+    assert_eq!(region.told(0, &Filter { kind: some("unique"), ..all() }).0, ["resolved pages/a pages/b"]);
+}
+
+#[test]
+fn f14_a_reference_is_told_of_when_it_begins_to_dangle_and_when_it_is_over_each_by_itself() {
+    let region = Region::new();
+    let (target, mut page) = region.says("pages/target", None, None);
+    region.says("pages/first", None, Some("pages/target"));
+    region.says("pages/second", None, Some("pages/target"));
+    let (_, seen) = region.told_by_name(0);
+    region.delete(&target, &mut page);
+    let (opened, seen) = region.told_by_name(seen);
+    assert_eq!(opened, ["opened pages/first → pages/target", "opened pages/second → pages/target"]);
+    let listed = |region: &Region| region.book.list(&Filter::all(), None, 100).expect("readable").dangling;
+    assert_eq!(listed(&region).iter().map(|one| one.standing.change).max(), Some(seen));
+
+    region.says("pages/third", None, Some("pages/target"));
+    let (opened, seen) = region.told_by_name(seen);
+    assert_eq!(opened, ["opened pages/third → pages/target"], "nothing has changed of the others");
+    region.says("pages/first", None, None);
+    let (over, seen) = region.told_by_name(seen);
+    assert_eq!(over, ["resolved pages/first → pages/target"]);
+    let region = region.reopened(true);
+    region.put(&mut page, &target, &LifecycleChange::Delete { frontier: Frontier::new() }, None);
+    let (again, seen) = region.told_by_name(seen);
+    assert_eq!(again, ["changed pages/second → pages/target", "changed pages/third → pages/target"]);
+    region.restore(&target, &mut page);
+    let (over, seen) = region.told_by_name(seen);
+    assert_eq!(over, ["resolved pages/second → pages/target", "resolved pages/third → pages/target"]);
+    assert_eq!((region.open(), region.told_by_name(seen).0), ((0, 0, 0), vec![]));
+    assert_eq!([DANGLERS, OVER, CHANGES].map(|space| region.rows(space).len()), [0, 3, 3]);
+}
+
+#[test]
+fn what_has_been_over_for_longest_is_let_go() {
+    let region = Region::new();
+    let (name, _) = region.says("pages/a", Some(("x", 10)), None);
+    let old = |at: i64| {
+        let key = Bytes::copy_from_slice(&at.to_be_bytes());
+        [OVER, CHANGES].map(|space| (DerivedKey { space, key: key.clone() }, Some(Bytes::from_static(&[3]))))
+    };
+    let position = Position(region.write(&name, &LifecycleChange::Restore));
+    region.log.put_derived(name.id(), position, (1..=OVER_MAX).flat_map(old).collect()).expect("room");
+    let region = region.reopened(true);
+    region.says("pages/b", Some(("x", 20)), None);
+    region.says("pages/b", None, None);
+    let oldest = |space| region.rows(space)[0].clone();
+    assert_eq!(
+        [oldest(OVER), oldest(CHANGES)],
+        [2_i64, 2].map(|at| Bytes::copy_from_slice(&at.to_be_bytes()))
+    );
+    let over = region.told(OVER_MAX.unsigned_abs(), &Filter::all()).0;
+    assert_eq!(over, ["resolved pages/a pages/b"]);
+    assert_eq!(region.book.over.load(Ordering::Relaxed), OVER_MAX);
 }

@@ -98,7 +98,7 @@ impl Documents {
     }
 
     async fn repair_one(self: Arc<Self>, referrer: Referrer, repair: Repair) {
-        let Referrer { document, path, target } = &referrer;
+        let Referrer { document, path, target, .. } = &referrer;
         let done = match repair {
             Repair::Leave => return,
             Repair::Clear => self.clear(&referrer).await,

@@ -5,9 +5,8 @@
 use super::bearer::{After, Bearer};
 use super::fields::{Left, Sibling};
 use super::problem::{Kind, Problem};
-use crate::auth::Grant;
 use crate::conflicts::{
-    Claimant, Contested, Dangling, FIRST_CLAIM, Filter, Kept, REFERENCE, UNIQUE, kind, policy,
+    Between, Claimant, Contested, Dangling, FIRST_CLAIM, Filter, Kept, REFERENCE, Told, UNIQUE, kind, policy,
 };
 use crate::region::Region;
 use axum::Json;
@@ -18,6 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use quire_protocol::batch::Stamp;
 use quire_protocol::fields::{ConflictId, Conflicting, Deletion, Held, Resolution, Shown, Status, Writes};
+use quire_protocol::ids::DocName;
 use quire_protocol::life::Unseen;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -202,10 +202,19 @@ impl From<&Kept> for Conflict {
 }
 
 impl Conflict {
-    /// A value that several documents claim, as one is told who may read some of them; none who may read none.
-    fn contested(Contested { change, id, claimants, left_out }: &Contested, grant: &Grant) -> Option<Self> {
-        let is_read = |claimant: &&Claimant| grant.access(&claimant.document).is_some();
-        let read: Vec<&Claimant> = claimants.iter().filter(is_read).collect();
+    /// A conflict of which is told, for somebody who may read some documents; none where it is of others.
+    pub(crate) fn told(told: &Told, is_read: &dyn Fn(&DocName) -> bool) -> Option<Self> {
+        match told {
+            Told::Within(kept) => is_read(&kept.document).then(|| Self::from(&**kept)),
+            Told::Between(Between::Contested(contested)) => Self::contested(contested, is_read),
+            Told::Between(Between::Dangling(dangling)) => Self::dangling(dangling, is_read),
+        }
+    }
+
+    /// A value that several documents claim.
+    fn contested(contested: &Contested, is_read: &dyn Fn(&DocName) -> bool) -> Option<Self> {
+        let Contested { standing, id, claimants, left_out } = contested;
+        let read: Vec<&Claimant> = claimants.iter().filter(|claimant| is_read(&claimant.document)).collect();
         let first = claimants.first()?;
         // It is to be renamed by who came too late.
         let flagged = read.iter().find(|claimant| claimant.document != first.document).or(read.first())?;
@@ -219,9 +228,9 @@ impl Conflict {
             document: flagged.document.to_string(),
             kind: UNIQUE,
             policy: FIRST_CLAIM.to_owned(),
-            status: Status::Open.name(),
+            status: standing.status.name(),
             since_ms: claimants.get(1)?.since.0.ms(),
-            change: *change,
+            change: standing.change,
             of: Of::Unique {
                 field: flagged.path.to_string(),
                 value: flagged.value.to_json(),
@@ -231,22 +240,22 @@ impl Conflict {
             resolved: None,
         })
     }
-}
 
-impl From<&Dangling> for Conflict {
-    fn from(Dangling { change, id, referrer, policy, deleted }: &Dangling) -> Self {
-        Self {
-            id: ConflictId(*id).to_string(),
+    /// A field that names a deleted document.
+    fn dangling(dangling: &Dangling, is_read: &dyn Fn(&DocName) -> bool) -> Option<Self> {
+        let Dangling { standing, referrer, policy, deleted } = dangling;
+        is_read(&referrer.document).then(|| Self {
+            id: ConflictId(dangling.id()).to_string(),
             document: referrer.document.to_string(),
             kind: REFERENCE,
             policy: policy.name().to_owned(),
-            status: Status::Open.name(),
+            status: standing.status.name(),
             since_ms: deleted.map_or(0, |(hlc, _)| hlc.ms()),
-            change: *change,
+            change: standing.change,
             // The field tells the name to whoever may read it.
             of: Of::Reference { field: referrer.path.to_string(), target: referrer.target.to_string() },
             resolved: None,
-        }
+        })
     }
 }
 
@@ -267,11 +276,11 @@ pub(super) async fn list(
     let after = after.as_deref().map(place).transpose()?;
     let book = region.documents.book().clone();
     let found = super::blocking(move || book.list(&filter, after.as_deref(), limit)).await?;
-    let shown = found.conflicts.iter().filter(|kept| grant.access(&kept.document).is_some());
+    let is_read = |document: &DocName| grant.access(document).is_some();
+    let shown = found.conflicts.iter().filter(|kept| is_read(&kept.document));
     let mut conflicts: Vec<Conflict> = shown.map(Conflict::from).collect();
-    conflicts.extend(found.contested.iter().filter_map(|one| Conflict::contested(one, &grant)));
-    let dangling = found.dangling.iter().filter(|one| grant.access(&one.referrer.document).is_some());
-    conflicts.extend(dangling.map(Conflict::from));
+    conflicts.extend(found.contested.iter().filter_map(|one| Conflict::contested(one, &is_read)));
+    conflicts.extend(found.dangling.iter().filter_map(|one| Conflict::dangling(one, &is_read)));
     let next = found.next.as_deref().map(|place| URL_SAFE_NO_PAD.encode(place));
     Ok(Json(Listed { conflicts, next }).into_response())
 }

@@ -9,7 +9,7 @@ use super::bearer::{After, Bearer};
 use super::conflicts::{Conflict, statuses};
 use super::problem::{Kind, Problem};
 use crate::auth::Grant;
-use crate::conflicts::{Book, Filter, Kept};
+use crate::conflicts::{Book, Filter, Told};
 use crate::region::Region;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName};
@@ -101,13 +101,19 @@ struct Reader {
 struct Feed {
     source: Source,
     reader: Reader,
-    /// What was read and has not been sent, and what had been seen before that.
-    unsent: VecDeque<Kept>,
-    seen_before: u64,
+    /// What was read and has not been sent.
+    unsent: VecDeque<Change>,
     /// When something was sent last; nothing has been at first.
     sent: Option<Instant>,
     ends: Option<Instant>,
     _place: Place,
+}
+
+/// A conflict that has changed.
+struct Change {
+    number: u64,
+    event: &'static str,
+    conflict: Conflict,
 }
 
 /// One stream's place.
@@ -130,9 +136,7 @@ impl Feed {
     fn new(source: Source, reader: Reader, place: OwnedSemaphorePermit) -> Self {
         let left = |ends: u64| Duration::from_millis(ends.saturating_sub(crate::run::unix_ms()));
         let ends = reader.grant.expires_at_ms().map(|ends| Instant::now() + left(ends));
-        let seen_before = reader.seen;
-        let unsent = VecDeque::new();
-        Self { source, reader, unsent, seen_before, sent: None, ends, _place: Place::new(place) }
+        Self { source, reader, unsent: VecDeque::new(), sent: None, ends, _place: Place::new(place) }
     }
 
     /// The next event; none when the stream has ended.
@@ -142,8 +146,9 @@ impl Feed {
             if self.source.closing.is_cancelled() || self.ends.is_some_and(|ends| ends <= now) {
                 return None;
             }
-            if let Some(kept) = self.unsent.pop_front() {
-                return self.event(&kept);
+            if let Some(change) = self.unsent.pop_front() {
+                self.sent = Some(now);
+                return Some(change.into());
             }
             let alive_at = self.sent.map_or(now, |sent| sent + ALIVE_EVERY);
             if alive_at <= now {
@@ -164,13 +169,6 @@ impl Feed {
         }
     }
 
-    fn event(&mut self, kept: &Kept) -> Option<Event> {
-        self.sent = Some(Instant::now());
-        let event = Event::default().event(kept.event(self.seen_before)).id(kept.change.to_string());
-        let json = serde_json::to_string(&Conflict::from(kept)).expect("texts and numbers are JSON");
-        Some(event.data(json))
-    }
-
     /// Reads what has changed, or the first part of it. None where it cannot be read: the reader comes again.
     async fn read(&mut self) -> Option<()> {
         let (book, filter, seen) = (self.source.book.clone(), self.reader.filter.clone(), self.reader.seen);
@@ -181,11 +179,20 @@ impl Feed {
             )
             .ok()?;
         let grant = &self.reader.grant;
-        let covered = |kept: &Kept| grant.access(&kept.document).is_some();
-        self.unsent = changes.conflicts.into_iter().filter(covered).collect();
-        self.seen_before = seen;
+        let change = |told: &Told| {
+            let conflict = Conflict::told(told, &|document| grant.access(document).is_some())?;
+            Some(Change { number: told.change(), event: told.event(seen), conflict })
+        };
+        self.unsent = changes.conflicts.iter().filter_map(change).collect();
         self.reader.seen = changes.up_to;
         Some(())
+    }
+}
+
+impl From<Change> for Event {
+    fn from(Change { number, event, conflict }: Change) -> Self {
+        let json = serde_json::to_string(&conflict).expect("texts and numbers are JSON");
+        Self::default().event(event).id(number.to_string()).data(json)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::Webhook;
 use super::cursor::{Cursor, CursorError};
-use crate::conflicts::{Book, Filter, Kept};
+use crate::conflicts::{Book, Filter, Told};
 use crate::http::Conflict;
 use crate::net::{AskError, Patience, ask};
 use axum::http::header::{CONTENT_TYPE, HOST, USER_AGENT};
@@ -140,11 +140,11 @@ impl Sender {
         // It fails when the runtime ends.
         let Ok(changes) = read.await else { return Ok(Err(Stopping)) };
         let changes = changes?;
-        for kept in &changes.conflicts {
-            if self.deliver(kept, sent).await.is_err() {
+        for told in &changes.conflicts {
+            if self.deliver(told, sent).await.is_err() {
                 return Ok(Err(Stopping));
             }
-            self.cursor.at = kept.change;
+            self.cursor.at = told.change();
             self.keep().await;
         }
         self.cursor.at = changes.up_to;
@@ -152,11 +152,12 @@ impl Sender {
     }
 
     /// Tries until the answer is final.
-    async fn deliver(&self, kept: &Kept, seen: u64) -> Result<(), Stopping> {
-        let id = kept.state_id();
-        let event = kept.event(seen);
-        let told = Event { id: &id, event, region: &self.region, conflict: Conflict::from(kept) };
-        let body = Bytes::from(serde_json::to_vec(&told).expect("texts and numbers are JSON"));
+    async fn deliver(&self, told: &Told, seen: u64) -> Result<(), Stopping> {
+        // Whoever configures a webhook may read everything, so that no conflict is withheld.
+        let Some(conflict) = Conflict::told(told, &|_| true) else { return Ok(()) };
+        let (id, event) = (told.state_id(), told.event(seen));
+        let sent = Event { id: &id, event, region: &self.region, conflict };
+        let body = Bytes::from(serde_json::to_vec(&sent).expect("texts and numbers are JSON"));
         let (began, mut wait) = (Instant::now(), WAIT_MIN);
         let mut has_failed = false;
         loop {
@@ -183,8 +184,8 @@ impl Sender {
                     continue;
                 }
                 Outcome::Refused(status) => {
-                    let document = &kept.document;
-                    tracing::warn!(webhook, to, %status, %document, id, "the receiver refused a change; it is skipped");
+                    let document = told.document();
+                    tracing::warn!(webhook, to, %status, document, id, "the receiver refused a change; it is skipped");
                 }
                 Outcome::Delivered if has_failed => tracing::info!(webhook, to, "delivered at last"),
                 Outcome::Delivered => {}
