@@ -2,95 +2,9 @@
 
 mod support;
 
-use ring::hmac;
-use std::collections::{BTreeSet, VecDeque};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::collections::BTreeSet;
+use support::hook::{Hook, Taken};
 use support::{SECRET, Scratch, Server, run, text, until};
-
-/// A request as it came.
-#[derive(Debug)]
-struct Taken {
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Taken {
-    fn header(&self, name: &str) -> &str {
-        let value = self.head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
-        value.unwrap_or_else(|| panic!("no {name} in {}", self.head)).trim_end()
-    }
-
-    fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).expect("the body is JSON")
-    }
-
-    fn document(&self) -> String {
-        self.json()["conflict"]["document"].as_str().expect("a name").to_owned()
-    }
-
-    fn id(&self) -> String {
-        self.header("quire-event-id").to_owned()
-    }
-}
-
-/// Somebody who is sent to, and answers as told: with these statuses first, then with the last of them.
-struct Hook {
-    address: SocketAddr,
-    taken: Receiver<Taken>,
-    statuses: Arc<Mutex<VecDeque<u16>>>,
-}
-
-impl Hook {
-    fn answering(statuses: &[u16]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let (tx, taken) = channel();
-        let statuses = Arc::new(Mutex::new(VecDeque::from(statuses.to_vec())));
-        let script = statuses.clone();
-        // It ends with the process of the test.
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                answer(stream, &script, &tx);
-            }
-        });
-        Self { address, taken, statuses }
-    }
-
-    fn answers_from_now_on(&self, status: u16) {
-        *self.statuses.lock().expect("nobody panics while it is held") = VecDeque::from([status]);
-    }
-
-    fn next(&self) -> Taken {
-        self.taken.recv_timeout(Duration::from_secs(60)).expect("something is sent")
-    }
-}
-
-fn answer(stream: TcpStream, script: &Mutex<VecDeque<u16>>, taken: &Sender<Taken>) {
-    let mut reader = BufReader::new(stream);
-    let (mut head, mut body) = (String::new(), Vec::new());
-    while !head.ends_with("\r\n\r\n") {
-        if reader.read_line(&mut head).unwrap_or(0) == 0 {
-            return;
-        }
-    }
-    let taking = Taken { head: head.to_ascii_lowercase(), body: Vec::new() };
-    body.resize(taking.header("content-length").parse().expect("a length"), 0);
-    if reader.read_exact(&mut body).is_err() {
-        return;
-    }
-    let status = {
-        let mut script = script.lock().expect("nobody panics while it is held");
-        if script.len() > 1 { script.pop_front() } else { script.front().copied() }.expect("a status")
-    };
-    // The test may have ended.
-    let _ = taken.send(Taken { body, ..taking });
-    let response = format!("HTTP/1.1 {status} Told\r\ncontent-length: 2\r\n\r\nok");
-    let _ = reader.into_inner().write_all(response.as_bytes());
-}
 
 fn configured(hook: &Hook, more: &str) -> Scratch {
     let scratch = Scratch::new();
@@ -100,16 +14,6 @@ fn configured(hook: &Hook, more: &str) -> Scratch {
         format!("region = \"eu\"\n[[webhook]]\nurl = \"{url}\"\nsecret-file = \"hook.secret\"\n{more}\n");
     scratch.write("quire.toml", &file);
     scratch
-}
-
-fn assert_signed(taken: &Taken) {
-    let signature = taken.header("quire-signature").strip_prefix("v1=").expect("version 1").to_owned();
-    let bytes: Vec<_> = (0..signature.len() / 2)
-        .map(|at| u8::from_str_radix(&signature[at * 2..at * 2 + 2], 16).expect("hexadecimal"))
-        .collect();
-    let signed = [taken.header("quire-timestamp").as_bytes(), b".", &taken.body].concat();
-    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-    hmac::verify(&key, &signed, &bytes).expect("the signature is right");
 }
 
 fn deliveries(server: &Server, outcome: &str) -> u64 {
@@ -128,7 +32,7 @@ fn what_changes_is_sent_in_order_signed_and_again_until_it_is_taken() {
     server.conflict("team/2", &[]);
     let first: Vec<_> = (0..3).map(|_| hook.next()).collect();
     for taken in &first {
-        assert_signed(taken);
+        taken.assert_signed();
         assert_eq!((taken.document(), taken.id()), ("team/1".to_owned(), first[0].id()));
     }
     let told = first[0].json();
@@ -177,7 +81,7 @@ fn a_server_that_is_killed_goes_on_where_its_webhook_was() {
     let mut all: Vec<Taken> = Vec::new();
     while all.last().is_none_or(|taken| taken.document() != "e") {
         all.push(hook.next());
-        assert_signed(&all[all.len() - 1]);
+        all[all.len() - 1].assert_signed();
     }
     let documents: BTreeSet<_> = all.iter().map(Taken::document).filter(|document| document != "a").collect();
     assert_eq!(documents, ["b", "c", "d", "e"].map(str::to_owned).into());

@@ -3,6 +3,8 @@
 //! Ends only the processes it has started.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod following;
+pub(crate) mod hook;
 pub(crate) mod regions;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
