@@ -3,7 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
-use support::hook::{Hook, Taken};
+use support::hook::{Hook, Taken, deliveries};
 use support::{SECRET, Scratch, Server, run, text, until};
 
 fn configured(hook: &Hook, more: &str) -> Scratch {
@@ -14,13 +14,6 @@ fn configured(hook: &Hook, more: &str) -> Scratch {
         format!("region = \"eu\"\n[[webhook]]\nurl = \"{url}\"\nsecret-file = \"hook.secret\"\n{more}\n");
     scratch.write("quire.toml", &file);
     scratch
-}
-
-fn deliveries(server: &Server, outcome: &str) -> u64 {
-    let metrics = server.get("/metrics").text();
-    let name = format!("quire_webhook_deliveries_total{{outcome=\"{outcome}\"}} ");
-    let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
-    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{outcome} is not in {metrics}"))
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A receiver of webhooks, which answers as it is told.
 
-use super::SECRET;
+use super::{SECRET, Server};
 use ring::hmac;
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -99,4 +99,12 @@ fn answer(stream: TcpStream, script: &Mutex<VecDeque<u16>>, taken: &Sender<Taken
     let _ = taken.send(Taken { body, ..taking });
     let response = format!("HTTP/1.1 {status} Told\r\ncontent-length: 2\r\n\r\nok");
     let _ = reader.into_inner().write_all(response.as_bytes());
+}
+
+/// How many deliveries have come to this.
+pub(crate) fn deliveries(server: &Server, outcome: &str) -> u64 {
+    let metrics = server.get("/metrics").text();
+    let name = format!("quire_webhook_deliveries_total{{outcome=\"{outcome}\"}} ");
+    let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{outcome} is not in {metrics}"))
 }
