@@ -6,6 +6,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { SHAPES, startCluster } from "../harness/cluster.mjs";
 import { DIALECTS, openEditor } from "../harness/editors.mjs";
+import { follow } from "../harness/following.mjs";
 import { metricOf } from "../harness/metrics.mjs";
 import { temporaryDirectory } from "../harness/server.mjs";
 import { until } from "../harness/until.mjs";
@@ -92,6 +93,37 @@ test("of two documents that are given one slug at once the first has it in both 
   await editors[at].saved();
   await two.bothList("unique", 0);
   for (const region of [0, 1]) assert.equal((await two.field(region, loser, "slug")).taken_by, undefined);
+});
+
+test("a slug that two editors gave at once is told of in both regions until it is over; who comes back after a restart is told what it missed", async (t) => {
+  const two = await twoRegions(t);
+  const events = (region, id) => follow(t, two.at(region, "conflicts/events?kind=unique"), id);
+  const followings = await Promise.all([0, 1].map((region) => events(region)));
+  const next = () => Promise.all(followings.map((following) => following.next()));
+  two.cut();
+  const editors = {};
+  for (const [region, name] of ["pages/here", "pages/there"].entries()) {
+    editors[name] = await two.editor(region, name);
+    editors[name].doc.getMap("fields").set("slug", "welcome");
+    await editors[name].saved();
+  }
+  await two.heal();
+  const opened = await next();
+  const listed = await two.bothList("unique", 1);
+  for (const [region, told] of opened.entries()) {
+    assert.deepEqual([told.event, told.conflict], ["opened", listed[region][0]]);
+    assert.equal(told.id, String(told.conflict.change));
+  }
+  const { document: loser, ...conflict } = opened[0].conflict;
+  editors[loser].doc.getMap("fields").set("slug", "welcome-too");
+  const [over] = await next();
+  assert.equal(over.event, "resolved");
+  assert.deepEqual(over.conflict, { ...conflict, document: loser, status: "resolved", change: over.conflict.change });
+
+  await two.cluster.regions[0].kill("SIGTERM");
+  await two.cluster.regions[0].restart();
+  const again = await events(0, opened[0].id);
+  assert.deepEqual(await again.next(), over);
 });
 
 test("a slug that its document gives up, or takes with it when it is deleted, goes to the next that claims it", async (t) => {
