@@ -16,6 +16,10 @@ use crate::ysync::Reply;
 /// the document reads both, and a snapshot writes the state anew.
 const TAIL_SHARE: usize = 4;
 
+/// A byte of the graph takes about as long to encode as so many of the state, and there are more of them where fields are
+/// written often: so it is written anew once as many bytes have come as it has.
+const GRAPH_WEIGHT: usize = TAIL_SHARE;
+
 impl Document {
     pub(super) fn tick(&mut self, now: Time, out: &mut Vec<Output>) {
         self.wake = None;
@@ -83,7 +87,7 @@ impl Document {
     pub(super) fn snapshot_if_long(&mut self, bytes: usize, out: &mut Vec<Output>) {
         // A long document waits for a longer tail, so that the bytes written stay in proportion to the
         // bytes typed: `TAIL_SHARE` for each at most.
-        let stored = self.size.measured + self.fields.stored_bytes();
+        let stored = self.size.measured + self.fields.stored_bytes() * GRAPH_WEIGHT;
         if self.unsnapshotted_bytes < bytes.max(stored / TAIL_SHARE)
             || self.phase == Phase::Failed
             || self.read_only

@@ -8,9 +8,9 @@
 //! item = client · clock · stamp = hlc · stream · seq
 //! ```
 //!
-//! A client, a stream, and a name (of a region or an author; an empty one for none) is the number of those that came
-//! before it for the first time; where that is how many there are it is a new one, which follows. Times and seqs are
-//! zigzag differences to those of the write before.
+//! A client, a stream, a region's name and an author's (an empty one for none) is its number among those that have come:
+//! where that is how many there were it is a new one, which follows. Times and seqs are zigzag differences to those of
+//! the write before.
 //!
 //! Reading bytes is taking what they say, into an empty graph or one that knows something: stored graphs of two
 //! regions merge. The decoder takes bytes from disks and peers: it never panics and never allocates from a
@@ -125,19 +125,28 @@ impl Graph {
 
 /// What was written before, by number.
 #[derive(Debug)]
-struct Numbers<T>(BTreeMap<T, u64>);
+struct Numbers<T> {
+    all: BTreeMap<T, u64>,
+    /// The one that was written last, which is often the next, too.
+    last: Option<(T, u64)>,
+}
 
 impl<T> Default for Numbers<T> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self { all: BTreeMap::new(), last: None }
     }
 }
 
-impl<T: Ord> Numbers<T> {
+impl<T: Ord + Copy> Numbers<T> {
     /// Writes something's number; tells whether it is new, and is to follow.
     fn put(&mut self, out: &mut Vec<u8>, of: T) -> bool {
-        let count = self.0.len() as u64;
-        let number = *self.0.entry(of).or_insert(count);
+        if let Some((_, number)) = self.last.filter(|(last, _)| *last == of) {
+            put_var_u64(out, number);
+            return false;
+        }
+        let count = self.all.len() as u64;
+        let number = *self.all.entry(of).or_insert(count);
+        self.last = Some((of, number));
         put_var_u64(out, number);
         number == count
     }
@@ -149,7 +158,8 @@ struct Writing<'g> {
     out: Vec<u8>,
     clients: Numbers<ClientId>,
     streams: Numbers<StreamId>,
-    names: Numbers<&'g str>,
+    regions: Numbers<&'g str>,
+    authors: Numbers<&'g str>,
     hlc: u64,
     seq: u64,
 }
@@ -196,13 +206,11 @@ impl<'g> Writing<'g> {
             put_var_u64(&mut self.out, stream.to_u32().into());
         }
         put_var_u64(&mut self.out, zigzag(std::mem::replace(&mut self.seq, seq), seq));
-        self.name(&by.region);
-        self.name(by.author.as_deref().unwrap_or_default());
-    }
-
-    fn name(&mut self, name: &'g str) {
-        if self.names.put(&mut self.out, name) {
-            put_var_bytes(&mut self.out, name.as_bytes());
+        let author = by.author.as_deref().unwrap_or_default();
+        for (names, name) in [(&mut self.regions, &*by.region), (&mut self.authors, author)] {
+            if names.put(&mut self.out, name) {
+                put_var_bytes(&mut self.out, name.as_bytes());
+            }
         }
     }
 }
@@ -212,7 +220,8 @@ struct Reading {
     reader: Reader,
     clients: Vec<ClientId>,
     streams: Vec<StreamId>,
-    names: Vec<Option<Arc<str>>>,
+    regions: Vec<Option<Arc<str>>>,
+    authors: Vec<Option<Arc<str>>>,
     hlc: u64,
     seq: u64,
 }
@@ -223,7 +232,8 @@ impl Reading {
             reader: Reader::new(bytes),
             clients: Vec::new(),
             streams: Vec::new(),
-            names: Vec::new(),
+            regions: Vec::new(),
+            authors: Vec::new(),
             hlc: 0,
             seq: 0,
         }
@@ -253,8 +263,8 @@ impl Reading {
         let stream = numbered(&mut self.reader, &mut self.streams, read_stream)?;
         self.seq = unzigzag(self.seq, self.reader.var_u64()?);
         let stamp = (Hlc(self.hlc), Dot { stream, seq: Seq(self.seq) });
-        let region = numbered(&mut self.reader, &mut self.names, read_name)?.unwrap_or_default();
-        let author = numbered(&mut self.reader, &mut self.names, read_name)?;
+        let region = numbered(&mut self.reader, &mut self.regions, read_name)?.unwrap_or_default();
+        let author = numbered(&mut self.reader, &mut self.authors, read_name)?;
         Ok(Authorship { stamp, region, author })
     }
 }
