@@ -5,6 +5,7 @@
  */
 import * as Y from "yjs";
 import { addressOf, nameIn, nameProblem, roomOf, socketBase } from "./address";
+import { ConflictsList } from "./conflicts-list";
 import { Connection, type State } from "./connection";
 import { type Editor, openEditor } from "./editor";
 import { announce, cleanName, COLOURS, initials, loadMe, others, type Person, saveMe } from "./presence";
@@ -40,12 +41,12 @@ function main(): void {
   const { awareness } = connection.provider;
   const editor = openEditor(element("editor"), doc.getText(ROOT), awareness);
   showPeople(connection);
-  showState(connection, editor);
+  showState(connection, editor, new ConflictsList(doc, element("conflicts")));
   connection.connect();
   editor.view.focus();
 }
 
-function showState(connection: Connection, editor: Editor): void {
+function showState(connection: Connection, editor: Editor, conflicts: ConflictsList): void {
   let calm: ReturnType<typeof setTimeout> | undefined;
   const badge = element("saved");
   const show = (state: State) => {
@@ -59,6 +60,7 @@ function showState(connection: Connection, editor: Editor): void {
 
     const closed = state.kind === "refused" || state.kind === "denied";
     editor.setWritable(!closed);
+    conflicts.setWritable(!closed);
     if (state.kind === "refused") notice(`The server closed this document: ${reasonOf(state)}.`, () => connection.connect());
     else if (state.kind === "denied") notice(`You can read this document, not change it: ${state.reason}.`, null);
     else element("notice").hidden = true;
