@@ -3,9 +3,10 @@
 //! A disk that was set back to an old backup and written to has another one than its peers remember. So before
 //! anything else is taken from a peer, or given to it of this stream, the peer is asked to show a batch: the
 //! first that only the peer holds, or its last one. Where that does not follow from what is here, it is asked
-//! for earlier ones, each time twice as far back. From the first that does follow this replica knows where the
-//! two histories part: it begins a new stream, writes there again what it wrote after that point, and takes
-//! the peer's history like any other stream.
+//! for earlier ones, each time twice as far back, but for none before the first that this replica's log still
+//! has: that one names the hash of the batch before it. From the first that does follow this replica knows
+//! where the two histories part: it begins a new stream, writes there again what it wrote after that point,
+//! and takes the peer's history like any other stream.
 //!
 //! The log's answers and the peer's batches go in, [`Step`]s come out. Only the stream that this replica
 //! appends to is looked at: of an ended one nobody knows which history is the right one.
@@ -76,6 +77,9 @@ pub(super) struct History {
     differs: bool,
     /// How many entries further back the next batch is asked for.
     back: u64,
+    /// The peer was asked for the batch in the place of the first that the log here has: what it holds before
+    /// that cannot be compared.
+    at_first: bool,
     pings: u32,
     renewals: u32,
 }
@@ -84,8 +88,9 @@ impl History {
     /// Of a stream in which this replica has written nothing there is nothing to compare.
     pub(super) fn new(stream: StreamId, ours: Seq) -> (Self, Option<Step>) {
         let phase = Phase::Agreed;
-        let (heard, beyond, differs) = (false, false, false);
-        let mut history = Self { stream, phase, heard, beyond, differs, back: 1, pings: 0, renewals: 0 };
+        let (heard, beyond, differs, at_first) = (false, false, false, false);
+        let mut history =
+            Self { stream, phase, heard, beyond, differs, back: 1, at_first, pings: 0, renewals: 0 };
         let asks = (ours > Seq(0)).then(|| history.ask(Seq(ours.0 + 1)));
         (history, asks)
     }
@@ -109,7 +114,8 @@ impl History {
             Phase::Asked(_) | Phase::Shown { .. } | Phase::Parting(_) => return None,
         }
         self.beyond = theirs > ours;
-        (self.differs, self.back, self.pings) = (false, 1, 0);
+        self.begin_anew();
+        self.pings = 0;
         Some(self.ask(theirs.min(Seq(ours.0 + 1))))
     }
 
@@ -120,7 +126,7 @@ impl History {
             _ if last.stream != self.stream => return Taken::No,
             Phase::Asked(at) if first <= at => {}
             Phase::Agreed if last.seq <= ours => return Taken::No,
-            Phase::Agreed => (self.differs, self.back) = (false, 1),
+            Phase::Agreed => self.begin_anew(),
             Phase::Asked(_) | Phase::Shown { .. } | Phase::Parting(_) => return Taken::Dropped,
         }
         self.pings = 0;
@@ -149,7 +155,7 @@ impl History {
                 }
                 None => self.beyond_the_end(theirs, at),
             },
-            Found::Truncated { .. } => Some(self.cannot_compare(theirs)),
+            Found::Truncated { first_kept } => Some(self.cannot_compare(theirs, first_kept)),
             Found::Failed(reason) => {
                 Some(refuse(ByeReason::Disk, format!("this region's log cannot be read: {reason}")))
             }
@@ -186,10 +192,19 @@ impl History {
         Some(self.earlier(first))
     }
 
-    fn cannot_compare(&mut self, theirs: Arc<EncodedBatch>) -> Step {
-        let before = Dot { stream: self.stream, seq: Seq(theirs.batch.first_seq.0 - 1) };
+    /// The log begins after the batch that was shown.
+    fn cannot_compare(&mut self, theirs: Arc<EncodedBatch>, first_kept: Seq) -> Step {
+        let (first, last) = (theirs.batch.first_seq, theirs.batch.last_dot().seq);
+        let before = Dot { stream: self.stream, seq: Seq(first.0 - 1) };
         match (self.differs, self.beyond) {
-            (true, _) => self.unhealable("this region's log no longer has the point where they part"),
+            // A batch ends here where one there goes on.
+            _ if first < first_kept && first_kept <= last => self.out_of_reach(),
+            (true, _) if self.at_first => self.out_of_reach(),
+            // The way back goes in leaps, and this one was too far.
+            (true, _) => {
+                self.at_first = true;
+                self.ask(first_kept)
+            }
             // Whether it follows is found when it is stored.
             (false, true) => self.part(before, Some(theirs)),
             (false, false) => self.agree(Some(theirs)),
@@ -198,6 +213,9 @@ impl History {
 
     /// Asks for a batch before the one that begins here.
     fn earlier(&mut self, first: Seq) -> Step {
+        if self.at_first {
+            return self.out_of_reach();
+        }
         self.differs = true;
         if first <= Seq(1) {
             return self.unhealable("they have not even the beginning in common");
@@ -205,6 +223,11 @@ impl History {
         let at = Seq(first.0.saturating_sub(self.back).max(1));
         self.back = self.back.saturating_mul(2);
         self.ask(at)
+    }
+
+    /// Nothing that was shown counts any more.
+    const fn begin_anew(&mut self) {
+        (self.differs, self.at_first, self.back) = (false, false, 1);
     }
 
     fn ask(&mut self, at: Seq) -> Step {
@@ -224,6 +247,13 @@ impl History {
         }
         self.phase = Phase::Parting(theirs);
         Step::Part(last)
+    }
+
+    fn out_of_reach(&self) -> Step {
+        self.unhealable(
+            "this region's log no longer has the point where they part; save what was written here, and start \
+             the region on an empty disk",
+        )
     }
 
     fn unhealable(&self, why: &str) -> Step {

@@ -44,6 +44,8 @@ fn ask(seq: u64) -> Message {
 struct Comparing {
     table: Table,
     ours: Vec<EncodedBatch>,
+    /// So many of these the log has let go of.
+    gone: u64,
     came: u64,
 }
 
@@ -51,7 +53,7 @@ impl Comparing {
     fn new(ours: &[&str], held: u64) -> Self {
         let ours = chain(ours);
         let table = Table::with(upto(&[dot(1, ours.len() as u64)]), Role::Leader);
-        let mut comparing = Self { table, ours, came: 0 };
+        let mut comparing = Self { table, ours, gone: 0, came: 0 };
         comparing.table.hear(&frontier(&[dot(1, held)], &[1]));
         comparing
     }
@@ -75,7 +77,10 @@ impl Comparing {
             self.table.out.retain(|output| !matches!(output, Output::Read { .. }));
             let at = usize::try_from(from.seq.0).expect("small") - 1;
             let found = self.ours.get(at).map(|encoded| encoded.bytes.clone());
-            self.table.handle(Input::Read(Found::Batches(found.into_iter().collect())));
+            self.table.handle(Input::Read(match from.seq.0 > self.gone {
+                true => Found::Batches(found.into_iter().collect()),
+                false => Found::Truncated { first_kept: Seq(self.gone + 1) },
+            }));
         }
     }
 
@@ -275,6 +280,78 @@ fn l11_two_histories_are_followed_back_to_where_they_part() {
         link.shows(&theirs[usize::try_from(seq).expect("small") - 1]);
     }
     assert_eq!(link.went_back(), [dot(1, 0)], "they have not even the first in common");
+}
+
+#[test]
+fn l11_the_way_back_ends_where_this_regions_log_begins() {
+    let theirs = chain(&["1", "2", "3", "4", "5", "6", "7", "8"]);
+    // The log has let go of what both hold. A batch that it still has names the hash of the one before it.
+    let ours = &["1", "2", "c", "d", "e", "f", "g", "h"];
+    let mut link = Comparing::new(ours, 8);
+    link.gone = 2;
+    for seq in [8_usize, 7, 5, 1, 3] {
+        assert_eq!((link.went_back(), link.table.reason()), (vec![], None));
+        link.is_asked(seq as u64);
+        link.shows(&theirs[seq - 1]);
+    }
+    assert_eq!((link.went_back(), link.table.reason()), (vec![dot(1, 2)], None));
+
+    // It has let go of more than that: nobody can tell where they part.
+    let mut link = Comparing::new(ours, 8);
+    link.gone = 3;
+    for seq in [8_usize, 7, 5, 1, 4] {
+        assert_eq!((link.went_back(), link.table.reason()), (vec![], None));
+        link.is_asked(seq as u64);
+        link.shows(&theirs[seq - 1]);
+    }
+    assert_eq!((link.went_back(), link.table.reason()), (vec![], Some(ByeReason::Fork)));
+    let Some(bye) = link.table.closed() else { unreachable!() };
+    let what = "has two histories: this region's log no longer has the point where they part; save what was \
+                written here, and start the region on an empty disk";
+    assert_eq!(bye.detail, format!("stream {} {what}", stream(1)));
+
+    // So it is where a batch of the peer's begins before this log does, and ends behind that.
+    let mut builder = BatchBuilder::new(stream(1), Seq(3), Hlc(0), Frontier::new(), theirs[1].hash());
+    theirs[2..6].iter().for_each(|of| builder.push(of.batch.entries[0].clone()).expect("it fits"));
+    let long = builder.finish();
+    for (held, asked) in [(6, 6), (9, 9)] {
+        let mut link = Comparing::new(ours, held);
+        link.gone = 4;
+        link.is_asked(asked);
+        link.shows(&long);
+        assert_eq!((link.went_back(), link.table.reason()), (vec![], Some(ByeReason::Fork)));
+    }
+}
+
+#[test]
+fn l11_a_restored_region_whose_log_let_go_of_what_all_have_heals() {
+    const RESTORED: usize = 1;
+    for (lost, alone) in (1..10).flat_map(|lost| (1..10).map(move |alone| (lost, alone))) {
+        let mut world = World::new(2);
+        world.connect(0, RESTORED);
+        (0..4).for_each(|_| world.write(RESTORED, 1));
+        world.pass(3000);
+        let backup = world.replicas[RESTORED].clone();
+        (0..lost).for_each(|_| world.write(RESTORED, 1));
+        world.pass(3000);
+        world.cut(0, RESTORED);
+        world.replicas[RESTORED] = backup;
+        (0..alone).for_each(|_| world.write(RESTORED, 1));
+        // All that is left in its log is what it wrote since.
+        world.replicas[RESTORED].forget(alone);
+        for _ in 0..2 {
+            world.connect(0, RESTORED);
+            world.pass(3000);
+        }
+        let of = format!("{lost} lost, {alone} written since");
+        assert_eq!(
+            (&world.parted[..], &world.ended[..]),
+            (&[(RESTORED, dot(RESTORED, 4))][..], &[][..]),
+            "{of}"
+        );
+        assert_eq!(world.received(0), world.received(RESTORED), "{of}");
+        assert_eq!(world.replicas[0].payloads().len(), 4 + lost + alone, "nothing is lost: {of}");
+    }
 }
 
 #[test]
