@@ -71,6 +71,8 @@ pub(super) struct History {
     phase: Phase,
     /// The peer has said what it holds.
     heard: bool,
+    /// What it holds is the same, or there was nothing of it.
+    compared: bool,
     /// The peer holds more of it than this replica.
     beyond: bool,
     /// A batch was shown that does not follow from what is here.
@@ -85,12 +87,22 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Of a stream in which this replica has written nothing there is nothing to compare.
+    /// Of a stream in which this replica has written nothing there is nothing to compare, unless it writes
+    /// before the peer says what it holds.
     pub(super) fn new(stream: StreamId, ours: Seq) -> (Self, Option<Step>) {
         let phase = Phase::Agreed;
-        let (heard, beyond, differs, at_first) = (false, false, false, false);
-        let mut history =
-            Self { stream, phase, heard, beyond, differs, back: 1, at_first, pings: 0, renewals: 0 };
+        let mut history = Self {
+            stream,
+            phase,
+            heard: false,
+            compared: false,
+            beyond: false,
+            differs: false,
+            back: 1,
+            at_first: false,
+            pings: 0,
+            renewals: 0,
+        };
         let asks = (ours > Seq(0)).then(|| history.ask(Seq(ours.0 + 1)));
         (history, asks)
     }
@@ -106,14 +118,20 @@ impl History {
             Phase::Asked(_) if first && theirs == Seq(0) => return Some(self.agree(None)),
             // It shows a batch before it says so, unless it is of an older release.
             Phase::Asked(_) if first && !self.differs => {}
-            Phase::Agreed if theirs <= ours => return None,
+            Phase::Agreed if theirs == Seq(0) => {
+                self.compared = true;
+                return None;
+            }
+            Phase::Agreed if theirs <= ours && self.compared => return None,
             Phase::Agreed if ours == Seq(0) => {
                 return Some(self.part(Dot { stream: self.stream, seq: Seq(0) }, None));
             }
             Phase::Agreed => {}
             Phase::Asked(_) | Phase::Shown { .. } | Phase::Parting(_) => return None,
         }
-        self.beyond = theirs > ours;
+        // What it holds of a stream in which nothing was written when the link began is not from here.
+        let unwritten = matches!(self.phase, Phase::Agreed) && !self.compared;
+        self.beyond = theirs > ours || unwritten;
         self.begin_anew();
         self.pings = 0;
         Some(self.ask(theirs.min(Seq(ours.0 + 1))))
@@ -236,7 +254,7 @@ impl History {
     }
 
     fn agree(&mut self, theirs: Option<Arc<EncodedBatch>>) -> Step {
-        self.phase = Phase::Agreed;
+        (self.phase, self.compared) = (Phase::Agreed, true);
         Step::Agree(theirs)
     }
 

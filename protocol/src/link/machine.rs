@@ -135,7 +135,6 @@ impl Link {
             closed: false,
         };
         if asks.is_some() {
-            link.outflow.withhold(true);
             link.follow(asks, out);
         } else {
             link.tell_frontier(out);
@@ -322,6 +321,7 @@ impl Link {
         match step {
             None => {}
             Some(Step::Ask(Dot { stream, seq })) => {
+                self.outflow.withhold(true);
                 // What was shown before is no longer held.
                 self.inflow.let_go();
                 send(&Message::Need { stream, from: seq, to: seq }, out);

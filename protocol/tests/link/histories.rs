@@ -258,6 +258,27 @@ fn l11_an_empty_disk_has_nothing_to_compare() {
 }
 
 #[test]
+fn l11_what_is_written_before_the_peer_says_what_it_holds_is_compared() {
+    let (ours, theirs) = (chain(&["a", "b"]), chain(&["1"]));
+    // The disk held nothing of its stream when the link began.
+    for (shown, same) in [(&theirs[0], false), (&ours[0], true)] {
+        let mut table = Table::new();
+        table.handle(Input::Received(upto(&[dot(1, 2)])));
+        table.hear(&Message::Credit(1 << 20));
+        table.said();
+        table.hear(&frontier(&[dot(1, 1)], &[]));
+        assert_eq!(table.said().first(), Some(&ask(1)));
+        assert_eq!(table.reads(), [], "it is given nothing of the stream");
+        table.hear(&Message::Batch(shown.bytes.clone()));
+        assert_eq!(table.reads(), [dot(1, 1)]);
+        table.out.clear();
+        table.handle(Input::Read(Found::Batches(vec![ours[0].bytes.clone()])));
+        let parts = table.out.contains(&Output::WentBack { held: dot(1, 0) });
+        assert_eq!((parts, table.reads()), (!same, if same { vec![dot(1, 2)] } else { vec![] }));
+    }
+}
+
+#[test]
 fn l11_two_histories_are_followed_back_to_where_they_part() {
     let theirs = chain(&["1", "2", "3", "4", "5", "6", "7", "8"]);
     // Whoever wrote more. In the first the fifth batch follows from the fourth; in the second the fourth is one
