@@ -71,8 +71,10 @@ pub(super) struct History {
     phase: Phase,
     /// The peer has said what it holds.
     heard: bool,
-    /// What it holds is the same, or there was nothing of it.
-    compared: bool,
+    /// Nothing was written here when the link began, and what the peer holds is not known yet.
+    unwritten: bool,
+    /// The peer showed nothing, and the link went on without a comparison.
+    blind: bool,
     /// The peer holds more of it than this replica.
     beyond: bool,
     /// A batch was shown that does not follow from what is here.
@@ -95,7 +97,8 @@ impl History {
             stream,
             phase,
             heard: false,
-            compared: false,
+            unwritten: ours == Seq(0),
+            blind: false,
             beyond: false,
             differs: false,
             back: 1,
@@ -111,6 +114,11 @@ impl History {
         matches!(self.phase, Phase::Agreed)
     }
 
+    /// Whether what the peer says it holds of the stream is what was written here.
+    pub(super) const fn is_compared(&self) -> bool {
+        self.is_agreed() && !self.blind
+    }
+
     /// The peer says how much of the stream it holds, and so much is held here.
     pub(super) fn heard(&mut self, theirs: Seq, ours: Seq) -> Option<Step> {
         let first = !std::mem::replace(&mut self.heard, true);
@@ -119,10 +127,10 @@ impl History {
             // It shows a batch before it says so, unless it is of an older release.
             Phase::Asked(_) if first && !self.differs => {}
             Phase::Agreed if theirs == Seq(0) => {
-                self.compared = true;
+                self.unwritten = false;
                 return None;
             }
-            Phase::Agreed if theirs <= ours && self.compared => return None,
+            Phase::Agreed if theirs <= ours && !self.unwritten => return None,
             Phase::Agreed if ours == Seq(0) => {
                 return Some(self.part(Dot { stream: self.stream, seq: Seq(0) }, None));
             }
@@ -130,8 +138,7 @@ impl History {
             Phase::Asked(_) | Phase::Shown { .. } | Phase::Parting(_) => return None,
         }
         // What it holds of a stream in which nothing was written when the link began is not from here.
-        let unwritten = matches!(self.phase, Phase::Agreed) && !self.compared;
-        self.beyond = theirs > ours || unwritten;
+        self.beyond = theirs > ours || self.unwritten;
         self.begin_anew();
         self.pings = 0;
         Some(self.ask(theirs.min(Seq(ours.0 + 1))))
@@ -254,7 +261,7 @@ impl History {
     }
 
     fn agree(&mut self, theirs: Option<Arc<EncodedBatch>>) -> Step {
-        (self.phase, self.compared) = (Phase::Agreed, true);
+        (self.phase, self.unwritten, self.blind) = (Phase::Agreed, false, false);
         Step::Agree(theirs)
     }
 
@@ -289,7 +296,9 @@ impl History {
             let detail = format!("the peer does not show what it holds of stream {}", self.stream);
             return Some(refuse(ByeReason::Silent, detail));
         }
-        Some(self.agree(None))
+        let step = self.agree(None);
+        self.blind = true;
+        Some(step)
     }
 
     /// The peer's log begins after this entry of the stream, and so much is held here. Where it is known to hold

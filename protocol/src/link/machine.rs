@@ -543,12 +543,12 @@ impl Link {
         self.outflow.held()
     }
 
-    /// Per stream, what need not be kept for the peer. Of this replica's own nothing before it has been compared:
+    /// Per stream, what need not be kept for the peer. Of this replica's own nothing that has not been compared:
     /// until then the peer may mean another history by it, and what was written here must not be let go of.
     #[must_use]
     pub fn acknowledged(&self) -> Cow<'_, Frontier> {
         let held = self.outflow.held();
-        if self.history.is_agreed() { Cow::Borrowed(held) } else { Cow::Owned(held.without(self.ends.own)) }
+        if self.history.is_compared() { Cow::Borrowed(held) } else { Cow::Owned(held.without(self.ends.own)) }
     }
 
     /// The replicas that the peer hears first-hand, as far as it has said.

@@ -387,6 +387,8 @@ fn l11_what_a_peer_does_not_show_is_not_waited_for() {
     link.table.hear(&frontier(&[dot(1, 2)], &[1]));
     link.table.tick(3000);
     assert_eq!(link.said(), [Message::Credit(CREDIT_WINDOW_BYTES)], "it goes on as it can");
+    // The log must still have what the next link may compare.
+    assert_eq!(*link.table.link.acknowledged(), Frontier::new());
     // One that has more and does not show it cannot be believed.
     let mut link = Comparing::new(&["1", "2", "3"], 5);
     for at in [1000, 2000, 3000] {
