@@ -143,6 +143,9 @@ impl World {
             return self.after(LOOK_EVERY_MS, Happening::Removal);
         }
         self.say(format_args!("region {by} has removed region {region}"));
+        if !has_spread && removal == Removal::Orderly {
+            self.workload.removed_unawares = Some(region);
+        }
         self.totals.removals += 1;
         self.regions[region].standing = Standing::Removed;
         self.workload.members_to_change += 1;
@@ -210,6 +213,18 @@ impl World {
             self.after(ms, Happening::AddAgain(at));
         } else {
             self.workload.members_to_change -= 1;
+        }
+    }
+
+    /// A removal that was on its way to the disk when the power went, and is found there later, counts from the
+    /// beginning. What the removed region wrote meanwhile is with it alone, unless it was added again.
+    pub(super) fn forget_what_came_unawares(&mut self) {
+        let removed = self.workload.removed_unawares;
+        let Some(at) = removed.filter(|at| self.regions[*at].standing == Standing::Removed) else { return };
+        // All members have the same by now.
+        let held = self.regions[self.members()[0]].durable.clone();
+        for stream in self.ledger.streams_of(replica(at).0) {
+            self.ledger.forget(stream, held.get(stream));
         }
     }
 

@@ -101,6 +101,7 @@ impl World {
     }
 
     fn judge(&mut self) {
+        self.forget_what_came_unawares();
         let members = self.members();
         let first = members[0];
         let texts = self.regions[first].shows.texts();

@@ -66,6 +66,8 @@ pub(super) struct Workload {
     /// The removal under way, and how many regions are still to be switched off or added again.
     pub(super) leaving: Option<Leaving>,
     pub(super) members_to_change: u32,
+    /// A region whose removal was found on a disk, before what it wrote until then had spread.
+    pub(super) removed_unawares: Option<usize>,
     /// The region whose disk went back to a copy.
     pub(super) restored: Option<usize>,
     /// The region that is down while its disk is replaced.
@@ -89,6 +91,7 @@ impl Workload {
             disk_gone: false,
             leaving: None,
             members_to_change: 0,
+            removed_unawares: None,
             restored: None,
             replaced: None,
             read_fields: Vec::new(),
