@@ -137,9 +137,7 @@ impl Said {
 impl Said {
     pub(crate) fn extend(&mut self, other: Self) {
         self.saw.extend(other.saw);
-        for (write_back, rendered) in other.write_backs {
-            self.write_backs.entry(write_back).or_default().extend(rendered);
-        }
+        self.write_backs.extend(other.write_backs);
     }
 }
 
