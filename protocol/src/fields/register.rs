@@ -471,18 +471,21 @@ impl Register {
     }
 
     /// Lets go of the values that this write is too far below of. Looks for them once in so many writes or bytes, since
-    /// it has to go far for them.
+    /// it has to go far for them; and from where that many are full, so that it does not matter which write is the first
+    /// beyond.
     fn settle_above(&mut self, ix: NodeIx) {
-        let node = &self.nodes[ix as usize];
-        let up = &self.nodes[node.above as usize];
-        let (level, weight) = (node.level, node.weight);
-        let steps = [level / SETTLED_EACH_WRITES, weight / SETTLED_EACH_BYTES];
-        if steps == [up.level / SETTLED_EACH_WRITES, up.weight / SETTLED_EACH_BYTES] {
+        let full = |ix: NodeIx| {
+            let Node { level, weight, .. } = self.nodes[ix as usize];
+            (level - level % SETTLED_EACH_WRITES, weight - weight % SETTLED_EACH_BYTES)
+        };
+        let (level, weight) = full(ix);
+        if (level, weight) == full(self.nodes[ix as usize].above) {
             return;
         }
         let far = |at: NodeIx| {
             let node = &self.nodes[at as usize];
-            level - node.level > SETTLED_AFTER_WRITES || weight - node.weight > SETTLED_AFTER_BYTES
+            level.saturating_sub(node.level) > SETTLED_AFTER_WRITES
+                || weight.saturating_sub(node.weight) > SETTLED_AFTER_BYTES
         };
         let mut at = ix;
         while !far(at) {

@@ -1,9 +1,12 @@
 //! What people do to a field in two regions, told in a few lines.
 
 use crate::world::{Act, World};
+use quire_protocol::fields::policy::Policy;
 use quire_protocol::fields::{
-    Base, CONFLICTS_KEY, Edit, FieldVersion, Graph, Held, Mark, MarkKind, Path, Shown, Value, WriteId,
+    Base, CONFLICTS_KEY, Edit, FIELDS_ROOT, FieldVersion, Graph, Held, Mark, MarkKind, Path, Shown, Tracker,
+    Value, WriteId,
 };
+use quire_protocol::lib0::{put_var_bytes, put_var_u64};
 use quire_protocol::update::{ClientId, ItemId, Update};
 use yrs::types::ToJson;
 use yrs::{Any, Map, Out, Transact};
@@ -322,4 +325,59 @@ fn f6_sixteen_siblings_are_written_back_once_each_time_one_more_comes() {
     set(&mut world, 7);
     world.settle();
     assert_eq!(world.state(0, "title").versions.len(), 1);
+}
+
+/// An update of one item of the title: so many units that were set at once, the last of them to its clock.
+fn units(client: u32, clock: u32, origin: Option<(u32, u32)>, count: u32) -> Update {
+    let mut out = vec![1, 1];
+    for number in [client, clock] {
+        put_var_u64(&mut out, number.into());
+    }
+    match origin {
+        Some((client, clock)) => {
+            out.push(0x88);
+            put_var_u64(&mut out, client.into());
+            put_var_u64(&mut out, clock.into());
+        }
+        None => {
+            out.extend([0x28, 1]);
+            put_var_bytes(&mut out, FIELDS_ROOT.as_bytes());
+            put_var_bytes(&mut out, b"title");
+        }
+    }
+    put_var_u64(&mut out, count.into());
+    (clock..clock + count).for_each(|value| Value::from(f64::from(value)).encode(&mut out));
+    out.push(0);
+    Update::decode(out.into()).unwrap()
+}
+
+#[test]
+fn f1_what_is_let_go_is_the_same_however_writes_came_together() {
+    let by = conflict().regions[0].log[0].by.clone();
+    let bases = |runs: [u32; 2]| -> Vec<Base> {
+        let mut tracker = Tracker::default();
+        let mut clock = 0_u32;
+        // Many writes of one client, and then some that came as one item or as two.
+        for count in std::iter::repeat_n(1, 900).chain(runs).filter(|count| *count > 0) {
+            let origin = clock.checked_sub(1).map(|before| (7, before));
+            tracker.take(&units(7, clock, origin, count), &[], &by);
+            clock += count;
+        }
+        // Who was offline since one of the first of them.
+        let late = (50..90).map(|seen| {
+            let mut tracker = Tracker::new({
+                let mut graph = Graph::new();
+                graph.merge(tracker.graph().encode()).unwrap();
+                graph
+            });
+            tracker.take(&units(9, 0, Some((7, seen)), 1), &[], &by);
+            tracker.state(&Path::of("title"), &Policy::Siblings).unwrap().base
+        });
+        late.collect()
+    };
+    let whole = bases([200, 0]);
+    assert_eq!(bases([195, 5]), whole);
+    assert_eq!(bases([3, 197]), whole);
+    assert!(whole.contains(&Base::Write(Held::Unknown)), "{whole:?}");
+    assert!(whole.iter().any(|base| matches!(base, Base::Write(Held::Value(_)))), "{whole:?}");
 }
