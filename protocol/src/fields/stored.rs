@@ -22,6 +22,7 @@ use super::held::Held;
 use super::register::Write;
 use super::value::Value;
 use super::write::{Mark, MarkKind, WriteBackMark, WriteId};
+use crate::batch::{put_stamp, read_stamp};
 use crate::hlc::Hlc;
 use crate::ids::{Dot, Seq, StreamId};
 use crate::lib0::{ReadError, Reader, put_var_bytes, put_var_u64};
@@ -293,19 +294,17 @@ const fn unzigzag(from: u64, difference: u64) -> u64 {
 }
 
 pub(super) fn put_authorship(out: &mut Vec<u8>, by: &Authorship) {
-    let (Hlc(hlc), Dot { stream, seq: Seq(seq) }) = by.stamp;
-    put_var_u64(out, hlc);
-    put_var_u64(out, stream.to_u32().into());
-    put_var_u64(out, seq);
+    put_stamp(out, by.stamp);
     put_var_bytes(out, by.region.as_bytes());
     put_var_bytes(out, by.author.as_deref().unwrap_or_default().as_bytes());
 }
 
 pub(super) fn read_authorship(reader: &mut Reader) -> Result<Authorship, ReadError> {
-    let hlc = Hlc(reader.var_u64()?);
-    let stream = StreamId::from_u32(reader.var_u32()?);
-    let stamp = (hlc, Dot { stream, seq: Seq(reader.var_u64()?) });
-    Ok(Authorship { stamp, region: read_name(reader)?.unwrap_or_default(), author: read_name(reader)? })
+    Ok(Authorship {
+        stamp: read_stamp(reader)?,
+        region: read_name(reader)?.unwrap_or_default(),
+        author: read_name(reader)?,
+    })
 }
 
 pub(super) fn put_held(out: &mut Vec<u8>, held: &Held) {

@@ -222,7 +222,7 @@ fn conflicts_place() -> Place {
 /// Whether the key was deleted when this item held its value, or it never held one.
 pub(super) fn is_deleted(register: &Register, ix: NodeIx) -> bool {
     let write = register.write(ix);
-    *write.left() == Held::Deleted || register.find(WriteId::Deleted(write.id.item())).is_some()
+    *write.left() == Held::Deleted || register.is_deleted(write.id.item())
 }
 
 /// What Yjs shows while this item is the last, as far as it is plain.
