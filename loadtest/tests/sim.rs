@@ -100,6 +100,7 @@ fn fresh_seeds_keep_every_promise() {
         ("conflicts in the end", totals.conflicts),
         ("conflicts that are over", totals.past_conflicts),
         ("versions told too often", totals.told_too_often),
+        ("write-backs given back", totals.given_back),
         ("duplicates", totals.duplicates),
         ("gaps", totals.gaps),
     ];

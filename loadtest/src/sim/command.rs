@@ -100,8 +100,8 @@ fn tell(seeds: u64, totals: &Totals, violations: usize) {
     println!("edits           {}", totals.edits);
     println!("field edits     {}, {} write-backs", totals.field_edits, totals.write_backs);
     println!(
-        "conflicts       {} in the end, {} seen and gone by; {} versions told too often, {} behind a lost write-back",
-        totals.conflicts, totals.past_conflicts, totals.told_too_often, totals.behind_lost
+        "conflicts       {} in the end, {} seen and gone by; {} versions told too often, {} write-backs given back",
+        totals.conflicts, totals.past_conflicts, totals.told_too_often, totals.given_back
     );
     println!("entries         {}", totals.entries);
     println!("acknowledged    {}, {} gone with a disk", totals.acknowledged, totals.gone_with_disk);

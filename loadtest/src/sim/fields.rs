@@ -57,7 +57,8 @@ pub(super) struct Fields {
     on_duty: bool,
     due: BTreeSet<Path>,
     next_write_back: Time,
-    client: Option<ClientId>,
+    /// The Yjs clients that it writes fields as: for others, and back.
+    clients: Option<[ClientId; 2]>,
     arrivals: u64,
 }
 
@@ -67,7 +68,11 @@ impl Fields {
         if planted.is(Plant::AheadForgotten) {
             self.tracker.committed(self.admitted, self.admitted);
         }
-        self.tracker.admit(fresh, sent)
+        let mut marks = self.tracker.admit(fresh, sent)?;
+        if planted.is(Plant::GivenBackAsEdit) {
+            marks.iter_mut().for_each(|mark| mark.kind = MarkKind::Edit);
+        }
+        Some(marks)
     }
 
     /// Counts what is on its way to the disk.
@@ -162,7 +167,7 @@ impl World {
     }
 
     fn write_back(&mut self, at: usize, doc: DocId) {
-        let client = self.own_client(at, doc);
+        let [_, client] = self.own_clients(at, doc);
         let (now, planted) = (self.now, self.planted);
         let open = self.regions[at].shows.get_mut(doc);
         let due = std::mem::take(&mut open.fields.due);
@@ -188,11 +193,11 @@ impl World {
         self.admit_drafted(at, doc, drafted, None);
     }
 
-    /// The Yjs client that a region writes the fields of a document as: another one in each life.
-    fn own_client(&mut self, at: usize, doc: DocId) -> ClientId {
-        let number = CLIENTS_FROM + self.next_number();
+    /// The Yjs clients that a region writes the fields of a document as: others in each life.
+    fn own_clients(&mut self, at: usize, doc: DocId) -> [ClientId; 2] {
+        let number = u32::try_from(CLIENTS_FROM + 2 * self.next_number()).expect("few events");
         let fields = &mut self.regions[at].shows.get_mut(doc).fields;
-        *fields.client.get_or_insert(ClientId(u32::try_from(number).expect("few events")))
+        *fields.clients.get_or_insert([ClientId(number), ClientId(number + 1)])
     }
 
     fn admit_drafted(&mut self, at: usize, doc: DocId, drafted: Drafted, author: Option<&str>) {
@@ -257,7 +262,7 @@ impl World {
         made: &[Edit],
         author: &str,
     ) -> bool {
-        let client = self.own_client(at, doc);
+        let [client, _] = self.own_clients(at, doc);
         let open = self.regions[at].shows.get_mut(doc);
         let drafted = open.fields.tracker.edit(made, client, || open.admitted.next_clock(client));
         match drafted {

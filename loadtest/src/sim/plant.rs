@@ -47,6 +47,8 @@ pub enum Plant {
     WriteBackForgets,
     /// A write-back is written as if somebody had edited the field
     WriteBackAsEdit,
+    /// A write-back that an editor brings is taken for what that has written
+    GivenBackAsEdit,
     /// A write on an old version is made on the current one
     OldVersionAsCurrent,
     /// A conflict is resolved with all that the field has by now

@@ -5,7 +5,7 @@
 
 use super::truth::{Place, Truth};
 use quire_protocol::batch::Stamp;
-use quire_protocol::fields::{Base, Held, Mark, MarkKind, Value, WriteId};
+use quire_protocol::fields::{Base, Held, Mark, MarkKind, Value, WriteBackMark, WriteId};
 use quire_protocol::ids::DocId;
 use quire_protocol::lib0::Reader;
 use quire_protocol::update::{Content, ItemId, ItemRef, Update};
@@ -34,7 +34,8 @@ pub(super) struct Said<'a> {
     /// The items whose key was deleted while they were shown.
     deleted: BTreeMap<ItemId, Stamp>,
     saw: BTreeMap<WriteId, BTreeSet<WriteId>>,
-    write_backs: BTreeSet<WriteId>,
+    /// What regions have written back. Who made one knows more of it than who was given it by an editor.
+    write_backs: BTreeMap<ItemId, WriteBackMark>,
 }
 
 impl<'a> Said<'a> {
@@ -48,7 +49,7 @@ impl<'a> Said<'a> {
             named: BTreeSet::new(),
             deleted: BTreeMap::new(),
             saw: BTreeMap::new(),
-            write_backs: BTreeSet::new(),
+            write_backs: BTreeMap::new(),
         };
         entries.into_iter().for_each(|entry| said.hear(&entry.update, &entry.marks, entry.stamp));
         said
@@ -78,9 +79,8 @@ impl<'a> Said<'a> {
                 least(&mut self.deleted, item, stamp);
             }
             if let MarkKind::WriteBack(by) = mark.kind {
-                self.write_backs.insert(mark.write);
-                // What comes to nothing is deleted at once, and that is no deletion of anybody's.
-                self.write_backs.extend(by.absent.then(|| WriteId::Deleted(mark.write.item())));
+                let known = self.write_backs.entry(mark.write.item()).or_insert(by);
+                *known = by.max(*known);
             }
         }
     }
@@ -101,7 +101,9 @@ impl<'a> Said<'a> {
     }
 
     pub(super) fn is_write_back(&self, write: WriteId) -> bool {
-        self.write_backs.contains(&write)
+        let mark = self.write_backs.get(&write.item());
+        // What comes to nothing is deleted at once, and that is no deletion of anybody's.
+        mark.is_some_and(|by| by.absent || matches!(write, WriteId::Set(_)))
     }
 
     /// Whether a unit that is set is a write of its own.
@@ -134,7 +136,7 @@ impl<'a> Said<'a> {
 
     /// Whether a key is absent while this item is the last.
     pub(super) fn is_absent(&self, item: ItemId) -> bool {
-        self.is_deleted(item) || self.write_backs.contains(&WriteId::Deleted(item))
+        self.is_deleted(item) || self.is_write_back(WriteId::Deleted(item))
     }
 
     /// The writes of a field, and what each was made on.

@@ -44,8 +44,8 @@ pub struct Totals {
     pub past_conflicts: u64,
     /// Versions in the end that the writer of another one beside it held all the same: told once too often.
     pub told_too_often: u64,
-    /// Values that only a write-back of a lost disk, which an editor gave back, has taken the place of.
-    pub behind_lost: u64,
+    /// Write-backs that editors brought to regions which had not heard of them.
+    pub given_back: u64,
     /// Entries that regions committed for their editors.
     pub entries: u64,
     /// Updates that were acknowledged.
@@ -100,7 +100,7 @@ impl Totals {
         self.conflicts += other.conflicts;
         self.past_conflicts += other.past_conflicts;
         self.told_too_often += other.told_too_often;
-        self.behind_lost += other.behind_lost;
+        self.given_back += other.given_back;
         self.entries += other.entries;
         self.acknowledged += other.acknowledged;
         self.shown += other.shown;

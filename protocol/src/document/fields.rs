@@ -96,6 +96,14 @@ impl From<UnreadableEntry> for Divergence {
     }
 }
 
+/// The Yjs clients that this region writes fields as.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clients {
+    /// What somebody writes without an editor.
+    pub(super) edits: ClientId,
+    pub(super) write_backs: ClientId,
+}
+
 /// The fields of one document.
 #[derive(Debug)]
 pub(super) struct Fields {
@@ -103,8 +111,7 @@ pub(super) struct Fields {
     rules: Rules,
     /// What this region is called.
     region: Arc<str>,
-    /// The Yjs client that this region writes fields as.
-    client: ClientId,
+    clients: Clients,
     /// Whether this region makes the document's write-backs.
     on_duty: bool,
     /// The document's home.
@@ -118,11 +125,11 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    pub(super) fn new(tracker: Tracker, rules: Rules, region: &str, client: ClientId) -> Self {
+    pub(super) fn new(tracker: Tracker, rules: Rules, region: &str, clients: Clients) -> Self {
         let (on_duty, home, due, next_write_back, stored_bytes) = (false, None, BTreeSet::new(), Time(0), 0);
         // A copy for each document: its writes count who has it, and processors must not wait for each other's count.
         let region = Arc::from(region);
-        Self { tracker, rules, region, client, on_duty, home, due, next_write_back, stored_bytes }
+        Self { tracker, rules, region, clients, on_duty, home, due, next_write_back, stored_bytes }
     }
 
     /// What is to be said about an update that is admitted here, the new part of what was sent; none when it writes
@@ -258,7 +265,7 @@ impl Document {
             return self.wake_by(earliest, out);
         }
         let due = std::mem::take(&mut self.fields.due);
-        let writer = Writer { client: self.fields.client, schema: self.fields.rules.hash() };
+        let writer = Writer { client: self.fields.clients.write_backs, schema: self.fields.rules.hash() };
         let shape = &self.shape;
         let next_clock = |client| shape.next_clock(client);
         let drafted = self.fields.tracker.write_back(&due, &self.fields.rules, writer, &next_clock);
@@ -322,7 +329,7 @@ impl Document {
                 return Err(Refused::FieldRequired(edit.path.clone()).into());
             }
         }
-        let (client, shape) = (self.fields.client, &self.shape);
+        let (client, shape) = (self.fields.clients.edits, &self.shape);
         let drafted = self.fields.tracker.edit(edits, client, || shape.next_clock(client));
         let drafted = drafted.map_err(Refused::Edit)?;
         let changed = drafted.is_some();

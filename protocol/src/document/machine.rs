@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::admission::{Gate, Pipeline, Size, Waiter};
 use super::event::{Input, Limits, Opened, Output, Refused};
 use super::fan_out::Welcome;
-use super::fields::{Fields, Noted};
+use super::fields::{Clients, Fields, Noted};
 use super::records::Records;
 use super::replica::{Broken, EMPTY_UPDATE, Replica};
 use super::session::{Access, Dialect, Session};
@@ -61,8 +61,11 @@ pub struct Stored {
     pub rules: Rules,
     /// What this region is called.
     pub region: Arc<str>,
-    /// A Yjs client id that nobody else uses in this document: random. This region writes fields as this client.
+    /// A Yjs client id that nobody else uses in this document: random. This region writes fields for others as
+    /// this client.
     pub client: u32,
+    /// Another one, which it writes back as.
+    pub writer: u32,
     /// Whether the log takes no writes: the document is then opened to be read.
     pub read_only: bool,
 }
@@ -184,6 +187,7 @@ impl Document {
             (true, false) => Phase::Live,
             (false, false) => Phase::New,
         };
+        let clients = Clients { edits: ClientId(stored.client), write_backs: ClientId(stored.writer) };
         let mut document = Self {
             limits,
             phase,
@@ -195,7 +199,7 @@ impl Document {
             // Joined as bytes: whoever opens the document need not wait for yrs to build it.
             replica: Replica::new(merge(&updates).encoded().clone()),
             pipeline: Pipeline::default(),
-            fields: Fields::new(fields, stored.rules, &stored.region, ClientId(stored.client)),
+            fields: Fields::new(fields, stored.rules, &stored.region, clients),
             records: Records::read(stored.records, stored.index),
             size,
             sessions: BTreeMap::new(),

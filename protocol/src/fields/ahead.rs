@@ -9,17 +9,23 @@
 //! Yjs deletes for several reasons: what an item replaces, what lost against a rival, what stood in a map that
 //! went. A key is deleted only when the item whose value was shown is, with nothing in its place.
 //!
+//! And an editor may give a region a write-back that this one has not heard of yet, or never will: what it is, is
+//! said anew.
+//!
 //! Admission runs ahead of the graph, which holds what is committed: what is on its way to the disk is kept
 //! here, by name alone.
 
 use super::graph::{Graph, RegisterIx};
 use super::path::PATH_KEYS_MAX;
 use super::tail::{Run, is_right_of, rests_on};
-use super::walk::{At, Keep, walk};
-use super::write::{Mark, MarkKind, WriteId};
+use super::walk::{At, Keep, RESERVED_PREFIX, walk};
+use super::write::{Mark, MarkKind, WriteBackMark, WriteId};
 use crate::update::{Clocks, Content, ItemId, ItemRef, TypeKind, Update};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
+
+/// By which schema a write-back was made that an editor gives back: that of no region, so that each has a say of its own.
+const UNKNOWN_SCHEMA: [u8; 16] = [0; 16];
 
 /// A write of a field on its way.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +75,13 @@ impl Ahead {
         }
         let mut marks = Vec::new();
         for Set { last, origin, register } in sets.iter().copied() {
+            let mut kind = MarkKind::Edit;
+            if sent.is_some() && view.is_write_back(last, register) {
+                // Whether it is of nothing or somebody has deleted its key, its region knows, if any does: where that says
+                // that it is of something, the deletion, which is noted as well, is somebody's.
+                let absent = view.tail(register) == Some(last) && deletes(update, last);
+                kind = MarkKind::WriteBack(WriteBackMark { schema: UNKNOWN_SCHEMA, absent });
+            }
             let mut sees = view.deletions(last, register);
             if let (Some(origin), Some(sent)) = (origin, sent)
                 && !deletes(sent, origin)
@@ -77,8 +90,8 @@ impl Ahead {
             {
                 sees.push(WriteId::Deleted(origin));
             }
-            if !sees.is_empty() {
-                marks.push(Mark { write: WriteId::Set(last), kind: MarkKind::Edit, sees });
+            if !sees.is_empty() || kind != MarkKind::Edit {
+                marks.push(Mark { write: WriteId::Set(last), kind, sees });
             }
         }
         for (item, register) in view.deleted_by(update) {
@@ -155,6 +168,26 @@ impl View<'_> {
     fn is_deleted(&self, item: ItemId, register: RegisterIx) -> bool {
         self.ahead.names().any(|names| names.deleted.contains_key(&item))
             || self.graph.register(register).is_deleted(item)
+    }
+
+    /// Whether an item of an editor is a write-back that it was shown: by the client that made it. What the region said
+    /// beside it comes with its entry, or went with its disk: then it renders what it stands on.
+    fn is_write_back(&self, item: ItemId, register: RegisterIx) -> bool {
+        let Some(writers) = self.graph.writers() else { return false };
+        let first = ItemId { clock: 0, ..item };
+        self.register_of(first) == Some(writers) && self.is_field(register)
+    }
+
+    /// Whether a key, or the one that leads to it, is none of Quire's own.
+    fn is_field(&self, register: RegisterIx) -> bool {
+        let mut at = register;
+        for _ in 0..PATH_KEYS_MAX {
+            let (map, key) = self.graph.place(at);
+            let Some(map) = *map else { return !key.starts_with(RESERVED_PREFIX) };
+            let Some(up) = self.register_of(map) else { return false };
+            at = up;
+        }
+        false
     }
 
     /// The deletions of an item's key that stand, as far as it rests on what they deleted: its writer comes after

@@ -8,6 +8,7 @@ use super::path::Path;
 use super::register::{NodeIx, Register, Write};
 use super::walk::{At, Keep, walk};
 use super::write::{Mark, MarkKind, WriteId};
+use super::write_back::WRITERS_KEY;
 use crate::batch::Stamp;
 use crate::update::{ItemId, ItemRef, TypeKind, Update};
 use smallvec::SmallVec;
@@ -34,6 +35,8 @@ pub struct Graph {
     pub(super) by_place: BTreeMap<Place, RegisterIx>,
     /// The writes by the last unit of each.
     items: BTreeMap<ItemId, Found>,
+    /// Where those who write back say so.
+    writers: Option<RegisterIx>,
     /// Those in which writes have turned out to hang elsewhere, and nobody has asked since.
     rebuilt: BTreeSet<RegisterIx>,
 }
@@ -106,6 +109,10 @@ impl Graph {
         Some(register.write(register.tail()?).id.item())
     }
 
+    pub(super) const fn writers(&self) -> Option<RegisterIx> {
+        self.writers
+    }
+
     pub(super) fn register(&self, ix: RegisterIx) -> &Register {
         &self.registers[ix as usize].1
     }
@@ -115,6 +122,9 @@ impl Graph {
         let next = RegisterIx::try_from(self.registers.len()).expect("a document's size bounds its items");
         let ix = *self.by_place.entry(place.clone()).or_insert(next);
         if ix == next {
+            if place.0.is_none() && *place.1 == *WRITERS_KEY {
+                self.writers = Some(ix);
+            }
             self.registers.push((place, Register::default()));
         }
         ix

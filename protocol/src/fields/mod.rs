@@ -50,5 +50,5 @@ pub use value::{Number, Value};
 pub use walk::{FIELDS_ROOT, RESERVED_PREFIX};
 pub use write::{Mark, MarkKind, WriteBackMark, WriteId};
 pub use write_back::{
-    CONFLICTS_CLIENT, CONFLICTS_KEY, Drafted, VERSION_BYTES_MAX, VERSIONS_SHOWN_MAX, Writer,
+    CONFLICTS_CLIENT, CONFLICTS_KEY, Drafted, VERSION_BYTES_MAX, VERSIONS_SHOWN_MAX, WRITERS_KEY, Writer,
 };

@@ -27,6 +27,9 @@ pub const CONFLICTS_KEY: &str = "__conflicts";
 /// The Yjs client that makes the map of conflicts. Every region makes it as the same item.
 pub const CONFLICTS_CLIENT: ClientId = ClientId(1);
 
+/// The key of the root map under which each Yjs client that writes back has its first item. Nothing is shown there.
+pub const WRITERS_KEY: &str = "__writers";
+
 /// So often one set of siblings is written back by one schema. Once is enough, but where a region comes to know
 /// of an earlier entry that carries the same write: then what is shown may be another.
 pub(super) const WRITE_BACKS_MAX: usize = 8;
@@ -73,7 +76,7 @@ impl Draft {
 /// Who writes back.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer {
-    /// A Yjs client that nobody else is.
+    /// A Yjs client that nobody else is, and that writes nothing else.
     pub client: ClientId,
     /// The schema that it merges by.
     pub schema: [u8; 16],
@@ -167,7 +170,20 @@ impl<'a> WriteBack<'a> {
         Some((register.tail()?, register))
     }
 
+    /// Says, before the first item of its client, that this one writes back. Where the region's disk is lost before
+    /// another region has what it said beside its write-backs, whoever is given one by an editor still knows what it is.
+    fn sign(&mut self) {
+        let client = self.writer.client;
+        if self.draft.clocks.contains_key(&client) || (self.next_clock)(client) > 0 {
+            return;
+        }
+        let place = (None, WRITERS_KEY.into());
+        let item = self.draft.next(client, || 0);
+        self.draft.composer.set(item, &place, self.graph.tail(&place), Holds::Nothing);
+    }
+
     fn set(&mut self, place: &Place, origin: Option<ItemId>, holds: Holds<'_>) -> ItemId {
+        self.sign();
         let client = self.writer.client;
         let item = self.draft.next(client, || (self.next_clock)(client));
         self.draft.composer.set(item, place, origin, holds);

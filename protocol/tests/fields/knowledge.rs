@@ -5,7 +5,7 @@ use crate::world::{Act, KEYS, Logged, Region, World};
 use proptest::prelude::*;
 use quire_protocol::fields::policy::Policy;
 use quire_protocol::fields::{
-    CONFLICTS_KEY, FieldState, Graph, Held, Path, Shown, Tracker, Value, Version, WriteId,
+    FieldState, Graph, Held, Path, RESERVED_PREFIX, Shown, Tracker, Value, Version, WriteId,
 };
 use std::collections::BTreeSet;
 use yrs::{Any, Map, Out, Transact};
@@ -67,7 +67,9 @@ fn check(
         }
         found.insert(place);
     }
-    for place in oracle.places().into_iter().filter(|(map, key)| map.is_none() && key != CONFLICTS_KEY) {
+    for place in
+        oracle.places().into_iter().filter(|(map, key)| map.is_none() && !key.starts_with(RESERVED_PREFIX))
+    {
         let is_known = !oracle.siblings(place, known, &region.said).is_empty();
         prop_assert_eq!(found.contains(place), is_known, "field {:?}", place);
     }

@@ -125,19 +125,36 @@ pub(crate) struct Said {
     pub(crate) saw: BTreeSet<(WriteId, WriteId)>,
     /// What regions have written back, and what it renders: who sees it has seen that.
     pub(crate) write_backs: BTreeMap<WriteId, BTreeSet<WriteId>>,
+    /// Of each of them whether its own region says so, and whether it is of nothing: it knows better than who was given
+    /// it by an editor.
+    pub(crate) absent: BTreeMap<ItemId, (bool, bool)>,
 }
 
 impl Said {
     /// What a region's write-back renders; the deletion that comes with one of nothing says no more.
     fn rendered(&self, id: WriteId) -> Option<&BTreeSet<WriteId>> {
-        self.write_backs.get(&id)
+        let is_one = match id {
+            WriteId::Set(_) => true,
+            WriteId::Deleted(item) => self.absent.get(&item).is_some_and(|(_, absent)| *absent),
+        };
+        self.write_backs.get(&WriteId::Set(id.item())).filter(|_| is_one)
     }
 }
 
 impl Said {
     pub(crate) fn extend(&mut self, other: Self) {
         self.saw.extend(other.saw);
-        self.write_backs.extend(other.write_backs);
+        for (write_back, rendered) in other.write_backs {
+            self.write_backs.entry(write_back).or_default().extend(rendered);
+        }
+        for (write_back, absent) in other.absent {
+            self.says_absent(write_back, absent);
+        }
+    }
+
+    pub(crate) fn says_absent(&mut self, write_back: ItemId, absent: (bool, bool)) {
+        let known = self.absent.entry(write_back).or_insert(absent);
+        *known = absent.max(*known);
     }
 }
 

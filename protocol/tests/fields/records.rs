@@ -189,7 +189,7 @@ fn f10_a_conflict_that_is_over_has_the_least_stamps_of_its_writes_wherever_they_
 }
 
 #[test]
-fn f10_what_was_a_conflict_only_until_a_write_back_was_known_as_one_is_off_the_record() {
+fn f10_what_was_a_conflict_only_until_it_was_known_what_a_write_back_renders_is_off_the_record() {
     let mut world = World::new(2, 2);
     world.rules = rules();
     let set = |client| Act::Set { client, key: 0, nested: false };
@@ -197,10 +197,12 @@ fn f10_what_was_a_conflict_only_until_a_write_back_was_known_as_one_is_off_the_r
     for act in [set(0), push(0), set(1), push(1), Act::Exchange { from: 1, to: 0 }] {
         world.act(act);
     }
-    // An editor takes the write-back of one region to the other before that region does: there it looks like an edit.
+    // An editor takes the write-back of one region, and what it wrote on it, to the other before that region does: there
+    // it is not known that it renders both.
     for act in [Act::WriteBack { region: 0 }, Act::Pull { client: 0 }, Act::Move { client: 0, region: 1 }] {
         world.act(act);
     }
+    world.act(set(0));
     world.act(Act::Push { client: 0, whole: true });
     world.edit_at(1, &[Edit { path: Path::of(KEYS[0]), value: Some(Value::from(10.0)), on: None }]);
     let before = told_one_by_one(&world.regions[1].log, &[true], usize::MAX);

@@ -142,6 +142,24 @@ fn f3_an_edit_of_a_write_back_resolves_the_conflict_in_every_region() {
 }
 
 #[test]
+fn f15_a_write_back_that_was_lost_with_its_region_is_given_back_as_one() {
+    let mut world = conflict();
+    world.act(Act::WriteBack { region: 0 });
+    world.act(Act::Pull { client: 0 });
+    // Its region's disk goes before the other region has it, and an editor that was shown it goes there.
+    world.regions[0] = crate::world::Region::default();
+    world.act(Act::Move { client: 0, region: 1 });
+    let before = world.state(1, "title").versions;
+    world.act(Act::Push { client: 0, whole: true });
+    assert_eq!(world.state(1, "title").versions, before);
+    // What somebody writes on it takes the place of what it is known to stand on. The other sibling stays.
+    set(&mut world, 0);
+    let after: Vec<Held> = world.state(1, "title").versions.into_iter().map(|version| version.held).collect();
+    assert_eq!(after.len(), 2, "{after:?}");
+    assert!(after.contains(&Held::Value(Value::from(4.0))), "{after:?}");
+}
+
+#[test]
 fn f3_what_editors_are_told_of_a_field_is_looked_at_again_when_another_region_tells_it() {
     let mut world = both_have_seen_a_title();
     // A map cannot be written back: only what is told of the conflict is.

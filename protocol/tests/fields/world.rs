@@ -1,9 +1,9 @@
 //! Regions that admit what clients send and exchange what they admitted, all for one document.
 
-use crate::oracle::{Oracle, Said, Values, learn};
+use crate::oracle::{Oracle, Place, Said, Values, learn};
 use quire_protocol::fields::{
-    Authorship, Drafted, Edit, FIELDS_ROOT, FieldState, FieldsEntry, Mark, MarkKind, Path, Rules, Tracker,
-    WriteId, Writer,
+    Authorship, Drafted, Edit, FIELDS_ROOT, FieldState, FieldsEntry, Mark, MarkKind, Path, RESERVED_PREFIX,
+    Rules, Tracker, WriteId, Writer,
 };
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{Dot, Incarnation, ReplicaId, Seq, StreamId};
@@ -211,7 +211,7 @@ impl World {
     /// A region writes back what it can, and checks that it renders what the oracle says are the siblings.
     fn write_back(&mut self, at: usize) {
         let Region { tracker, shape, .. } = &self.regions[at];
-        let writer = Writer { client: own_client(at), schema: [7; 16] };
+        let writer = Writer { client: own_writer(at), schema: [7; 16] };
         let next_clock = |client| shape.next_clock(client);
         let paths = tracker.contested();
         let Some(drafted) = tracker.write_back(&paths, &self.rules, writer, &next_clock) else { return };
@@ -222,11 +222,10 @@ impl World {
             let seen: BTreeSet<WriteId> = mark.sees.iter().copied().collect();
             let place = self.oracle.place_of(mark.write.item()).unwrap();
             assert_eq!(seen, self.oracle.siblings(place, &known, &said), "{place:?}");
-            let write_backs = &mut self.regions[at].said.write_backs;
-            if matches!(mark.kind, MarkKind::WriteBack(by) if by.absent) {
-                write_backs.insert(WriteId::Deleted(mark.write.item()), seen.clone());
-            }
-            write_backs.insert(mark.write, seen);
+            let is_absent = matches!(mark.kind, MarkKind::WriteBack(by) if by.absent);
+            let said = &mut self.regions[at].said;
+            said.says_absent(mark.write.item(), (true, is_absent));
+            said.write_backs.insert(mark.write, seen);
         }
     }
 
@@ -295,6 +294,7 @@ impl World {
             let deletions = deletions.filter(|deleted| self.oracle.rests_on(item, deleted.item()));
             self.regions[region].said.saw.extend(deletions.map(|deleted| (WriteId::Set(item), deleted)));
         }
+        self.oracle_is_given_back(region, fresh);
         let deleted_by_writer: BTreeSet<ItemId> = deleted_units(sent).collect();
         for item in fresh.items() {
             let last = ItemId { clock: item.clocks().end - 1, ..item.id() };
@@ -319,6 +319,37 @@ impl World {
                 self.oracle.deleted(item);
                 self.regions[region].deleted.insert(item);
             }
+        }
+    }
+
+    /// A write-back that its region has not told of is one all the same; it renders what it stands on.
+    fn oracle_is_given_back(&mut self, region: usize, fresh: &Update) {
+        let gone: BTreeSet<ItemId> = deleted_units(fresh).collect();
+        for item in fresh.items().filter(|item| is_writer(item.id().client)) {
+            let last = ItemId { clock: item.clocks().end - 1, ..item.id() };
+            let place = self.oracle.place_of(last).filter(|place| self.is_field(place)).cloned();
+            let Some(place) = place else { continue };
+            let said = &mut self.regions[region].said;
+            let mut renders: BTreeSet<WriteId> =
+                said.saw.iter().filter(|(by, _)| *by == WriteId::Set(last)).map(|(_, seen)| *seen).collect();
+            if let Some(origin) = self.oracle.origin(last) {
+                let rendered = said.write_backs.get(&origin).cloned();
+                renders.extend(rendered.unwrap_or_else(|| BTreeSet::from([origin])));
+            }
+            let mut known = self.known_writes(region);
+            known.extend(units(fresh).map(WriteId::Set));
+            let is_absent = gone.contains(&last) && self.oracle.tail(&place, &known) == Some(last);
+            let said = &mut self.regions[region].said;
+            said.says_absent(last, (false, is_absent));
+            said.write_backs.entry(WriteId::Set(last)).or_default().extend(&renders);
+        }
+    }
+
+    /// Whether a place, or the one that the map is in that it is in, is none of Quire's own.
+    fn is_field(&self, (map, key): &Place) -> bool {
+        match map.and_then(|map| self.oracle.place_of(map)) {
+            Some(up) => self.is_field(up),
+            None => !key.starts_with(RESERVED_PREFIX),
         }
     }
 
@@ -403,9 +434,18 @@ fn units(update: &Update) -> impl Iterator<Item = ItemId> {
     })
 }
 
-/// The Yjs client that a region writes as.
+/// The Yjs client that a region writes as for others.
 fn own_client(region: usize) -> ClientId {
     ClientId(900 + u32::try_from(region).unwrap())
+}
+
+fn is_writer(client: ClientId) -> bool {
+    (950..1_000).contains(&client.0)
+}
+
+/// The Yjs client that a region writes back as.
+fn own_writer(region: usize) -> ClientId {
+    ClientId(950 + u32::try_from(region).unwrap())
 }
 
 fn stream(region: usize) -> StreamId {

@@ -20,7 +20,7 @@ use quire_storage::{AppendError, Health, NewEntry, Receipt, TailEntry};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::Sleep;
 
-use super::client::writer_client;
+use super::client::great_client;
 use super::delivery::Undelivered;
 use super::inbox::{Inbox, Message};
 use super::outbox::{Outbox, Pushed};
@@ -78,7 +78,7 @@ async fn load(documents: &Arc<Documents>, name: &DocName) -> Result<Loaded, Open
         stored.rules = options.rules.rules(&name);
         stored.on_delete = stored.rules.collection().on_delete;
         stored.region = options.region.clone();
-        stored.client = writer_client();
+        (stored.client, stored.writer) = (great_client(), great_client());
         stored.read_only = shared.log().health() != Health::Serving;
         let mut out = Vec::new();
         let machine = Document::load(shared.now(), options.document, stored, &mut out)?;

@@ -3,10 +3,10 @@
 use quire_protocol::fields::CONFLICTS_CLIENT;
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// A Yjs client id for write-backs: random, and among the greatest. Of what replaces the same item Yjs shows that
-/// of the greatest client: so a write-back is seen though editors write on, and what they write then resolves
+/// A Yjs client id for what a region writes: random, and among the greatest. Of what replaces the same item Yjs shows
+/// that of the greatest client: so a write-back is seen though editors write on, and what they write then resolves
 /// what it renders. Otherwise siblings would pile up for as long as people write without a pause.
-pub(super) fn writer_client() -> u32 {
+pub(super) fn great_client() -> u32 {
     random_client() | 0xf000_0000
 }
 
