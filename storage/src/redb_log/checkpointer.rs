@@ -169,15 +169,19 @@ impl Shared {
         }
     }
 
-    /// Tells the checkpointer that a snapshot or derived rows wait.
+    /// Tells the checkpointer that a snapshot or derived rows wait, unless it knows how long it may sleep.
     pub(super) fn nudge(&self) {
         let mut state = self.state();
+        let first = state.active_since.is_none();
         state.active_since.get_or_insert_with(Instant::now);
         if self.is_large(state.recent.active()) {
             self.store.set_late(true);
         }
+        let due = self.rest(&state) == Some(Duration::ZERO);
         drop(state);
-        self.work.notify_one();
+        if first || due {
+            self.work.notify_one();
+        }
     }
 
     /// Has a checkpoint made and waits for it.
