@@ -6,6 +6,7 @@
 
 mod nearest;
 mod order;
+mod tips;
 
 use super::graph::Authorship;
 use super::held::Held;
@@ -16,6 +17,8 @@ use crate::batch::Stamp;
 use crate::update::ItemId;
 use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+use tips::Tips;
 
 /// A write whose value so many later writes have come below is settled: its value is let go, and who comes
 /// back after that finds no base. A thousand edits of one field is more than a person makes in a day offline.
@@ -90,11 +93,19 @@ pub(super) struct Register {
     writes: Vec<Write>,
     /// Where each hangs: apart from them, since it is read far more often.
     nodes: Vec<Node>,
-    by_write: BTreeMap<WriteId, NodeIx>,
+    /// The items by the last unit of each, from when somebody first looks for one: nobody does while each write
+    /// replaces the one before.
+    sets: OnceLock<BTreeMap<ItemId, NodeIx>>,
+    /// The deletions by the items that they deleted.
+    deletions: BTreeMap<ItemId, NodeIx>,
     /// The sets of several writes that others were made on together.
     joins: BTreeMap<Box<[NodeIx]>, Join>,
     /// The writes that no other was made on.
-    tips: BTreeSet<NodeIx>,
+    tips: Tips,
+    /// Those of them that are deletions.
+    deleted_tips: Tips,
+    /// Not every write replaces the one that came before it, and nothing else is said.
+    is_branched: bool,
     /// The rightmost item, whose value Yjs shows.
     tail: Option<NodeIx>,
     /// Writes that marks name and that are not here: those who saw them are placed anew when they come.
@@ -107,8 +118,11 @@ impl Register {
     /// Takes a write that is not here; `above` is the write whose last unit its origin is, where it has one.
     pub(super) fn insert(&mut self, write: Write, above: Option<NodeIx>) -> NodeIx {
         let id = write.id;
+        let before = NodeIx::try_from(self.nodes.len()).ok().and_then(|len| len.checked_sub(1));
+        let is_next = matches!(id, WriteId::Set(_)) && above == before;
+        self.is_branched |= !is_next || !write.sees.is_empty() || write.write_back.is_some();
         let ix = self.push(write);
-        self.by_write.insert(id, ix);
+        self.name(id, ix);
         if let WriteId::Set(_) = id {
             self.move_tail(ix, above);
         }
@@ -125,7 +139,9 @@ impl Register {
         let before = write.clone();
         change(write);
         let is_changed = *write != before;
-        self.stale |= write.sees != before.sees || write.write_back != before.write_back;
+        let hangs_elsewhere = write.sees != before.sees || write.write_back != before.write_back;
+        self.stale |= hangs_elsewhere;
+        self.is_branched |= hangs_elsewhere;
         is_changed
     }
 
@@ -144,6 +160,7 @@ impl Register {
         };
         let hangs_elsewhere = !write.sees.is_empty() || write.write_back.is_some();
         self.stale |= hangs_elsewhere;
+        self.is_branched = true;
         let up = self.nodes[ix as usize].above;
         let weight = if up == ix { 0 } else { self.nodes[up as usize].weight };
         let first_ix = self.push(first);
@@ -170,7 +187,7 @@ impl Register {
         (first.parents, first.above, first.jump) = (parents, own_top(above), own_top(jump));
         (first.level, first.weight) = (level, weight);
         (first.settled, first.placed, first.aside) = (settled, placed, aside);
-        self.by_write.insert(WriteId::Set(last), first_ix);
+        self.name(WriteId::Set(last), first_ix);
         // Who has seen it is placed anew, as when it comes by itself.
         self.stale |= self.wanted.remove(&WriteId::Set(last));
         first_ix
@@ -186,11 +203,43 @@ impl Register {
     }
 
     pub(super) fn find(&self, id: WriteId) -> Option<NodeIx> {
-        self.by_write.get(&id).copied()
+        match id {
+            WriteId::Set(item) => self.sets().get(&item).copied(),
+            WriteId::Deleted(item) => self.deletions.get(&item).copied(),
+        }
     }
 
     pub(super) fn is_deleted(&self, item: ItemId) -> bool {
-        self.find(WriteId::Deleted(item)).is_some()
+        self.deletions.contains_key(&item)
+    }
+
+    /// Whether each write replaced the one before, and that is all that ever happened: there are no siblings, none
+    /// have been, and nothing else than the last value is to be shown.
+    pub(super) const fn is_chain(&self) -> bool {
+        !self.is_branched
+    }
+
+    fn sets(&self) -> &BTreeMap<ItemId, NodeIx> {
+        self.sets.get_or_init(|| {
+            let sets = (0..).zip(&self.writes).filter_map(|(ix, write)| match write.id {
+                WriteId::Set(item) => Some((item, ix)),
+                WriteId::Deleted(_) => None,
+            });
+            sets.collect()
+        })
+    }
+
+    /// Makes a write known by its name.
+    fn name(&mut self, id: WriteId, ix: NodeIx) {
+        match id {
+            WriteId::Set(item) => drop(self.sets.get_mut().map(|sets| sets.insert(item, ix))),
+            WriteId::Deleted(item) => drop(self.deletions.insert(item, ix)),
+        }
+    }
+
+    /// Every write, in the order of their names.
+    fn by_name(&self) -> impl DoubleEndedIterator<Item = NodeIx> {
+        self.sets().values().chain(self.deletions.values()).copied()
     }
 
     pub(super) fn write(&self, ix: NodeIx) -> &Write {
@@ -222,14 +271,14 @@ impl Register {
     /// The siblings: what was written and not yet overwritten by somebody who saw it, in the order of their
     /// names.
     pub(super) fn siblings(&self) -> Vec<NodeIx> {
-        let mut tips: Vec<NodeIx> = self.tips.iter().copied().collect();
+        let mut tips: Vec<NodeIx> = self.tips.iter().collect();
         tips.sort_unstable_by_key(|&ix| self.write(ix).id);
         tips
     }
 
     /// The deletions among the siblings, in no set order.
     pub(super) fn deletions(&self) -> impl Iterator<Item = WriteId> {
-        self.tips.iter().map(|&ix| self.write(ix).id).filter(|id| matches!(id, WriteId::Deleted(_)))
+        self.deleted_tips.iter().map(|ix| self.write(ix).id)
     }
 
     /// The item whose value Yjs shows, if any was set; it may have been deleted.
@@ -260,8 +309,8 @@ impl Register {
 
     /// The run that a unit belongs to.
     pub(super) fn run_of(&self, unit: ItemId) -> Option<Run> {
-        let (id, &ix) = self.by_write.range(WriteId::Set(unit)..).next()?;
-        (id.item().client == unit.client).then(|| self.run(ix))
+        let (last, &ix) = self.sets().range(unit..).next()?;
+        (last.client == unit.client).then(|| self.run(ix))
     }
 
     /// The conflicts that somebody has seen: sets of writes that others were made on together.
@@ -293,7 +342,7 @@ impl Register {
     /// Whether something else than the one write there is may have to be shown.
     pub(super) fn is_contested(&self) -> bool {
         let Some(tail) = self.tail else { return false };
-        let mut tips = self.tips.iter().copied();
+        let mut tips = self.tips.iter();
         match (tips.next(), tips.next()) {
             (Some(one), None) => one != tail && !self.is_deletion_of(&[one], tail),
             _ => true,
@@ -321,8 +370,8 @@ impl Register {
             None if of.len() > 1 => Vec::new(),
             // Of a lone write that Yjs does not show, which is rare.
             None => {
-                let all = self.by_write.values().copied();
-                all.filter(|&ix| self.is_write_back(ix) && *self.nodes[ix as usize].parents == *of).collect()
+                let is_of = |ix: &NodeIx| self.is_write_back(*ix) && *self.nodes[*ix as usize].parents == *of;
+                self.by_name().filter(is_of).collect()
             }
         }
     }
@@ -346,12 +395,16 @@ impl Register {
         }
         if !is_write_back {
             for parent in &parents {
-                self.tips.remove(parent);
+                self.tips.remove(*parent);
+                self.deleted_tips.remove(*parent);
             }
         }
         self.hang(ix, parents);
         if !is_write_back {
             self.tips.insert(ix);
+            if let WriteId::Deleted(_) = self.write(ix).id {
+                self.deleted_tips.insert(ix);
+            }
             self.settle_above(ix);
         }
     }
@@ -450,7 +503,7 @@ impl Register {
     /// The last value that satisfies a condition, going back from the siblings by [`BACK_MAX`] writes at most.
     pub(super) fn last_left(&self, is_wanted: impl Fn(Option<&Value>) -> bool) -> Option<Value> {
         let key = |ix: NodeIx| (self.nodes[ix as usize].level, self.write(ix).id, ix);
-        let mut open: BTreeSet<_> = self.tips.iter().map(|&ix| key(ix)).collect();
+        let mut open: BTreeSet<_> = self.tips.iter().map(key).collect();
         for _ in 0..BACK_MAX {
             let (_, _, ix) = open.pop_last()?;
             match self.left(ix) {
@@ -510,7 +563,8 @@ impl Register {
     /// Places every write anew, each after what its writer saw.
     fn rebuild(&mut self) {
         self.joins.clear();
-        self.tips.clear();
+        self.tips = Tips::default();
+        self.deleted_tips = Tips::default();
         self.wanted.clear();
         for (ix, node) in (0..).zip(&mut self.nodes) {
             (node.above, node.jump, node.level) = (ix, ix, 0);

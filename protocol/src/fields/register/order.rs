@@ -10,10 +10,13 @@ impl Register {
     /// broken: the circle is opened at the least name, but never between a write and the one that it replaced.
     pub(super) fn in_causal_order(&self) -> Vec<NodeIx> {
         let count = self.nodes.len();
+        if self.is_chain() {
+            return (0..).take(count).collect();
+        }
         let mut missing = vec![0_u32; count];
         let mut below = Below::new(count);
         // Backwards, so that those below one write are found in the order of their names.
-        for &ix in self.by_write.values().rev() {
+        for ix in self.by_name().rev() {
             let named = self.write(ix).named().filter_map(|id| self.find(id));
             let mut named: SmallVec<[NodeIx; 4]> = named.filter(|&named| named != ix).collect();
             named.sort_unstable();
@@ -23,7 +26,7 @@ impl Register {
                 below.add(named, ix);
             }
         }
-        let all = || self.by_write.values().copied();
+        let all = || self.by_name();
         let mut ready: VecDeque<NodeIx> = all().filter(|&ix| missing[ix as usize] == 0).collect();
         let mut order = Vec::with_capacity(count);
         let mut ordered = vec![false; count];
