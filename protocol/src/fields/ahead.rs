@@ -20,9 +20,9 @@ use super::path::PATH_KEYS_MAX;
 use super::tail::{Run, is_right_of, rests_on};
 use super::walk::{At, Keep, RESERVED_PREFIX, walk};
 use super::write::{Mark, MarkKind, WriteBackMark, WriteId};
-use crate::update::{Clocks, Content, ItemId, ItemRef, TypeKind, Update};
+use crate::update::{ClientId, Clocks, Content, ItemId, ItemRef, TypeKind, Update};
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// By which schema a write-back was made that an editor gives back: that of no region, so that each has a say of its own.
 const UNKNOWN_SCHEMA: [u8; 16] = [0; 16];
@@ -44,8 +44,16 @@ struct Names {
     items: BTreeMap<ItemId, Coming>,
     /// The last item of each key that something came for.
     tails: BTreeMap<RegisterIx, ItemId>,
-    /// Items whose key was deleted, and which key that is.
-    deleted: BTreeMap<ItemId, RegisterIx>,
+    /// Items whose key was deleted, by that key.
+    deleted: BTreeSet<(RegisterIx, ItemId)>,
+}
+
+impl Names {
+    fn deleted_of(&self, register: RegisterIx) -> impl Iterator<Item = WriteId> {
+        let first = ItemId { client: ClientId(0), clock: 0 };
+        let of_register = self.deleted.range((register, first)..).take_while(move |(of, _)| *of == register);
+        of_register.map(|&(_, item)| WriteId::Deleted(item))
+    }
 }
 
 /// The writes of fields on their way to the disk.
@@ -70,21 +78,24 @@ impl Ahead {
         let mut admitting = Admitting { view: View { graph, ahead: self }, sets: SmallVec::new() };
         walk(update, &mut admitting);
         let (view, sets) = (admitting.view, admitting.sets);
-        if view.is_empty() {
+        // Most updates write text.
+        if view.is_empty() || sets.is_empty() && update.deletes().next().is_none() {
             return None;
         }
         let mut marks = Vec::new();
+        let gone = Deletes::of(update);
+        let all_gone = sent.map(Deletes::of);
         for Set { last, origin, register } in sets.iter().copied() {
             let mut kind = MarkKind::Edit;
             if sent.is_some() && view.is_write_back(last, register) {
                 // Whether it is of nothing or somebody has deleted its key, its region knows, if any does: where that says
                 // that it is of something, the deletion, which is noted as well, is somebody's.
-                let absent = view.tail(register) == Some(last) && deletes(update, last);
+                let absent = view.tail(register) == Some(last) && gone.holds(last);
                 kind = MarkKind::WriteBack(WriteBackMark { schema: UNKNOWN_SCHEMA, absent });
             }
             let mut sees = view.deletions(last, register);
-            if let (Some(origin), Some(sent)) = (origin, sent)
-                && !deletes(sent, origin)
+            if let (Some(origin), Some(all_gone)) = (origin, &all_gone)
+                && !all_gone.holds(origin)
                 && view.is_deleted(origin, register)
                 && !sees.contains(&WriteId::Deleted(origin))
             {
@@ -94,8 +105,8 @@ impl Ahead {
                 marks.push(Mark { write: WriteId::Set(last), kind, sees });
             }
         }
-        for (item, register) in view.deleted_by(update) {
-            view.ahead.newer.deleted.insert(item, register);
+        for (item, register) in view.deleted_by(&gone, &sets) {
+            view.ahead.newer.deleted.insert((register, item));
             marks.push(Mark { write: WriteId::Deleted(item), kind: MarkKind::Edit, sees: Vec::new() });
         }
         (!sets.is_empty() || !marks.is_empty()).then_some(marks)
@@ -129,9 +140,30 @@ impl Ahead {
     }
 }
 
-fn deletes(update: &Update, item: ItemId) -> bool {
-    let holds = |&Clocks { start, end }: &Clocks| (start..end).contains(&item.clock);
-    update.deletes().any(|(client, ranges)| client == item.client && ranges.iter().any(holds))
+/// What an update deletes, in order.
+struct Deletes<'a>(SmallVec<[(ClientId, &'a [Clocks]); 4]>);
+
+impl<'a> Deletes<'a> {
+    fn of(update: &'a Update) -> Self {
+        let mut all: SmallVec<[_; 4]> = update.deletes().collect();
+        all.sort_unstable_by_key(|(client, _)| *client);
+        Self(all)
+    }
+
+    fn holds(&self, item: ItemId) -> bool {
+        let Ok(at) = self.0.binary_search_by_key(&item.client, |(client, _)| *client) else { return false };
+        let ranges = self.0[at].1;
+        let after = ranges.partition_point(|range| range.start <= item.clock);
+        after.checked_sub(1).is_some_and(|at| item.clock < ranges[at].end)
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = (ItemId, ItemId)> {
+        self.0.iter().flat_map(|&(client, ranges)| {
+            ranges.iter().map(move |&Clocks { start, end }| {
+                (ItemId { client, clock: start }, ItemId { client, clock: end })
+            })
+        })
+    }
 }
 
 /// The graph with what is on its way.
@@ -166,7 +198,7 @@ impl View<'_> {
     }
 
     fn is_deleted(&self, item: ItemId, register: RegisterIx) -> bool {
-        self.ahead.names().any(|names| names.deleted.contains_key(&item))
+        self.ahead.names().any(|names| names.deleted.contains(&(register, item)))
             || self.graph.register(register).is_deleted(item)
     }
 
@@ -194,8 +226,7 @@ impl View<'_> {
     /// them.
     fn deletions(&self, item: ItemId, register: RegisterIx) -> Vec<WriteId> {
         let known = self.graph.register(register).deletions();
-        let coming = self.ahead.names().flat_map(|names| &names.deleted);
-        let coming = coming.filter(|(_, of)| **of == register).map(|(&item, _)| WriteId::Deleted(item));
+        let coming = self.ahead.names().flat_map(|names| names.deleted_of(register));
         let is_after = |deleted: &WriteId| rests_on(item, deleted.item(), |unit| self.run_of(unit));
         let mut all: Vec<WriteId> = known.chain(coming).filter(is_after).collect();
         all.sort_unstable();
@@ -204,33 +235,33 @@ impl View<'_> {
     }
 
     /// The items that an update deletes though they were shown, and the keys of which they are.
-    fn deleted_by(&self, update: &Update) -> Vec<(ItemId, RegisterIx)> {
+    fn deleted_by(&self, gone: &Deletes<'_>, sets: &[Set]) -> Vec<(ItemId, RegisterIx)> {
+        // What is replaced is not shown any more.
+        let replaced: SmallVec<[ItemId; 4]> = sets.iter().take(4).filter_map(|set| set.origin).collect();
+        let is_replaced = |from: ItemId, to: ItemId| to.clock - from.clock == 1 && replaced.contains(&from);
         let mut keys = Vec::new();
-        for (client, ranges) in update.deletes() {
-            for &Clocks { start, end } in ranges {
-                let (from, to) = (ItemId { client, clock: start }, ItemId { client, clock: end });
-                let coming = self.ahead.names().flat_map(|names| names.items.range(from..to));
-                let coming = coming.map(|(&last, coming)| (last, coming.register));
-                let all = coming.chain(self.graph.within(from, to));
-                keys.extend(all.filter(|(item, register)| {
-                    self.tail(*register) == Some(*item) && !self.is_deleted(*item, *register)
-                }));
-            }
+        for (from, to) in gone.ranges().filter(|&(from, to)| !is_replaced(from, to)) {
+            let coming = self.ahead.names().flat_map(|names| names.items.range(from..to));
+            let coming = coming.map(|(&last, coming)| (last, coming.register));
+            let all = coming.chain(self.graph.within(from, to));
+            keys.extend(all.filter(|(item, register)| {
+                self.tail(*register) == Some(*item) && !self.is_deleted(*item, *register)
+            }));
         }
         keys.sort_unstable();
         keys.dedup();
-        keys.retain(|(_, register)| self.is_map_shown(*register, update));
+        keys.retain(|(_, register)| self.is_map_shown(*register, gone));
         keys
     }
 
     /// Whether the map that a key is in is shown, and stays when the update comes.
-    fn is_map_shown(&self, register: RegisterIx, update: &Update) -> bool {
+    fn is_map_shown(&self, register: RegisterIx, gone: &Deletes<'_>) -> bool {
         let mut at = register;
         for _ in 0..PATH_KEYS_MAX {
             let (map, _) = self.graph.place(at);
             let Some(map) = *map else { return true };
             let Some(up) = self.register_of(map) else { return false };
-            if self.tail(up) != Some(map) || deletes(update, map) || self.is_deleted(map, up) {
+            if self.tail(up) != Some(map) || gone.holds(map) || self.is_deleted(map, up) {
                 return false;
             }
             at = up;
