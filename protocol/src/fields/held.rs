@@ -24,7 +24,7 @@ impl Held {
     /// What a block of a map leaves: its last value.
     pub(super) fn of(item: &ItemRef<'_>) -> Self {
         match item.content() {
-            Content::Any => last_value(item.content_bytes()).map_or(Self::Unknown, Self::Value),
+            Content::Any => last_value(item).map_or(Self::Unknown, Self::Value),
             Content::Binary => {
                 let mut reader = Reader::new(Bytes::copy_from_slice(item.content_bytes()));
                 reader.var_bytes().map_or(Self::Unknown, |bytes| Self::Value(Value::Bytes(bytes)))
@@ -59,8 +59,12 @@ impl Held {
     }
 }
 
-fn last_value(content: &[u8]) -> Option<Value> {
-    let mut reader = Reader::new(Bytes::copy_from_slice(content));
+fn last_value(item: &ItemRef<'_>) -> Option<Value> {
+    let content = item.content_bytes();
+    // Bytes of a value share the memory that they are read from, and would keep all of the update.
+    let is_copied = !matches!(content, [1, tag, ..] if !Value::may_share(*tag));
+    let content = if is_copied { Bytes::copy_from_slice(content) } else { item.shared_content() };
+    let mut reader = Reader::new(content);
     let count = reader.var_u64().ok()?;
     (0..count).map(|_| Value::decode(&mut reader).ok()).last()?
 }

@@ -117,6 +117,11 @@ impl FromIterator<Value> for Value {
 }
 
 impl Value {
+    /// Whether a value that begins with this byte may share the memory that it is read from.
+    pub(super) const fn may_share(tag: u8) -> bool {
+        matches!(tag, BUFFER | ARRAY | OBJECT)
+    }
+
     /// Reads one lib0 `Any`.
     ///
     /// # Errors

@@ -286,6 +286,12 @@ impl<'a> ItemRef<'a> {
         span.of(&self.parts.bytes)
     }
 
+    /// The same, sharing the update's memory.
+    #[must_use]
+    pub fn shared_content(&self) -> Bytes {
+        self.parts.bytes.slice_ref(self.content_bytes())
+    }
+
     /// What its writer saw to the left of it; for a map entry, the value that it replaces.
     #[must_use]
     pub const fn origin(&self) -> Option<ItemId> {
