@@ -243,7 +243,12 @@ impl Document {
             any = true;
         }
         if any {
-            self.records.touch(self.fields.take_touched());
+            if self.records.is_empty() && self.fields.tracker.take_calm() {
+                let is_indexed = self.fields.rules.are_indexed();
+                self.records.touch_calm(is_indexed);
+            } else {
+                self.records.touch(self.fields.take_touched());
+            }
         }
         let (admitted, committed) = self.pipeline.totals();
         self.fields.tracker.committed(admitted, committed);

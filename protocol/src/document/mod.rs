@@ -25,5 +25,5 @@ pub use event::{
 pub use fields::WRITE_BACK_INTERVAL_MS;
 pub use live::Live;
 pub use machine::{AWARENESS_TICK_MS, Document, KEEP_ALIVE_MS, Kept, LoadError, Stored};
-pub use records::{DERIVE_INTERVAL_MS, Derived, HISTORY_BYTES_MAX, HISTORY_LEN_MAX};
+pub use records::{DERIVE_CALM_INTERVAL_MS, DERIVE_INTERVAL_MS, Derived, HISTORY_BYTES_MAX, HISTORY_LEN_MAX};
 pub use session::{Access, Dialect};

@@ -17,6 +17,9 @@ use crate::time::Time;
 /// A document is looked at no sooner again: while fields are written without a pause, one look serves many.
 pub const DERIVE_INTERVAL_MS: u64 = 20;
 
+/// The same where nothing but how far it was looked at can change.
+pub const DERIVE_CALM_INTERVAL_MS: u64 = 200;
+
 /// So many conflicts that are over stay on record of one document; then the oldest go.
 pub const HISTORY_LEN_MAX: usize = 1_024;
 
@@ -63,8 +66,18 @@ pub(super) struct Records {
     touched: BTreeSet<Path>,
     /// Whether something was written of its deletion since.
     turned: bool,
-    is_due: bool,
-    next: Time,
+    due: Due,
+    last: Option<Time>,
+}
+
+/// Whether what is on record is to be looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    #[default]
+    No,
+    /// Only to say how far it was looked at.
+    Calm,
+    Changed,
 }
 
 impl Records {
@@ -103,7 +116,18 @@ impl Records {
     /// Fields have changed.
     pub(super) fn touch(&mut self, paths: impl IntoIterator<Item = Path>) {
         self.touched.extend(paths);
-        self.is_due = true;
+        self.due = Due::Changed;
+    }
+
+    /// Fields have changed, in which there is no conflict and has been none. `are_indexed` where they may say
+    /// something else to other documents.
+    pub(super) fn touch_calm(&mut self, are_indexed: bool) {
+        self.due = self.due.max(if are_indexed { Due::Changed } else { Due::Calm });
+    }
+
+    /// Whether nothing is on record, or on its way there.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.current.is_empty() && self.over.is_empty() && self.touched.is_empty()
     }
 
     /// The fields to be looked at: those that were touched, and what is on record in maps that may have been
@@ -123,7 +147,7 @@ impl Records {
     /// Something else has changed from which something is derived.
     pub(super) const fn touch_life(&mut self) {
         self.turned = true;
-        self.is_due = true;
+        self.due = Due::Changed;
     }
 
     /// Whether a conflict that ended so is worth a look.
@@ -249,7 +273,7 @@ impl Records {
 impl Document {
     /// Whether it has to look whether what is on record has changed.
     pub(super) const fn is_to_derive(&self) -> bool {
-        self.records.is_due && !self.read_only && !self.has_failed()
+        !matches!(self.records.due, Due::No) && !self.read_only && !self.has_failed()
     }
 
     /// Tells what has changed on record, where something may have.
@@ -257,8 +281,10 @@ impl Document {
         if !self.is_to_derive() {
             return;
         }
-        if now < self.records.next {
-            return self.wake_by(self.records.next, out);
+        let interval =
+            if self.records.due == Due::Calm { DERIVE_CALM_INTERVAL_MS } else { DERIVE_INTERVAL_MS };
+        if let Some(next) = self.records.last.map(|last| last.after(interval)).filter(|&next| now < next) {
+            return self.wake_by(next, out);
         }
         let mut records = Vec::new();
         let rebuilt = self.fields.take_rebuilt();
@@ -279,8 +305,7 @@ impl Document {
             index
         });
         let turned = std::mem::take(&mut self.records.turned);
-        self.records.is_due = false;
-        self.records.next = now.after(DERIVE_INTERVAL_MS);
+        (self.records.due, self.records.last) = (Due::No, Some(now));
         out.push(Output::Derived(Box::new(Derived { position: self.position, records, index, turned })));
     }
 

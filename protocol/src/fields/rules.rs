@@ -93,6 +93,12 @@ impl Rules {
         &self.collection
     }
 
+    /// Whether a field says something to other documents.
+    #[must_use]
+    pub fn are_indexed(&self) -> bool {
+        self.collection.fields.values().any(|field| field.unique || field.reference.is_some())
+    }
+
     /// The schema's hash.
     #[must_use]
     pub const fn hash(&self) -> [u8; 16] {

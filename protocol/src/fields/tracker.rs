@@ -24,7 +24,8 @@ use std::collections::BTreeSet;
 pub struct Tracker {
     pub(super) graph: Graph,
     ahead: Ahead,
-    touched: BTreeSet<RegisterIx>,
+    /// Some of them twice.
+    touched: Vec<RegisterIx>,
 }
 
 impl Tracker {
@@ -91,8 +92,22 @@ impl Tracker {
     /// The fields in which anything is different than when this was last asked, or in what editors are told of them,
     /// by updates that were taken since.
     pub fn take_touched(&mut self) -> BTreeSet<Path> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
         let field = |ix| self.graph.path(ix).or_else(|| write_back::told_by(&self.graph, ix));
-        std::mem::take(&mut self.touched).into_iter().filter_map(field).collect()
+        touched.into_iter().filter_map(field).collect()
+    }
+
+    /// Whether nobody has to look at the fields that [`Tracker::take_touched`] would tell of, which are forgotten then:
+    /// each was only ever written by one after the other, and editors have never been told of a conflict.
+    pub fn take_calm(&mut self) -> bool {
+        let is_calm = self.touched.iter().all(|&ix| self.graph.register(ix).is_chain())
+            && !write_back::has_told(&self.graph);
+        if is_calm {
+            self.touched.clear();
+        }
+        is_calm
     }
 
     /// The fields that the document has or had, in the order of their paths.

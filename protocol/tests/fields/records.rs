@@ -3,7 +3,9 @@
 use crate::knowledge::{another_order, history};
 use crate::world::{Act, KEYS, Logged, World};
 use proptest::prelude::*;
-use quire_protocol::document::{DERIVE_INTERVAL_MS, Document, Input, Kept, Limits, Output, Stored, Write};
+use quire_protocol::document::{
+    DERIVE_CALM_INTERVAL_MS, DERIVE_INTERVAL_MS, Document, Input, Kept, Limits, Output, Stored, Write,
+};
 use quire_protocol::fields::schema::{Collection, Field, FieldType, Policy, Schema};
 use quire_protocol::fields::{ConflictId, Edit, Path, Record, Rules, Status, Value};
 use quire_protocol::ids::DocName;
@@ -29,6 +31,8 @@ struct Owner {
     now: Time,
     position: u64,
     on_record: OnRecord,
+    /// The positions up to which was told what is on record.
+    told: Vec<u64>,
 }
 
 impl Owner {
@@ -38,7 +42,7 @@ impl Owner {
         let on_record = on_record.collect();
         let stored = Stored { rules: rules(), exists: true, ..stored };
         let machine = Document::load(now, Limits::default(), stored, &mut out).unwrap();
-        let mut owner = Self { machine, now, position, on_record };
+        let mut owner = Self { machine, now, position, on_record, told: Vec::new() };
         owner.take(out);
         owner
     }
@@ -52,6 +56,7 @@ impl Owner {
     fn take(&mut self, out: Vec<Output>) {
         for output in out {
             let Output::Derived(derived) = output else { continue };
+            self.told.push(derived.position);
             for (id, record) in derived.records {
                 match record {
                     Some(record) => drop(self.on_record.insert(id, record)),
@@ -70,10 +75,14 @@ impl Owner {
         self.handle(Input::Applied { write, position: self.position, stamp: logged.by.stamp });
     }
 
-    /// Nothing more comes for so long that what is due has been looked at.
+    /// Nothing more comes for so long that what may have changed has been looked at.
     fn rests(&mut self) {
+        self.rests_for(DERIVE_INTERVAL_MS);
+    }
+
+    fn rests_for(&mut self, ms: u64) {
         self.handle(Input::Quiet);
-        self.now = self.now.after(DERIVE_INTERVAL_MS);
+        self.now = self.now.after(ms);
         self.handle(Input::Tick);
         self.handle(Input::Quiet);
     }
@@ -213,4 +222,31 @@ fn f10_what_was_a_conflict_only_until_it_was_known_what_a_write_back_renders_is_
     assert_eq!(here.len(), 1);
     assert_ne!(here.keys().next(), before.keys().next());
     assert_eq!(here, there);
+}
+
+#[test]
+fn f10_while_fields_are_written_by_one_after_the_other_it_is_told_seldom_how_far_that_is_known() {
+    let mut world = World::new(2, 2);
+    world.rules = rules();
+    let set = |client| Act::Set { client, key: 0, nested: false };
+    let push = |client| Act::Push { client, whole: false };
+    (0..4).for_each(|_| [set(0), push(0)].into_iter().for_each(|act| world.act(act)));
+    let calm = world.regions[0].log.len();
+    let mut owner = Owner::open(Time(1), Stored::default());
+    for logged in &world.regions[0].log[..calm] {
+        owner.applies(logged);
+        owner.rests();
+    }
+    assert_eq!(owner.told, [1], "the first at once, the others within the calm interval");
+    owner.rests_for(DERIVE_CALM_INTERVAL_MS);
+    assert_eq!(owner.told, [1, calm as u64]);
+    // Somebody who has seen none of it: what is on record changes.
+    [set(1), push(1)].into_iter().for_each(|act| world.act(act));
+    world.settle();
+    for logged in &world.regions[0].log[calm..] {
+        owner.applies(logged);
+        owner.rests();
+    }
+    assert_eq!(owner.told.last(), Some(&owner.position), "no later than where there are conflicts");
+    assert_eq!(owner.on_record.len(), 1);
 }
