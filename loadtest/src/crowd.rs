@@ -38,7 +38,6 @@ pub trait Ear {
 enum Phase {
     Upgrading,
     Open,
-    Closed,
 }
 
 struct Connection {
@@ -48,11 +47,22 @@ struct Connection {
     out: Vec<u8>,
 }
 
+/// Bytes that went over all connections, frames and upgrades included.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    /// To servers.
+    pub sent: u64,
+    /// From them.
+    pub received: u64,
+}
+
 /// Connections that are driven together.
 pub struct Crowd {
     poll: Poll,
     events: Events,
-    connections: Vec<Connection>,
+    /// By number; those that have ended are gone.
+    connections: Vec<Option<Connection>>,
+    traffic: Traffic,
     scratch: Vec<u8>,
     ready: Vec<usize>,
     ready_before: Vec<usize>,
@@ -68,34 +78,71 @@ impl Crowd {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
             connections: Vec::new(),
+            traffic: Traffic::default(),
             scratch: vec![0; READ_BYTES],
             ready: Vec::new(),
             ready_before: Vec::new(),
         })
     }
 
-    /// Connects one more and asks for the upgrade; its number is the count of those before it.
+    /// Connects one more and asks for the upgrade; its number is the count of those before it. Waits for the server
+    /// to take the connection: on one machine for a moment only, and a full backlog slows us down as it should.
     ///
     /// # Errors
-    /// When the server does not take the connection.
+    /// When the server does not take it.
     pub fn connect(&mut self, addr: SocketAddr, path: &str) -> io::Result<usize> {
-        let who = self.connections.len();
+        let socket = self.socket(addr)?;
+        socket.connect(&addr.into())?;
+        socket.set_nonblocking(true)?;
+        self.add(socket, path)
+    }
+
+    /// The same without waiting: where the server does not take the connection, its ear is told that it has ended.
+    ///
+    /// # Errors
+    /// When the system has no socket left.
+    pub fn begin_to_connect(&mut self, addr: SocketAddr, path: &str) -> io::Result<usize> {
+        let socket = self.socket(addr)?;
+        socket.set_nonblocking(true)?;
+        match socket.connect(&addr.into()) {
+            Err(error) if !is_on_its_way(&error) => return Err(error),
+            _ => {}
+        }
+        self.add(socket, path)
+    }
+
+    fn socket(&self, addr: SocketAddr) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         if addr.ip().is_loopback() && addr.is_ipv4() {
-            let last = u8::try_from(1 + who % SOURCE_ADDRESSES).unwrap_or(1);
+            let last = u8::try_from(1 + self.connections.len() % SOURCE_ADDRESSES).unwrap_or(1);
             socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into())?;
         }
-        // On one machine this blocks for a moment only, and a full backlog slows us down as it should.
-        socket.connect(&addr.into())?;
         socket.set_tcp_nodelay(true)?;
-        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    fn add(&mut self, socket: Socket, path: &str) -> io::Result<usize> {
+        let who = self.connections.len();
         let mut stream = TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(who), interest)?;
         let out = wire::upgrade_request(path);
-        self.connections.push(Connection { stream, phase: Phase::Upgrading, partial: Vec::new(), out });
-        self.connections[who].flush()?;
+        let mut connection = Connection { stream, phase: Phase::Upgrading, partial: Vec::new(), out };
+        // A failure shows again, with its reason, at the next read.
+        let _ = connection.flush(&mut self.traffic);
+        self.connections.push(Some(connection));
         Ok(who)
+    }
+
+    /// Ends a connection, whatever was on its way on it; its ear is not told.
+    pub fn hang_up(&mut self, who: usize) {
+        self.connections[who] = None;
+    }
+
+    /// Bytes that went over all connections.
+    #[must_use]
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// How many have been connected.
@@ -112,11 +159,11 @@ impl Crowd {
 
     /// Sends a frame on a connection; one that is closed ignores it, its ear has been told.
     pub fn send(&mut self, who: usize, frame: &[u8]) {
-        let connection = &mut self.connections[who];
+        let Some(connection) = &mut self.connections[who] else { return };
         connection.out.extend_from_slice(frame);
         if connection.out.len() == frame.len() {
             // A failure shows again, with its reason, at the next read.
-            let _ = connection.flush();
+            let _ = connection.flush(&mut self.traffic);
         }
     }
 
@@ -140,23 +187,36 @@ impl Crowd {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
+        let (traffic, scratch) = (&mut self.traffic, &mut self.scratch);
         for event in &self.events {
             let who = event.token().0;
-            let connection = &mut self.connections[who];
+            let Some(connection) = &mut self.connections[who] else { continue };
             if event.is_writable() && !connection.out.is_empty() {
-                let _ = connection.flush();
+                let _ = connection.flush(traffic);
             }
-            if event.is_readable() && connection.listen(who, &mut self.scratch, ear) == Left::More {
-                self.ready.push(who);
+            if event.is_readable() {
+                self.ready_before.push(who);
             }
         }
         for who in self.ready_before.drain(..) {
-            if self.connections[who].listen(who, &mut self.scratch, ear) == Left::More {
-                self.ready.push(who);
+            let Some(connection) = &mut self.connections[who] else { continue };
+            match connection.listen(who, scratch, traffic, ear) {
+                Ok(Left::More) => self.ready.push(who),
+                Ok(Left::Nothing) => {}
+                Err(why) => {
+                    self.connections[who] = None;
+                    ear.closed(who, why);
+                }
             }
         }
         Ok(())
     }
+}
+
+/// Whether a connection that is not there yet may come.
+fn is_on_its_way(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::WouldBlock
+        || error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
 }
 
 /// Whether a socket may hold more than was read.
@@ -167,7 +227,7 @@ enum Left {
 }
 
 impl Connection {
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self, traffic: &mut Traffic) -> io::Result<()> {
         let mut sent = 0;
         while sent < self.out.len() {
             match self.stream.write(&self.out[sent..]) {
@@ -181,27 +241,33 @@ impl Connection {
             }
         }
         self.out.drain(..sent);
+        traffic.sent += sent as u64;
         Ok(())
     }
 
-    fn listen(&mut self, who: usize, scratch: &mut Vec<u8>, ear: &mut impl Ear) -> Left {
-        if matches!(self.phase, Phase::Closed) {
-            return Left::Nothing;
-        }
+    /// Reads and lets `ear` hear; an error says why the connection has ended.
+    fn listen(
+        &mut self,
+        who: usize,
+        scratch: &mut Vec<u8>,
+        traffic: &mut Traffic,
+        ear: &mut impl Ear,
+    ) -> Result<Left, String> {
         let out_before = self.out.len();
-        let left = self.read_turn(who, scratch, ear);
+        let left = self.read_turn(who, scratch, traffic, ear);
         if self.out.len() > out_before && out_before == 0 {
-            let _ = self.flush();
+            let _ = self.flush(traffic);
         }
-        left.unwrap_or_else(|why| {
-            self.phase = Phase::Closed;
-            self.out.clear();
-            ear.closed(who, why);
-            Left::Nothing
-        })
+        left
     }
 
-    fn read_turn(&mut self, who: usize, scratch: &mut Vec<u8>, ear: &mut impl Ear) -> Result<Left, String> {
+    fn read_turn(
+        &mut self,
+        who: usize,
+        scratch: &mut Vec<u8>,
+        traffic: &mut Traffic,
+        ear: &mut impl Ear,
+    ) -> Result<Left, String> {
         for _ in 0..READS_PER_TURN_MAX {
             let held = self.partial.len();
             scratch[..held].copy_from_slice(&self.partial);
@@ -212,6 +278,7 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.to_string()),
             };
+            traffic.received += taken as u64;
             let full = held + taken == scratch.len();
             let used = self.hear(who, &scratch[..held + taken], ear)?;
             self.partial.clear();

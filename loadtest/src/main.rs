@@ -1,7 +1,9 @@
 //! `quire-loadtest`: parses its arguments and runs what they name.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
-use quire_loadtest::{bench, relay, sim};
+use quire_loadtest::{bench, live, relay, sim};
 
 /// Simulated typists for Quire and other Yjs servers.
 #[derive(Parser)]
@@ -15,6 +17,8 @@ struct Arguments {
 enum Command {
     /// Measure regions on this machine and print a table
     Bench(bench::Options),
+    /// Type at servers by their URLs, and check that nothing is lost
+    Live(live::Options),
     /// Serve a bare relay, the baseline that neither parses nor stores
     Relay {
         /// The socket layer it stands on
@@ -24,9 +28,20 @@ enum Command {
     Sim(sim::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Bench(options) => bench::run(&options),
+        Command::Live(options) => live::run(&options),
         Command::Relay { kind } => relay::run(kind),
         Command::Sim(options) => sim::run(&options),
     }

@@ -125,8 +125,7 @@ impl Server {
     /// # Errors
     /// When the process is gone.
     pub fn resident_bytes(&self) -> Result<u64> {
-        let status = self.proc_file("status")?;
-        Ok(field(&status, "VmRSS:").context("VmRSS")? << 10)
+        process_resident_bytes(self.child.id())
     }
 
     /// Asks it to drain and waits until it has ended.
@@ -158,11 +157,6 @@ impl Server {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
-    }
-
-    fn proc_file(&self, name: &str) -> Result<String> {
-        let path = format!("/proc/{}/{name}", self.child.id());
-        fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
     }
 }
 
@@ -196,7 +190,21 @@ pub fn machine_cpu_seconds() -> Result<f64> {
     Ok((user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND)
 }
 
-fn process_cpu_seconds(pid: u32) -> Result<f64> {
+/// Memory resident in a process, in bytes.
+///
+/// # Errors
+/// When the process is gone.
+pub fn process_resident_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    Ok(field(&status, "VmRSS:").context("VmRSS")? << 10)
+}
+
+/// Processor time a process has used, in seconds.
+///
+/// # Errors
+/// When the process is gone.
+pub fn process_cpu_seconds(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/stat");
     let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     // The name in parentheses may hold spaces; utime and stime are the 12th and 13th after it.

@@ -78,7 +78,7 @@ impl Typist {
             Some(clock) => Some(LetterId { client: self.client, clock }),
             None => self.left,
         };
-        put_item(LetterId { client: self.client, clock: self.clock }, left, self.right, text, out);
+        put_update(LetterId { client: self.client, clock: self.clock }, left, self.right, text, out);
         self.clock += u32::try_from(text.len()).expect("a paste is far below 4 GiB");
     }
 }
@@ -86,7 +86,7 @@ impl Typist {
 /// Appends the update that makes a document of so many empty lines, for [`Typist::on_line`].
 pub fn put_lines(client: u32, lines: u32, out: &mut Vec<u8>) {
     let text = vec![b'\n'; lines as usize];
-    put_item(LetterId { client, clock: 0 }, None, None, &text, out);
+    put_update(LetterId { client, clock: 0 }, None, None, &text, out);
 }
 
 /// What a typist has typed after so many keystrokes.
@@ -96,7 +96,15 @@ pub fn typed_text(keystrokes: u32) -> String {
 }
 
 /// An update of one item: one client, one block, no deletions.
-fn put_item(id: LetterId, left: Option<LetterId>, right: Option<LetterId>, text: &[u8], out: &mut Vec<u8>) {
+fn put_update(id: LetterId, left: Option<LetterId>, right: Option<LetterId>, text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&[1, 1]);
+    put_letter_id(id, out);
+    put_item(left, right, text, out);
+    out.push(0);
+}
+
+/// One block of text between its neighbours, as it stands in an update.
+pub(crate) fn put_item(left: Option<LetterId>, right: Option<LetterId>, text: &[u8], out: &mut Vec<u8>) {
     let mut info = CONTENT_STRING;
     if left.is_some() {
         info |= HAS_ORIGIN;
@@ -104,8 +112,6 @@ fn put_item(id: LetterId, left: Option<LetterId>, right: Option<LetterId>, text:
     if right.is_some() {
         info |= HAS_RIGHT_ORIGIN;
     }
-    out.extend_from_slice(&[1, 1]);
-    put_letter_id(id, out);
     out.push(info);
     for origin in [left, right].into_iter().flatten() {
         put_letter_id(origin, out);
@@ -115,10 +121,10 @@ fn put_item(id: LetterId, left: Option<LetterId>, right: Option<LetterId>, text:
         put_var_bytes(out, ROOT.as_bytes());
     }
     put_var_bytes(out, text);
-    out.push(0);
 }
 
-fn put_letter_id(id: LetterId, out: &mut Vec<u8>) {
+/// A letter's name, as an update writes it.
+pub(crate) fn put_letter_id(id: LetterId, out: &mut Vec<u8>) {
     put_var_u64(out, u64::from(id.client));
     put_var_u64(out, u64::from(id.clock));
 }

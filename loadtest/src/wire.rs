@@ -185,6 +185,35 @@ pub fn put_empty_awareness(out: &mut Vec<u8>) {
     out.extend_from_slice(&[AWARENESS, 1, 0]);
 }
 
+/// Appends a frame with any message.
+pub fn put_binary(out: &mut Vec<u8>, body: &[u8]) {
+    put_head(out, OP_BINARY, body.len());
+    out.extend_from_slice(body);
+}
+
+/// Appends a frame of awareness: what one client says of itself, as JSON.
+pub fn put_awareness(out: &mut Vec<u8>, client: u32, clock: u32, state: &str) {
+    let mut body = Vec::with_capacity(state.len() + 16);
+    put_var_u64(&mut body, 1);
+    put_var_u64(&mut body, client.into());
+    put_var_u64(&mut body, clock.into());
+    put_var_bytes(&mut body, state.as_bytes());
+    put_head(out, OP_BINARY, 1 + var_len(body.len()) + body.len());
+    out.push(AWARENESS);
+    put_var_bytes(out, &body);
+}
+
+/// The message of a frame that this module wrote, one alone.
+#[must_use]
+pub fn own_body(frame: &[u8]) -> &[u8] {
+    let head = match frame.get(1).map(|len| len & !MASKED) {
+        Some(126) => 8,
+        Some(127) => 14,
+        _ => 6,
+    };
+    frame.get(head..).unwrap_or_default()
+}
+
 /// Appends the answer to a ping.
 pub fn put_pong(out: &mut Vec<u8>, body: &[u8]) {
     put_head(out, OP_PONG, body.len());

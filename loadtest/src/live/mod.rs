@@ -1,3 +1,200 @@
 //! Typists at live servers: any Yjs server by its URL, or several regions of one.
+//!
+//! ```text
+//! person (what is done, and when) ─► line (the update) ─► participant ─► dialect ─► crowd ─► server
+//! server ─► crowd ─► dialect ─► run ─► received, participant ─► tally ─► outcome ─► report
+//! ```
 
+mod audit;
+mod dialect;
+mod document;
+mod line;
 pub mod outcome;
+mod participant;
+mod person;
+mod profile;
+mod received;
+mod run;
+mod tally;
+mod target;
+mod watch;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail, ensure};
+
+pub use dialect::Dialect;
+use outcome::{Outcome, Sample};
+pub use profile::Profile;
+use run::Plan;
+use target::Target;
+
+use crate::trace::{self, Trace};
+
+/// Files that this program has open beside its sockets.
+const FILES_BESIDE: u64 = 64;
+
+/// Whom to type at, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// A server, such as ws://127.0.0.1:8080/ws/{doc}; several are regions of one
+    #[arg(required = true, value_name = "URL")]
+    pub urls: Vec<String>,
+    /// What the servers speak
+    #[arg(long, value_enum, default_value = "quire")]
+    pub dialect: Dialect,
+    /// The pattern of use
+    #[arg(long, value_enum, default_value = "steady")]
+    pub profile: Profile,
+    /// The recorded trace that the profile `trace` replays: gzipped JSON; without it a made-up one
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Documents; the profile's own number without it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub documents: Option<u32>,
+    /// Typists in all documents together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub typists: Option<u32>,
+    /// Sessions that only watch, in all documents together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub watchers: Option<u32>,
+    /// Keystrokes a second of each typist, on average
+    #[arg(long, value_name = "N")]
+    pub rate: Option<f64>,
+    /// Seconds before anything is measured
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    pub warm: f64,
+    /// Seconds that are measured
+    #[arg(long, value_name = "S", default_value_t = 20.0)]
+    pub seconds: f64,
+    /// What the run is drawn from; each seed has documents of its own
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// A token that opens all documents
+    #[arg(long, value_name = "TOKEN", env = "QUIRE_TOKEN", default_value = "", hide_env_values = true)]
+    pub token: String,
+    /// The process of a server, whose processor and memory are to be watched; once for each
+    #[arg(long = "pid", value_name = "PID")]
+    pub pids: Vec<u32>,
+    /// Also write what was found to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Say nothing while it goes on
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Runs it, tells of it as it goes on, and writes what was found.
+///
+/// # Errors
+/// When it could not begin, or did not pass.
+pub fn run(options: &Options) -> Result<()> {
+    let plan = options.plan()?;
+    let outcome = run::run(&plan, |sample, missing| {
+        if !options.quiet {
+            tell(sample, missing);
+        }
+    })?;
+    if let Some(path) = &options.json {
+        outcome.write(path)?;
+    }
+    println!("{}", summary(&outcome));
+    if outcome.passed { Ok(()) } else { bail!("{}", outcome.failures.join("; ")) }
+}
+
+impl Options {
+    fn plan(&self) -> Result<Plan> {
+        let mut shape = self.profile.shape();
+        shape.documents = self.documents.unwrap_or(shape.documents);
+        shape.typists = self.typists.unwrap_or(shape.typists);
+        shape.watchers = self.watchers.unwrap_or(shape.watchers);
+        shape.keystrokes_per_second = self.rate.unwrap_or(shape.keystrokes_per_second);
+        let is_trace = self.profile == Profile::Trace;
+        if is_trace {
+            shape.typists = shape.documents;
+        }
+        let sessions = u64::from(shape.typists) + u64::from(shape.watchers);
+        ensure!(sessions > 0, "there is nobody: give --typists or --watchers");
+        ensure!(sessions >= shape.documents.into(), "there are more documents than sessions, {sessions}");
+        let of_one = shape.typists.div_ceil(shape.documents) as usize;
+        ensure!(of_one <= document::WRITERS_MAX, "at most {} typists in a document", document::WRITERS_MAX);
+        for (name, value) in [
+            ("--rate", shape.keystrokes_per_second),
+            ("--seconds", self.seconds),
+            ("--warm", self.warm + 1.0),
+        ] {
+            ensure!(
+                value.is_finite() && value > 0.0 && value <= 1e6,
+                "{name} is to be above 0 and at most 1,000,000"
+            );
+        }
+        target::check_token(&self.token)?;
+        let targets =
+            self.urls.iter().map(|url| Target::read(url, self.dialect)).collect::<Result<Vec<_>>>()?;
+        targets.iter().try_for_each(Target::reach)?;
+        room_for(sessions)?;
+        let trace = if is_trace { trace_updates(self.trace.as_deref())? } else { Vec::new() };
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
+        Ok(Plan {
+            profile: self.profile,
+            shape,
+            dialect: self.dialect,
+            targets,
+            token: self.token.clone(),
+            warm: Duration::from_secs_f64(self.warm),
+            measured: Duration::from_secs_f64(self.seconds),
+            seed: self.seed.unwrap_or_else(now),
+            pids: self.pids.clone(),
+            trace,
+        })
+    }
+}
+
+fn trace_updates(path: Option<&std::path::Path>) -> Result<Vec<Vec<u8>>> {
+    let trace = match path {
+        Some(path) => Trace::read(path)?,
+        None => Trace::made_up(trace::MADE_UP_EDITS, 1),
+    };
+    Ok(trace::type_out(&trace)?.updates)
+}
+
+/// Raises the limit of open files to what a run needs.
+fn room_for(sessions: u64) -> Result<()> {
+    let needed = sessions + FILES_BESIDE;
+    let allowed = rlimit::increase_nofile_limit(needed).context("the limit of open files")?;
+    ensure!(
+        allowed >= needed,
+        "{sessions} sessions need {needed} open files and the system allows {allowed}: raise it (ulimit -Hn), or run \
+         with fewer"
+    );
+    Ok(())
+}
+
+fn tell(sample: &Sample, missing: u64) {
+    let of = |micros: u64| micros as f64 / 1e3;
+    eprintln!(
+        "{:>5} s {}  {:>6} sessions  {:>8} typed/s  {:>9} deliveries/s  p50 {:>8.1} ms  p99 {:>8.1} ms  on the way {missing}",
+        sample.second + 1,
+        if sample.measured { " " } else { "~" },
+        sample.sessions,
+        sample.typed,
+        sample.deliveries,
+        of(sample.p50),
+        of(sample.p99),
+    );
+}
+
+fn summary(outcome: &Outcome) -> String {
+    let ms = |micros: u64| micros as f64 / 1e3;
+    format!(
+        "{}  {:.0} deliveries/s, p50 {:.1} ms, p99 {:.1} ms; ack p50 {:.1} p99 {:.1} ms; join p50 {:.1} ms",
+        if outcome.passed { "passed" } else { "FAILED" },
+        outcome.counts.deliveries_per_second,
+        ms(outcome.delivery.p50),
+        ms(outcome.delivery.p99),
+        ms(outcome.ack.p50),
+        ms(outcome.ack.p99),
+        ms(outcome.join.p50)
+    )
+}

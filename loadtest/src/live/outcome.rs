@@ -84,8 +84,10 @@ pub struct Counts {
     pub deliveries_per_second: f64,
     /// Letters that a session has not received in the end.
     pub missing: u64,
-    /// Letters received twice or out of their author's order.
+    /// Letters received after later ones of their author.
     pub misplaced: u64,
+    /// Letters received once more, which harms nobody.
+    pub repeated: u64,
     /// Letters that were acknowledged and that the server does not have in the end.
     pub lost_acknowledged: u64,
     /// Documents that do not hold what was typed in them, counted for each region.
