@@ -94,6 +94,18 @@ pub struct History {
 /// # Errors
 /// When the trace does not give its own end.
 pub fn type_out(trace: &Trace) -> Result<History> {
+    let history = type_some(trace, usize::MAX)?;
+    let root = history.doc.get_or_insert_text(ROOT);
+    let text = root.get_string(&history.doc.transact());
+    ensure!(text == trace.end_content, "the trace does not give its own end");
+    Ok(history)
+}
+
+/// Types the first edits of a trace, so many at most.
+///
+/// # Errors
+/// When the trace has letters of two UTF-16 units.
+pub fn type_some(trace: &Trace, edits: usize) -> Result<History> {
     let options = Options {
         offset_kind: OffsetKind::Utf16,
         ..Options::with_client_id(ClientID::new(u64::from(TRACE_CLIENT)))
@@ -103,13 +115,13 @@ pub fn type_out(trace: &Trace) -> Result<History> {
     let texts = trace.txns.iter().flat_map(|txn| txn.patches.iter().map(|patch| &patch.2));
     let all_short = texts.chain([&trace.start_content]).all(|text| text.chars().all(|c| c.len_utf16() == 1));
     ensure!(all_short, "the trace has letters of two UTF-16 units, so its positions are not Yjs's");
-    let mut updates = Vec::with_capacity(trace.txns.len());
+    let mut updates = Vec::with_capacity(trace.txns.len().min(edits));
     if !trace.start_content.is_empty() {
         let mut txn = doc.transact_mut();
         root.insert(&mut txn, 0, &trace.start_content);
         updates.push(txn.encode_update_v1());
     }
-    for txn in &trace.txns {
+    for txn in trace.txns.iter().take(edits) {
         let mut edit = doc.transact_mut();
         for (at, deleted, inserted) in &txn.patches {
             let at = u32::try_from(*at)?;
@@ -122,8 +134,6 @@ pub fn type_out(trace: &Trace) -> Result<History> {
         }
         updates.push(edit.encode_update_v1());
     }
-    let text = root.get_string(&doc.transact());
-    ensure!(text == trace.end_content, "the trace does not give its own end");
     Ok(History { doc, updates })
 }
 

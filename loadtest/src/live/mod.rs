@@ -19,7 +19,7 @@ mod tally;
 mod target;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -134,7 +134,13 @@ impl Options {
             self.urls.iter().map(|url| Target::read(url, self.dialect)).collect::<Result<Vec<_>>>()?;
         targets.iter().try_for_each(Target::reach)?;
         room_for(sessions)?;
-        let trace = if is_trace { trace_updates(self.trace.as_deref())? } else { Vec::new() };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the factors are bounded"
+        )]
+        let edits = (shape.keystrokes_per_second * (self.warm + self.seconds)).ceil() as usize;
+        let trace = if is_trace { trace_updates(self.trace.as_deref(), edits)? } else { Vec::new() };
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
         Ok(Plan {
             profile: self.profile,
@@ -151,12 +157,13 @@ impl Options {
     }
 }
 
-fn trace_updates(path: Option<&std::path::Path>) -> Result<Vec<Vec<u8>>> {
+/// The updates of as many edits as a run has time for.
+fn trace_updates(path: Option<&Path>, edits: usize) -> Result<Vec<Vec<u8>>> {
     let trace = match path {
         Some(path) => Trace::read(path)?,
-        None => Trace::made_up(trace::MADE_UP_EDITS, 1),
+        None => Trace::made_up(edits.min(trace::MADE_UP_EDITS), 1),
     };
-    Ok(trace::type_out(&trace)?.updates)
+    Ok(trace::type_some(&trace, edits)?.updates)
 }
 
 /// Raises the limit of open files to what a run needs.
