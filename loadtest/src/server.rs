@@ -106,6 +106,12 @@ impl Server {
         self.addr
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How long it took from the start of its process until it listened.
     #[must_use]
     pub const fn started_in(&self) -> Duration {

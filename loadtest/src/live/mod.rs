@@ -5,9 +5,12 @@
 //! server ─► crowd ─► dialect ─► run ─► received, participant ─► tally ─► outcome ─► report
 //! ```
 
+mod acting;
 mod audit;
 mod dialect;
 mod document;
+mod ending;
+mod hearing;
 mod line;
 pub mod outcome;
 mod participant;
@@ -62,12 +65,24 @@ pub struct Options {
     /// Keystrokes a second of each typist, on average
     #[arg(long, value_name = "N")]
     pub rate: Option<f64>,
+    /// Times a minute that each typist loses the network for a few seconds, and goes on writing
+    #[arg(long, value_name = "N")]
+    pub offline_per_minute: Option<f64>,
+    /// Times a minute that each typist closes the tab and comes back
+    #[arg(long, value_name = "N")]
+    pub closes_per_minute: Option<f64>,
+    /// All connections end at once, each so many seconds
+    #[arg(long, value_name = "S")]
+    pub herd_every: Option<f64>,
     /// Seconds before anything is measured
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     pub warm: f64,
     /// Seconds that are measured
     #[arg(long, value_name = "S", default_value_t = 20.0)]
     pub seconds: f64,
+    /// Seconds after the last keystroke after which what has not arrived counts as lost
+    #[arg(long, value_name = "S", default_value_t = 20.0)]
+    pub drain: f64,
     /// What the run is drawn from; each seed has documents of its own
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -110,6 +125,9 @@ impl Options {
         shape.typists = self.typists.unwrap_or(shape.typists);
         shape.watchers = self.watchers.unwrap_or(shape.watchers);
         shape.keystrokes_per_second = self.rate.unwrap_or(shape.keystrokes_per_second);
+        let manner = &mut shape.manner;
+        manner.offline_per_minute = self.offline_per_minute.unwrap_or(manner.offline_per_minute);
+        manner.closes_per_minute = self.closes_per_minute.unwrap_or(manner.closes_per_minute);
         let is_trace = self.profile == Profile::Trace;
         if is_trace {
             shape.typists = shape.documents;
@@ -150,6 +168,7 @@ impl Options {
             token: self.token.clone(),
             warm: Duration::from_secs_f64(self.warm),
             measured: Duration::from_secs_f64(self.seconds),
+            drain: Duration::from_secs_f64(self.drain),
             seed: self.seed.unwrap_or_else(now),
             pids: self.pids.clone(),
             trace,

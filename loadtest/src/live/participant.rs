@@ -13,7 +13,7 @@ use super::person::{Act, Person};
 use super::received::Received;
 use crate::cursor::{Cursor, Malformed};
 use crate::delivery::Range;
-use crate::typist::ROOT;
+use crate::typist::{LetterId, ROOT};
 
 /// Where a participant stands with its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,24 +221,29 @@ impl Participant {
         Some((new, deleted))
     }
 
-    /// Appends where its cursor is, as an editor would say.
-    pub(super) fn put_cursor(&mut self, dialect: Dialect, document: &Document, out: &mut Vec<u8>) {
-        let (Pen::Line(line, _), true) = (&self.pen, self.can_send()) else { return };
+    /// Appends that it is there, and where its cursor is if it writes, as an editor would say. `number` tells it from
+    /// all others of the run.
+    pub(super) fn put_presence(
+        &mut self,
+        dialect: Dialect,
+        document: &Document,
+        number: usize,
+        out: &mut Vec<u8>,
+    ) {
+        if !self.can_send() {
+            return;
+        }
         self.cursor_clock += 1;
-        let position = line.cursor().map_or_else(
-            || format!(r#"{{"type":null,"tname":"{ROOT}","item":null,"assoc":0}}"#),
-            |letter| {
-                let (client, clock) = (letter.client, letter.clock);
-                format!(
-                    r#"{{"type":null,"tname":"{ROOT}","item":{{"client":{client},"clock":{clock}}},"assoc":0}}"#
-                )
-            },
-        );
-        let name = self.writer.unwrap_or(0);
-        let state = format!(
-            r##"{{"user":{{"name":"Typist {name}","color":"#30bced"}},"cursor":{{"anchor":{position},"head":{position}}}}}"##
-        );
-        dialect.put_cursor(out, &document.name, line.client(), self.cursor_clock, &state);
+        let user = format!(r##""user":{{"name":"Typist {number}","color":"#30bced"}}"##);
+        let (client, state) = match &self.pen {
+            Pen::Line(line, _) => {
+                let at = position(line.cursor());
+                (line.client(), format!(r#"{{{user},"cursor":{{"anchor":{at},"head":{at}}}}}"#))
+            }
+            // No writer of any document has so small a number.
+            Pen::Trace { .. } | Pen::None => (u32::try_from(number).unwrap_or(0), format!("{{{user}}}")),
+        };
+        dialect.put_cursor(out, &document.name, client, self.cursor_clock, &state);
     }
 
     /// The oldest update that was not acknowledged is: how many letters are by now, if that is more.
@@ -267,6 +272,15 @@ impl Participant {
             witness.clear();
         }
     }
+}
+
+/// A place in the text as Yjs tells it in JSON.
+fn position(letter: Option<LetterId>) -> String {
+    let item = letter.map_or_else(
+        || "null".to_owned(),
+        |LetterId { client, clock }| format!(r#"{{"client":{client},"clock":{clock}}}"#),
+    );
+    format!(r#"{{"type":null,"tname":"{ROOT}","item":{item},"assoc":0}}"#)
 }
 
 const LETTERS: &[u8] = crate::typist::LETTERS;

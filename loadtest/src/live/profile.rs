@@ -33,6 +33,8 @@ pub(super) struct Shape {
     pub(super) manner: Manner,
     /// Watchers and typists come within this after the start; at none they are there before it.
     pub(super) joins_within: Option<Duration>,
+    /// Everybody says now and then that they are there.
+    pub(super) is_present: bool,
     /// How often all connections end at once.
     pub(super) herd_every: Option<Duration>,
 }
@@ -75,6 +77,7 @@ impl Profile {
             keystrokes_per_second: 5.0,
             manner: LIVELY,
             joins_within: None,
+            is_present: true,
             herd_every: None,
         };
         match self {
@@ -88,7 +91,14 @@ impl Profile {
                 joins_within: Some(Duration::from_secs(5)),
                 ..steady
             },
-            Self::Night => Shape { documents: 1_000, typists: 0, watchers: 1_000, manner: SEATED, ..steady },
+            Self::Night => Shape {
+                documents: 1_000,
+                typists: 0,
+                watchers: 1_000,
+                manner: SEATED,
+                is_present: false,
+                ..steady
+            },
             Self::Storm => Shape { manner: SEATED, herd_every: Some(Duration::from_secs(10)), ..steady },
             Self::Trace => Shape {
                 documents: 10,

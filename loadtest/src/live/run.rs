@@ -9,28 +9,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::audit;
-use super::dialect::{Ack, Dialect, Heard};
-use super::document::{Document, Whose};
+use super::dialect::Dialect;
+use super::document::Document;
 use super::line::Line;
-use super::outcome::{Cores, Outcome, Pair, Spread, Told, VERSION};
+use super::outcome::{Cores, Outcome};
 use super::participant::{Participant, Pen, Stage};
 use super::person::{Act, Person};
 use super::profile::{Profile, Shape};
 use super::tally::Tally;
 use super::target::Target;
 use super::watch::{self, Processors};
-use crate::crowd::{Crowd, Ear};
-use crate::delivery::{self, Range};
-use crate::rates::{self, Dice};
+use crate::crowd::Crowd;
+use crate::rates::Dice;
 use crate::typist;
-use crate::wire;
 
 /// How long everybody may take to join before the first keystroke, and to come back after the last.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long what was written may take to arrive after the last keystroke before it counts as lost.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a server may refuse everybody before it counts as gone.
 const GONE_AFTER_MICROS: u64 = 10_000_000;
@@ -38,20 +32,11 @@ const GONE_AFTER_MICROS: u64 = 10_000_000;
 /// Connections that are being made at once: a server's backlog is not the measure of it.
 const CONNECTING_MAX: usize = 256;
 
-/// Whoever was refused comes back after this, and up to as long again.
-const RETRY_MICROS: u64 = 500_000;
-
-/// Whoever lost the connection with everybody else comes back within this.
-const HERD_MICROS: u64 = 1_000_000;
-
 /// How long a turn waits when nothing is due.
-const IDLE_TURN: Duration = Duration::from_millis(10);
-
-/// Acts done between two looks at the sockets, when behind.
-const ACTS_PER_TURN_MAX: usize = 256;
+pub(super) const IDLE_TURN: Duration = Duration::from_millis(10);
 
 /// Updates kept to be compared in the end may have so many bytes in all.
-const WITNESS_BYTES_MAX: usize = 64 << 20;
+pub(super) const WITNESS_BYTES_MAX: usize = 64 << 20;
 
 /// Documents of which one session is compared with what the server has.
 const WITNESSES_MAX: u32 = 50;
@@ -66,6 +51,8 @@ pub(super) struct Plan {
     pub(super) token: String,
     pub(super) warm: Duration,
     pub(super) measured: Duration,
+    /// How long what was written may take to arrive after the last keystroke before it counts as lost.
+    pub(super) drain: Duration,
     pub(super) seed: u64,
     /// The servers' processes.
     pub(super) pids: Vec<u32>,
@@ -75,11 +62,13 @@ pub(super) struct Plan {
 
 /// What a moment is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Due {
+pub(super) enum Due {
     /// A participant's next act.
     Act(usize),
     /// A participant connects.
     Connect(usize),
+    /// A participant says again that it is there, as clients do: who is not heard of for 30 s is taken for gone.
+    Renew(usize),
     /// All connections end.
     Herd,
 }
@@ -89,26 +78,26 @@ pub(super) struct Live<'a> {
     pub(super) documents: Vec<Document>,
     pub(super) participants: Vec<Participant>,
     /// By connection, whose it is.
-    owners: Vec<usize>,
-    start: Instant,
+    pub(super) owners: Vec<usize>,
+    pub(super) start: Instant,
     /// The first intended keystroke, in microseconds from `start`.
-    zero: u64,
-    due: BinaryHeap<Reverse<(u64, Due)>>,
-    acts: Vec<Option<Act>>,
-    tally: Tally,
-    connecting: usize,
-    waiting_to_connect: Vec<usize>,
-    joined: u64,
-    witness_bytes: usize,
+    pub(super) zero: u64,
+    pub(super) due: BinaryHeap<Reverse<(u64, Due)>>,
+    pub(super) acts: Vec<Option<Act>>,
+    pub(super) tally: Tally,
+    pub(super) connecting: usize,
+    pub(super) waiting_to_connect: Vec<usize>,
+    pub(super) joined: u64,
+    pub(super) witness_bytes: usize,
     /// Since when nobody has been let in though somebody tried, if that is so.
-    refused_since: Option<u64>,
-    last_refusal: String,
-    last_arrival: u64,
-    last_key: u64,
-    is_over: bool,
-    failures: Vec<String>,
-    warnings: Vec<String>,
-    dice: Dice,
+    pub(super) refused_since: Option<u64>,
+    pub(super) last_refusal: String,
+    pub(super) last_arrival: u64,
+    pub(super) last_key: u64,
+    pub(super) is_over: bool,
+    pub(super) failures: Vec<String>,
+    pub(super) warnings: Vec<String>,
+    pub(super) dice: Dice,
 }
 
 /// Runs a plan; `tell` hears of each second as it ends.
@@ -196,7 +185,7 @@ impl<'a> Live<'a> {
         self.acts.push(None);
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         micros(self.start.elapsed())
     }
 
@@ -243,7 +232,7 @@ impl<'a> Live<'a> {
         }
     }
 
-    fn want(&mut self, who: std::ops::Range<usize>) {
+    pub(super) fn want(&mut self, who: std::ops::Range<usize>) {
         for who in who.rev() {
             if self.participants[who].stage == Stage::Away {
                 self.participants[who].stage = Stage::Coming;
@@ -271,7 +260,7 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
-    fn why(&self) -> String {
+    pub(super) fn why(&self) -> String {
         if self.last_refusal.is_empty() {
             String::new()
         } else {
@@ -279,7 +268,7 @@ impl<'a> Live<'a> {
         }
     }
 
-    fn turn(&mut self, crowd: &mut Crowd, wait: Duration) -> Result<()> {
+    pub(super) fn turn(&mut self, crowd: &mut Crowd, wait: Duration) -> Result<()> {
         self.connect(crowd)?;
         crowd.turn(wait, self).context("the event queue")
     }
@@ -371,152 +360,7 @@ impl<'a> Live<'a> {
         tell(sample, missing);
     }
 
-    fn schedule(&mut self) {
-        for who in 0..self.participants.len() {
-            self.plan_next_act(who);
-        }
-        if let Some(within) = self.plan.shape.joins_within {
-            for who in 0..self.participants.len() {
-                if self.participants[who].stage == Stage::Away {
-                    let at = self.zero + self.dice.below(micros(within).max(1));
-                    self.due.push(Reverse((at, Due::Connect(who))));
-                }
-            }
-        }
-        if let Some(every) = self.plan.shape.herd_every {
-            self.due.push(Reverse((self.zero + micros(every), Due::Herd)));
-        }
-    }
-
-    fn plan_next_act(&mut self, who: usize) {
-        let (at, act) = match &mut self.participants[who].pen {
-            Pen::Line(_, person) => person.next(),
-            Pen::Trace { sent, .. } if *sent < self.plan.trace.len() => {
-                let every = 1e6 / self.plan.shape.keystrokes_per_second;
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "whole microseconds"
-                )]
-                let at = ((*sent + 1) as f64 * every) as u64;
-                (at, Act::Key)
-            }
-            Pen::Trace { .. } | Pen::None => return,
-        };
-        self.acts[who] = Some(act);
-        self.due.push(Reverse((self.zero + at, Due::Act(who))));
-    }
-
-    fn do_what_is_due(&mut self, crowd: &mut Crowd, end: u64) -> Result<()> {
-        for _ in 0..ACTS_PER_TURN_MAX {
-            let now = self.now();
-            let Some(&Reverse((at, due))) = self.due.peek() else { break };
-            if at > now || at >= end {
-                break;
-            }
-            self.due.pop();
-            match due {
-                Due::Act(who) => {
-                    self.tally.late.saturating_record((now - at).max(1));
-                    self.act(crowd, who, at);
-                    self.plan_next_act(who);
-                }
-                Due::Connect(who) => self.want(who..who + 1),
-                Due::Herd => self.scatter(crowd, at),
-            }
-        }
-        Ok(())
-    }
-
-    fn act(&mut self, crowd: &mut Crowd, who: usize, at: u64) {
-        let Some(act) = self.acts[who].take() else { return };
-        let participant = &mut self.participants[who];
-        let document = &mut self.documents[participant.document];
-        let mut out = Vec::new();
-        match act {
-            // Whoever has not seen the page yet cannot write on it.
-            _ if !participant.has_lines && document.lines > 0 => {}
-            Act::Offline(micros) => self.lose_network(crowd, who, at + micros),
-            Act::CloseTab(micros) => self.close_tab(crowd, who, at + micros),
-            Act::Cursor => {
-                participant.put_cursor(self.plan.dialect, document, &mut out);
-                self.tally.counts.cursor_moves += u64::from(!out.is_empty());
-            }
-            Act::Key | Act::Delete(_) | Act::Paste(_) | Act::Undo => {
-                let mut update = Vec::new();
-                let Some((new, deleted)) = write(participant, &self.plan.trace, act, &mut update) else {
-                    return;
-                };
-                let is_offline = participant.stage == Stage::Away;
-                if let Some(writer) = participant.writer {
-                    document.writers[writer].writes(new, at, is_offline);
-                }
-                self.tally.typed(new);
-                self.tally.counts.deleted += deleted;
-                self.last_key = self.last_key.max(at);
-                keep(participant, &update, &mut self.witness_bytes);
-                participant.send(self.plan.dialect, document, &update, &mut out);
-            }
-        }
-        if let Some(connection) = self.participants[who].connection.filter(|_| !out.is_empty()) {
-            crowd.send(connection, &out);
-        }
-    }
-
-    /// The network is gone for one, who goes on writing; the server is not told.
-    fn lose_network(&mut self, crowd: &mut Crowd, who: usize, back_at: u64) {
-        if self.participants[who].stage == Stage::Joined {
-            self.tally.counts.offline_spells += 1;
-            self.go(crowd, who);
-            self.due.push(Reverse((back_at, Due::Connect(who))));
-        }
-    }
-
-    /// Somebody closes the tab, if all they wrote is acknowledged, and opens the document anew later.
-    fn close_tab(&mut self, crowd: &mut Crowd, who: usize, back_at: u64) {
-        let participant = &mut self.participants[who];
-        if participant.stage != Stage::Joined || !participant.is_saved() {
-            return;
-        }
-        let document = &mut self.documents[participant.document];
-        let Some(writer) = document.add_writer(participant.region) else { return };
-        participant.forget(writer, document.client(writer));
-        if let Some(connection) = participant.connection {
-            let mut frame = Vec::new();
-            wire::put_going_away(&mut frame);
-            crowd.send(connection, &frame);
-        }
-        self.tally.counts.tab_closes += 1;
-        self.go(crowd, who);
-        self.due.push(Reverse((back_at, Due::Connect(who))));
-    }
-
-    fn go(&mut self, crowd: &mut Crowd, who: usize) {
-        let participant = &mut self.participants[who];
-        self.joined -= u64::from(participant.stage == Stage::Joined);
-        self.connecting -=
-            usize::from(participant.stage == Stage::Coming && participant.connection.is_some());
-        participant.stage = Stage::Away;
-        if let Some(connection) = participant.connection.take() {
-            crowd.hang_up(connection);
-        }
-    }
-
-    /// Everybody's connection ends at once; they come back within a second.
-    fn scatter(&mut self, crowd: &mut Crowd, at: u64) {
-        for who in 0..self.participants.len() {
-            if self.participants[who].stage == Stage::Joined {
-                self.go(crowd, who);
-                let back_at = at + self.dice.below(HERD_MICROS);
-                self.due.push(Reverse((back_at, Due::Connect(who))));
-            }
-        }
-        if let Some(every) = self.plan.shape.herd_every {
-            self.due.push(Reverse((at + micros(every), Due::Herd)));
-        }
-    }
-
-    fn is_server_gone(&mut self, now: u64) {
+    pub(super) fn is_server_gone(&mut self, now: u64) {
         if self.refused_since.is_some_and(|since| now - since > GONE_AFTER_MICROS) {
             self.failures.push(format!(
                 "the server has let nobody in for {} s{}",
@@ -525,156 +369,10 @@ impl<'a> Live<'a> {
             ));
         }
     }
-
-    /// Nobody writes any more: everybody comes back, and all that was written arrives. Returns the seconds from the
-    /// last keystroke until it had; none when it has not.
-    fn settle(&mut self, crowd: &mut Crowd) -> Result<Option<f64>> {
-        if !self.failures.is_empty() {
-            return Ok(None);
-        }
-        let coming: Vec<usize> = self
-            .due
-            .drain()
-            .filter_map(|Reverse((_, due))| match due {
-                Due::Connect(who) => Some(who),
-                _ => None,
-            })
-            .collect();
-        coming.into_iter().for_each(|who| self.want(who..who + 1));
-        let until = Instant::now() + DRAIN_TIMEOUT;
-        while self.failures.is_empty() && !self.is_settled() && Instant::now() < until {
-            let now = self.now();
-            self.is_server_gone(now);
-            self.do_what_is_due(crowd, u64::MAX)?;
-            self.turn(crowd, IDLE_TURN)?;
-        }
-        self.tally.counts.missing = self.missing();
-        let seconds = self.last_arrival.saturating_sub(self.last_key) as f64 / 1e6;
-        Ok(self.is_settled().then_some(seconds))
-    }
-
-    fn is_settled(&self) -> bool {
-        let is_there = |one: &Participant| one.stage == Stage::Joined && one.acked >= one.clock();
-        self.participants.iter().all(is_there) && self.missing() == 0
-    }
-
-    /// Letters that a session has not received: of all writers but the one that it is.
-    fn missing(&self) -> u64 {
-        let mut missing = 0;
-        for one in &self.participants {
-            // Who is away has not been sent them.
-            if one.stage != Stage::Joined && !self.is_over {
-                continue;
-            }
-            for (number, writer) in self.documents[one.document].writers.iter().enumerate() {
-                if Some(number) != one.writer {
-                    let clock = writer.clock();
-                    missing += u64::from(clock - one.received.count(number, clock));
-                }
-            }
-        }
-        missing
-    }
-
-    /// Joins every document anew in every region, and compares.
-    fn judge(&mut self, crowd: &mut Crowd) -> Result<()> {
-        if self.failures.is_empty() && self.plan.shape.typists > 0 {
-            let found = audit::audit(self, crowd)?;
-            self.tally.counts.lost_acknowledged = found.lost_acknowledged;
-            self.tally.counts.diverged = found.diverged;
-            self.failures.extend(found.failures);
-        }
-        let counts = &self.tally.counts;
-        if counts.missing > 0 {
-            self.failures.push(format!(
-                "{} letters did not arrive at a session within {DRAIN_TIMEOUT:?} after the last keystroke",
-                counts.missing
-            ));
-        }
-        if counts.misplaced > 0 {
-            self.failures
-                .push(format!("{} letters came before earlier ones of their author", counts.misplaced));
-        }
-        Ok(())
-    }
-
-    fn outcome(mut self, began_unix_seconds: u64, cores: Cores, converged_seconds: Option<f64>) -> Outcome {
-        let plan = self.plan;
-        let measured = plan.measured.as_secs_f64();
-        self.tally.counts.deliveries_per_second = self.tally.counts.deliveries as f64 / measured;
-        self.warn(&cores);
-        let pairs = self.tally.lag.iter().enumerate().flat_map(|(from, to_each)| {
-            to_each.iter().enumerate().map(move |(to, lag)| Pair { from, to, delivery: Spread::from(lag) })
-        });
-        let told = Told {
-            profile: plan.profile.name().to_owned(),
-            dialect: plan.dialect.name().to_owned(),
-            urls: plan.targets.iter().map(|target| target.url().to_owned()).collect(),
-            documents: plan.shape.documents,
-            typists: plan.shape.typists,
-            watchers: plan.shape.watchers,
-            keystrokes_per_second: plan.shape.keystrokes_per_second,
-            warm_seconds: plan.warm.as_secs_f64(),
-            measured_seconds: measured,
-            seed: plan.seed,
-        };
-        Outcome {
-            version: VERSION,
-            began_unix_seconds,
-            plan: told,
-            passed: self.failures.is_empty(),
-            failures: self.failures,
-            warnings: self.warnings,
-            counts: self.tally.counts.clone(),
-            delivery: Spread::from(&self.tally.delivery),
-            ack: Spread::from(&self.tally.ack),
-            join: Spread::from(&self.tally.join),
-            generator_late: Spread::from(&self.tally.late),
-            lag: pairs.collect(),
-            converged_seconds,
-            samples: self.tally.samples,
-            cores,
-        }
-    }
-
-    fn warn(&mut self, cores: &Cores) {
-        const BUSY_CORES: f64 = 0.85;
-        const LATE_MS: f64 = 10.0;
-        if cores.generator > BUSY_CORES {
-            self.warnings.push(format!(
-                "the generator used {:.2} of its one core: it may be the limit that was measured",
-                cores.generator
-            ));
-        }
-        let late = rates::quantile_ms(&self.tally.late, 0.99);
-        if late > LATE_MS {
-            self.warnings.push(format!(
-                "of 100 keystrokes one was made {late:.0} ms or more after it was due: the generator was late itself"
-            ));
-        }
-        if self.witness_bytes >= WITNESS_BYTES_MAX {
-            self.warnings.push(format!(
-                "what sessions received was compared up to {} MiB only",
-                WITNESS_BYTES_MAX >> 20
-            ));
-        }
-    }
-}
-
-/// Writes what an act says; of a trace, its next edit.
-fn write(one: &mut Participant, trace: &[Vec<u8>], act: Act, update: &mut Vec<u8>) -> Option<(u32, u64)> {
-    let Pen::Trace { sent, clock } = &mut one.pen else { return one.write(act, update) };
-    let edit = trace.get(*sent)?;
-    update.extend_from_slice(edit);
-    *sent += 1;
-    let before = *clock;
-    // What this program made can be scanned.
-    let _ = delivery::scan(edit, |range| *clock = range.to);
-    Some((*clock - before, 0))
 }
 
 /// Keeps an update to be compared in the end, where this one is a witness and there is room.
-fn keep(one: &mut Participant, update: &[u8], bytes: &mut usize) {
+pub(super) fn keep(one: &mut Participant, update: &[u8], bytes: &mut usize) {
     if let Some(witness) = &mut one.witness {
         *bytes += update.len();
         if *bytes > WITNESS_BYTES_MAX {
@@ -682,143 +380,6 @@ fn keep(one: &mut Participant, update: &[u8], bytes: &mut usize) {
         } else {
             witness.push(update.to_vec());
         }
-    }
-}
-
-impl Live<'_> {
-    fn receive(&mut self, who: usize, update: &[u8], now: u64, is_live: bool) {
-        let scanned = delivery::scan(update, |range| self.letters(who, range, now, is_live));
-        if let Err(error) = scanned {
-            self.failures.push(format!("what a server sent cannot be read: {error}"));
-            return;
-        }
-        keep(&mut self.participants[who], update, &mut self.witness_bytes);
-    }
-
-    fn letters(&mut self, who: usize, range: Range, now: u64, is_live: bool) {
-        let one = &mut self.participants[who];
-        let document = &self.documents[one.document];
-        let number = match document.whose(range.client) {
-            Whose::Lines => return one.has_lines = true,
-            Whose::Stranger => return,
-            Whose::Writer(number) => number,
-        };
-        let writer = &document.writers[number];
-        if Some(number) == one.writer {
-            if self.plan.dialect.ack() == Ack::Echo || !is_live {
-                let saved = one.saved_to(range.to);
-                saved
-                    .into_iter()
-                    .flat_map(|saved| writer.due(saved))
-                    .for_each(|due| self.tally.acked(due, now));
-            }
-            return;
-        }
-        let taken = one.received.take(number, range.from..range.to);
-        let new = taken.new + taken.late;
-        if new == 0 {
-            self.tally.counts.repeated += u64::from(taken.again);
-            return;
-        }
-        self.last_arrival = self.last_arrival.max(now);
-        self.tally.counts.repeated += u64::from(taken.again);
-        self.tally.counts.misplaced += u64::from(taken.late);
-        self.tally.delivered(new);
-        if !is_live {
-            return;
-        }
-        let timed = Range { client: 0, from: taken.new_from, to: range.to };
-        let (since, pair) = (one.joined_at, (writer.region, one.region));
-        writer.due(timed).filter(|&due| due >= since).for_each(|due| self.tally.delivery(pair, due, now));
-    }
-
-    fn hears(&mut self, who: usize, heard: Heard<'_>, now: u64, out: &mut Vec<u8>) {
-        let dialect = self.plan.dialect;
-        match heard {
-            Heard::Nothing => {}
-            Heard::Update(update) => self.receive(who, update, now, true),
-            Heard::Asked(state_vector) => {
-                let one = &mut self.participants[who];
-                let document = &self.documents[one.document];
-                if one.answer(dialect, document, state_vector, out).is_err() {
-                    self.failures.push("a server's state vector cannot be read".to_owned());
-                }
-            }
-            Heard::State(update) => {
-                self.receive(who, update, now, false);
-                let one = &mut self.participants[who];
-                if one.stage == Stage::Coming {
-                    one.joined(dialect, &self.documents[one.document], now, out);
-                    self.joined += 1;
-                    self.connecting -= 1;
-                    self.refused_since = None;
-                    self.tally.counts.joins += 1;
-                    self.tally.join.saturating_record((now - one.began_at).max(1));
-                }
-            }
-            Heard::Saved => {
-                let saved = self.participants[who].saved_each();
-                self.saved(who, saved, now);
-            }
-            Heard::SavedTo(number) => {
-                let saved = self.participants[who].saved_to(u32::try_from(number).unwrap_or(u32::MAX));
-                self.saved(who, saved, now);
-            }
-            Heard::Denied(reason) => {
-                self.failures.push(format!("the server refuses: {}", String::from_utf8_lossy(reason)));
-            }
-        }
-    }
-
-    fn saved(&mut self, who: usize, saved: Option<Range>, now: u64) {
-        let one = &self.participants[who];
-        let Some((saved, writer)) = saved.zip(one.writer) else { return };
-        let writer = &self.documents[one.document].writers[writer];
-        writer.due(saved).for_each(|due| self.tally.acked(due, now));
-    }
-
-    /// The participant whose connection this still is.
-    fn owner(&self, connection: usize) -> Option<usize> {
-        let who = self.owners[connection];
-        (self.participants.get(who)?.connection == Some(connection)).then_some(who)
-    }
-}
-
-impl Ear for Live<'_> {
-    fn opened(&mut self, connection: usize, out: &mut Vec<u8>) {
-        if let Some(who) = self.owner(connection) {
-            let one = &mut self.participants[who];
-            one.greet(self.plan.dialect, &self.documents[one.document], &self.plan.token, out);
-        }
-    }
-
-    fn heard(&mut self, connection: usize, body: &[u8], at: Instant, out: &mut Vec<u8>) {
-        let Some(who) = self.owner(connection) else { return };
-        let now = micros(at.saturating_duration_since(self.start));
-        match self.plan.dialect.hear(body, out) {
-            Ok(heard) => self.hears(who, heard, now, out),
-            Err(error) => self.failures.push(format!("what a server sent cannot be read: {error}")),
-        }
-    }
-
-    fn closed(&mut self, connection: usize, why: String) {
-        let Some(who) = self.owner(connection) else { return };
-        let now = self.now();
-        let one = &mut self.participants[who];
-        self.joined -= u64::from(one.stage == Stage::Joined);
-        self.connecting -= usize::from(one.stage == Stage::Coming);
-        (one.connection, one.stage) = (None, Stage::Away);
-        self.tally.counts.refused += 1;
-        self.refused_since.get_or_insert(now);
-        self.last_refusal = why;
-        if self.tally.counts.joins == 0 {
-            self.failures.push(format!("the server lets nobody in: {}", self.last_refusal));
-        }
-        if matches!(one.pen, Pen::Trace { .. }) {
-            self.failures.push(format!("the session of a trace has ended: {}", self.last_refusal));
-        }
-        let back_at = now + RETRY_MICROS + self.dice.below(RETRY_MICROS);
-        self.due.push(Reverse((back_at, Due::Connect(who))));
     }
 }
 
