@@ -141,12 +141,14 @@ impl Options {
             ("--rate", shape.keystrokes_per_second),
             ("--seconds", self.seconds),
             ("--warm", self.warm + 1.0),
+            ("--drain", self.drain),
+            ("--herd-every", self.herd_every.unwrap_or(1.0)),
+            ("--offline-per-minute", shape.manner.offline_per_minute + 1.0),
+            ("--closes-per-minute", shape.manner.closes_per_minute + 1.0),
         ] {
-            ensure!(
-                value.is_finite() && value > 0.0 && value <= 1e6,
-                "{name} is to be above 0 and at most 1,000,000"
-            );
+            ensure!(value > 0.0 && value <= 1e6, "{name} is to be above 0 and at most 1,000,000");
         }
+        shape.herd_every = self.herd_every.map(Duration::from_secs_f64).or(shape.herd_every);
         target::check_token(&self.token)?;
         let targets =
             self.urls.iter().map(|url| Target::read(url, self.dialect)).collect::<Result<Vec<_>>>()?;
