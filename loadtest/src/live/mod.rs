@@ -17,6 +17,7 @@ mod participant;
 mod person;
 mod profile;
 mod received;
+pub mod report;
 mod run;
 mod tally;
 mod target;

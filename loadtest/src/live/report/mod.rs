@@ -1,0 +1,30 @@
+//! What a live run found, for people: a page that needs nothing but itself.
+//!
+//! Pure: everything is made from an [`Outcome`], so that a report can be drawn again from its file. A page
+//! asks nobody for anything: its style and its plots are inside it, and it has no script.
+//!
+//! Invariant: what comes from outside, such as URLs and failures, reaches a page as text and never as markup.
+
+mod axis;
+mod chart;
+mod figures;
+mod ink;
+mod page;
+mod plots;
+mod style;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::outcome::Outcome;
+
+pub use page::html;
+
+/// Writes the page of [`html`] to a file.
+///
+/// # Errors
+/// When the page cannot be drawn or the file cannot be written.
+pub fn write(outcome: &Outcome, path: &Path) -> Result<()> {
+    std::fs::write(path, html(outcome)?).with_context(|| format!("cannot write {}", path.display()))
+}
