@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use made_up::{nothing, one_region, three_regions};
 use quire_loadtest::live::outcome::{Outcome, Pair, Sample, Spread};
-use quire_loadtest::live::report::{html, write};
+use quire_loadtest::live::report::{html, summary, write};
 
 const MARKUP: &str = "<script>alert(\"1\")</script>&amp;'";
 /// The units of the widest plot.
@@ -48,6 +48,7 @@ fn assert_sound(page: &str) {
 fn report(outcome: &Outcome) -> String {
     let page = html(outcome).expect("every outcome can be drawn");
     assert_sound(&page);
+    assert!(summary(outcome).lines().count() <= 25);
     page
 }
 
@@ -63,6 +64,7 @@ fn a_report_of_three_regions_has_every_plot_and_figure() {
         assert!(page.contains(shown), "{shown}");
     }
     write(&outcome, &folder().join("three-regions.html")).unwrap();
+    std::fs::write(folder().join("three-regions.txt"), summary(&outcome)).unwrap();
 }
 
 #[test]
@@ -124,4 +126,15 @@ fn what_comes_from_outside_is_no_markup() {
     outcome.warnings = vec![MARKUP.into()];
     let escaped = "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;amp;'";
     assert!(report(&outcome).matches(escaped).count() >= 7);
+}
+
+#[test]
+fn a_summary_sends_a_terminal_no_control_characters_and_few_lines() {
+    let mut outcome = three_regions();
+    outcome.failures = (0..40).map(|at| format!("\u{1b}[2J\rwiped {at}\n\n")).collect();
+    outcome.warnings = outcome.failures.clone();
+    let text = summary(&outcome);
+    assert!(text.lines().count() <= 25, "{text}");
+    assert!(text.chars().all(|letter| letter == '\n' || !letter.is_control()));
+    assert!(text.contains("and 37 more"));
 }

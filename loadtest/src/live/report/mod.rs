@@ -1,4 +1,4 @@
-//! What a live run found, for people: a page that needs nothing but itself.
+//! What a live run found, for people: a page that needs nothing but itself, and a summary for a terminal.
 //!
 //! Pure: everything is made from an [`Outcome`], so that a report can be drawn again from its file. A page
 //! asks nobody for anything: its style and its plots are inside it, and it has no script.
@@ -12,6 +12,7 @@ mod ink;
 mod page;
 mod plots;
 mod style;
+mod summary;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use anyhow::{Context, Result};
 use super::outcome::Outcome;
 
 pub use page::html;
+pub use summary::summary;
 
 /// Writes the page of [`html`] to a file.
 ///
