@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use made_up::{nothing, one_region, three_regions};
 use quire_loadtest::live::outcome::{Outcome, Pair, Sample, Spread};
-use quire_loadtest::live::report::{html, summary, write};
+use quire_loadtest::live::report::{compare_html, html, summary, write};
 
 const MARKUP: &str = "<script>alert(\"1\")</script>&amp;'";
 /// The units of the widest plot.
@@ -126,6 +126,9 @@ fn what_comes_from_outside_is_no_markup() {
     outcome.warnings = vec![MARKUP.into()];
     let escaped = "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;amp;'";
     assert!(report(&outcome).matches(escaped).count() >= 7);
+    let compared = compare_html(&[(MARKUP.into(), vec![outcome, three_regions()])]).unwrap();
+    assert_sound(&compared);
+    assert!(compared.contains(escaped));
 }
 
 #[test]
@@ -137,4 +140,38 @@ fn a_summary_sends_a_terminal_no_control_characters_and_few_lines() {
     assert!(text.lines().count() <= 25, "{text}");
     assert!(text.chars().all(|letter| letter == '\n' || !letter.is_control()));
     assert!(text.contains("and 37 more"));
+}
+
+#[test]
+fn servers_are_compared_by_the_runs_that_passed() {
+    let mut failed = one_region(9, 40.0);
+    failed.passed = false;
+    failed.failures = vec!["3 letters were lost.".into()];
+    failed.converged_seconds = Some(77.7);
+    let repeats = |slower| (1..=3).map(|seed| one_region(seed, slower)).collect::<Vec<_>>();
+    let mut third = repeats(2.0);
+    third.push(failed);
+    let servers = [
+        ("quire".to_owned(), repeats(1.0)),
+        ("y-websocket".to_owned(), repeats(1.6)),
+        ("other".to_owned(), third),
+    ];
+    let page = compare_html(&servers).unwrap();
+    assert_sound(&page);
+    for shown in ["3 runs passed", "3 of 4 runs passed", "3 letters were lost.", "1.00 ×"] {
+        assert!(page.contains(shown), "{shown}");
+    }
+    assert!(!page.contains("77.7"));
+    // Nobody was watched, and nothing was acknowledged.
+    assert!(!page.contains("Processors of the server") && !page.contains("Acknowledgement"));
+    std::fs::write(folder().join("compare.html"), page).unwrap();
+}
+
+#[test]
+fn a_comparison_of_nothing_is_a_page() {
+    for servers in
+        [Vec::new(), vec![("quire".to_owned(), Vec::new())], vec![("quire".to_owned(), vec![nothing()])]]
+    {
+        assert_sound(&compare_html(&servers).unwrap());
+    }
 }

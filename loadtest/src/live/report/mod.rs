@@ -7,6 +7,7 @@
 
 mod axis;
 mod chart;
+mod compare;
 mod figures;
 mod ink;
 mod page;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result};
 
 use super::outcome::Outcome;
 
+pub use compare::compare_html;
 pub use page::html;
 pub use summary::summary;
 

@@ -41,7 +41,7 @@ pub fn html(outcome: &Outcome) -> Result<String> {
 }
 
 /// A plot with its title, drawn for a wide page and for a phone, or what to say where it would be empty.
-fn plot(title: &str, detail: &str, chart: &Chart) -> Result<Markup> {
+pub(super) fn plot(title: &str, detail: &str, chart: &Chart) -> Result<Markup> {
     figure(title, detail, chart, &[("wide", WIDE), ("narrow", NARROW)])
 }
 

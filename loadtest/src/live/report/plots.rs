@@ -148,7 +148,7 @@ pub(super) fn pair_name(pair: &Pair) -> String {
 }
 
 /// Distributions on top of each other, in milliseconds by percentile.
-fn distributions<'a>(spreads: impl Iterator<Item = (String, &'a Spread)>) -> Chart {
+pub(super) fn distributions<'a>(spreads: impl Iterator<Item = (String, &'a Spread)>) -> Chart {
     let mut most = 0;
     let mut lines = Vec::new();
     for (name, spread) in spreads.take(ink::LINES_MAX) {
