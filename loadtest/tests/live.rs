@@ -24,9 +24,12 @@ fn quire(data: &Path) -> Server {
 
 /// Runs it, and returns whether it passed, what it found, and what it said of errors.
 fn live(addr: SocketAddr, options: &[&str], json: &Path) -> (bool, Outcome, String) {
-    let mut command = loadtest();
+    let (mut command, html) = (loadtest(), json.with_extension("html"));
     command.arg("live").arg(format!("ws://{addr}/ws/{{doc}}")).args(options).arg("--json").arg(json);
+    command.arg("--html").arg(&html);
     let output = command.output().expect("it runs");
+    let page = std::fs::read_to_string(&html).expect("a report, whatever came of it");
+    assert!(page.contains("<svg") && page.trim_end().ends_with("</html>"));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.success(), Outcome::read(json).unwrap_or_else(|error| panic!("{error:#}: {said}")), said)
 }
@@ -73,7 +76,7 @@ fn typists_who_come_and_go_lose_nothing_at_quire() {
     assert!(counts.joins > 32 + 40, "all came back after each herd: {counts:?}");
     assert!(outcome.delivery.count > 0 && outcome.ack.count > 0 && outcome.join.count == counts.joins);
     assert!(outcome.samples.iter().all(|sample| sample.server_bytes.is_some()));
-    assert!(outcome.samples.len() >= 6 && outcome.converged_seconds.is_some());
+    assert!(outcome.samples.len() >= 5 && outcome.converged_seconds.is_some());
 }
 
 #[test]

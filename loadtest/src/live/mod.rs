@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 
 pub use dialect::Dialect;
-use outcome::{Outcome, Sample};
+use outcome::Sample;
 pub use profile::Profile;
 use run::Plan;
 use target::Target;
@@ -96,6 +96,9 @@ pub struct Options {
     /// Also write what was found to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Also write a report for people to this file, as one page of HTML
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Say nothing while it goes on
     #[arg(long)]
     pub quiet: bool,
@@ -115,7 +118,10 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(path) = &options.json {
         outcome.write(path)?;
     }
-    println!("{}", summary(&outcome));
+    if let Some(path) = &options.html {
+        report::write(&outcome, path)?;
+    }
+    print!("{}", report::summary(&outcome));
     if outcome.passed { Ok(()) } else { bail!("{}", outcome.failures.join("; ")) }
 }
 
@@ -212,18 +218,4 @@ fn tell(sample: &Sample, missing: u64) {
         of(sample.p50),
         of(sample.p99),
     );
-}
-
-fn summary(outcome: &Outcome) -> String {
-    let ms = |micros: u64| micros as f64 / 1e3;
-    format!(
-        "{}  {:.0} deliveries/s, p50 {:.1} ms, p99 {:.1} ms; ack p50 {:.1} p99 {:.1} ms; join p50 {:.1} ms",
-        if outcome.passed { "passed" } else { "FAILED" },
-        outcome.counts.deliveries_per_second,
-        ms(outcome.delivery.p50),
-        ms(outcome.delivery.p99),
-        ms(outcome.ack.p50),
-        ms(outcome.ack.p99),
-        ms(outcome.join.p50)
-    )
 }

@@ -349,11 +349,12 @@ impl<'a> Live<'a> {
         tell: &mut impl FnMut(&super::outcome::Sample, u64),
     ) {
         let second = i64::try_from((at - self.zero) / 1_000_000).unwrap_or(i64::MAX) - 1;
+        let is_measured = at - self.zero >= micros(self.plan.warm) + 1_000_000;
         let cores = read.since(before);
         let bytes = watch::resident_bytes(&self.plan.pids).ok().flatten();
         let missing = self.missing();
         let joined = self.joined;
-        let sample = self.tally.sample(second, joined);
+        let sample = self.tally.sample(second, joined, is_measured);
         sample.server_cores = cores.server;
         sample.server_bytes = bytes;
         sample.generator_cores = cores.generator;

@@ -75,11 +75,11 @@ impl Tally {
     }
 
     /// A second is over: what came in it. Who watches processes adds what they used.
-    pub(super) fn sample(&mut self, second: i64, sessions: u64) -> &mut Sample {
+    pub(super) fn sample(&mut self, second: i64, sessions: u64, measured: bool) -> &mut Sample {
         let at = |quantile| self.second.value_at_quantile(quantile);
         let sample = Sample {
             second,
-            measured: self.is_measured,
+            measured,
             sessions,
             typed: std::mem::take(&mut self.typed),
             deliveries: std::mem::take(&mut self.deliveries),
