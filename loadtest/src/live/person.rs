@@ -5,8 +5,8 @@
 
 use crate::rates::Dice;
 
-/// The shortest time between two keys, in microseconds: nobody types faster, but held keys and pastes.
-const KEY_GAP_MICROS_MIN: f64 = 20_000.0;
+/// The shortest time between two keys of a burst is this part of the mean.
+const KEY_GAP_MIN: f64 = 0.1;
 
 /// How often things happen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,7 +96,7 @@ impl Person {
             return act;
         }
         self.keys_left -= 1;
-        self.at += self.gap(self.key_gap).max(KEY_GAP_MICROS_MIN.min(self.key_gap));
+        self.at += self.gap(self.key_gap).max(self.key_gap * KEY_GAP_MIN);
         if self.chance(self.manner.corrections) {
             return Act::Delete(1 + self.below(5));
         }
