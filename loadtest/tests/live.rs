@@ -72,6 +72,7 @@ fn typists_who_come_and_go_lose_nothing_at_quire() {
         counts.offline_spells,
         counts.tab_closes,
     ];
+    assert_eq!((counts.misplaced, counts.repeated, counts.refused), (0, 0, 0), "{counts:?}");
     assert!(happened.iter().all(|&count| count > 0), "{counts:?}");
     assert!(counts.joins > 32 + 40, "all came back after each herd: {counts:?}");
     assert!(outcome.delivery.count > 0 && outcome.ack.count > 0 && outcome.join.count == counts.joins);
