@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use quire_loadtest::delivery;
 use quire_loadtest::live::outcome::Outcome;
 use quire_loadtest::server::{Program, Server};
 use quire_loadtest::wire::{self, Frame, Message};
@@ -117,7 +118,15 @@ fn lossy(server: SocketAddr) -> SocketAddr {
     addr
 }
 
-/// Hands on what a server sends, but for the fifth edit.
+fn has_letters(frame: Frame<'_>) -> bool {
+    let Frame::Binary(body) = frame else { return false };
+    let Ok(Message::Update(update)) = wire::message(body) else { return false };
+    let mut letters = 0;
+    delivery::scan(update, |range| letters += range.to - range.from).expect("an update");
+    letters > 0
+}
+
+/// Hands on what a server sends, but for the fifth edit that has letters.
 fn pass_on(mut server: TcpStream, mut client: TcpStream) {
     let (mut held, mut piece, mut edits, mut is_open) = (Vec::new(), [0; 4096], 0, false);
     while let Ok(len @ 1..) = server.read(&mut piece) {
