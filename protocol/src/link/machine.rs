@@ -516,13 +516,17 @@ impl Link {
         }
     }
 
-    /// Both have been quiet and do not have the same: whatever the peer has not acknowledged is sent
-    /// again, and the peer told what this replica has and allows, so that it does as much.
+    /// A peer that has the same as this replica has acknowledged all of it, whatever became of its acks. When both
+    /// have been quiet and do not have the same, whatever the peer has not acknowledged is sent again, and
+    /// the peer told what this replica has and allows, so that it does as much.
     fn compare(&mut self, ours: Digest, theirs: Digest, out: &mut Vec<Output>) {
         if self.pulse.compare(ours, theirs) {
             self.outflow.rewind();
             self.tell_frontier(out);
             self.allow(out);
+        } else if ours == theirs && self.history.is_agreed() {
+            self.outflow.hear_ack(&self.received);
+            self.look_back(out);
         }
     }
 

@@ -216,6 +216,47 @@ fn l8_a_lost_frame_heals_by_the_pulse() {
 }
 
 #[test]
+fn l8_a_lost_ack_heals_by_the_pulse() {
+    let mut world = World::new(2);
+    world.connect(0, 1);
+    world.pass(100);
+    world.write(0, 3);
+    world.pass(10);
+    // What is said next is the ack.
+    world.lose = 1;
+    world.pass(100);
+    let queued = |world: &World| world.ends[&(0, 1)].link.figures().queue_entries;
+    assert_eq!((world.lose, world.is_equal(), queued(&world)), (0, true, 3));
+    world.pass(1000);
+    assert_eq!(queued(&world), 0);
+}
+
+#[test]
+fn l8_a_peer_that_has_the_same_has_acknowledged_it_once_histories_are_compared() {
+    let here = upto(&[dot(1, 3), dot(3, 7)]);
+    let mut table = Table::with(here.clone(), Role::Leader);
+    table.tick(1000);
+    let digest = table.out.drain(..).find_map(|output| match output {
+        Output::Send(frame) => match Message::decode(frame).expect("what is sent can be read") {
+            Message::Ping { digest, .. } => Some(digest),
+            _ => None,
+        },
+        _ => None,
+    });
+    let ping = |digest| Message::Ping { nonce: 1, at_ms: 0, digest };
+    let same = ping(digest.expect("a ping"));
+    // Until then the peer may mean another history of this region's stream.
+    table.hear(&same);
+    assert_eq!(table.link.held(), &Frontier::new());
+    table.hear(&frontier(&[], &[1]));
+    table.hear(&ping([0; 16]));
+    assert_eq!(table.link.held(), &Frontier::new());
+    table.hear(&same);
+    assert_eq!(*table.link.acknowledged(), here);
+    assert_eq!(table.link.figures().queue_entries, 0);
+}
+
+#[test]
 fn l9_a_peer_that_says_nothing_is_gone() {
     let mut table = Table::new();
     for at in [1000, 2000] {
