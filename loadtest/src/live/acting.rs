@@ -82,7 +82,7 @@ impl Live<'_> {
         Ok(())
     }
 
-    fn act(&mut self, crowd: &mut Crowd, who: usize, at: u64) {
+    pub(super) fn act(&mut self, crowd: &mut Crowd, who: usize, at: u64) {
         let Some(act) = self.acts[who].take() else { return };
         let participant = &mut self.participants[who];
         let document = &mut self.documents[participant.document];
@@ -189,5 +189,7 @@ fn write(one: &mut Participant, trace: &[Vec<u8>], act: Act, update: &mut Vec<u8
     let before = *clock;
     // What this program made can be scanned.
     let _ = delivery::scan(edit, |range| *clock = range.to);
-    Some((*clock - before, 0))
+    let new = *clock - before;
+    one.deleted_at = (new == 0).then_some(before);
+    Some((new, 0))
 }

@@ -8,9 +8,13 @@ use anyhow::Result;
 use super::audit;
 use super::outcome::{Cores, Outcome, Pair, Spread, Told, VERSION};
 use super::participant::{Participant, Stage};
+use super::person::Act;
 use super::run::{Due, IDLE_TURN, Live, WITNESS_BYTES_MAX};
 use crate::crowd::Crowd;
 use crate::rates;
+
+/// In so many edits more of a trace there is one that types something.
+const EDITS_MORE_MAX: usize = 1_000;
 
 impl Live<'_> {
     /// Nobody writes any more: everybody comes back, and all that was written arrives. Returns the seconds from the
@@ -19,6 +23,7 @@ impl Live<'_> {
         if !self.failures.is_empty() {
             return Ok(None);
         }
+        self.end_with_letters(crowd);
         let coming: Vec<usize> = self
             .due
             .drain()
@@ -38,6 +43,21 @@ impl Live<'_> {
         self.tally.counts.missing = self.missing();
         let seconds = self.last_arrival.saturating_sub(self.last_key) as f64 / 1e6;
         Ok(self.is_settled().then_some(seconds))
+    }
+
+    /// Whoever deleted something last types one letter more: a deletion has no clock by which its arrival is known, and
+    /// what comes after it of the same author tells.
+    fn end_with_letters(&mut self, crowd: &mut Crowd) {
+        let now = self.now();
+        for who in 0..self.participants.len() {
+            for _ in 0..EDITS_MORE_MAX {
+                if !self.participants[who].ended_with_deletion() {
+                    break;
+                }
+                self.acts[who] = Some(Act::Key);
+                self.act(crowd, who, now);
+            }
+        }
     }
 
     fn is_settled(&self) -> bool {

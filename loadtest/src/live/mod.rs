@@ -39,6 +39,9 @@ use crate::trace::{self, Trace};
 /// Files that this program has open beside its sockets.
 const FILES_BESIDE: u64 = 64;
 
+/// Edits of a trace beyond those that a run has time for: it ends with one that types something.
+const EDITS_AFTER: usize = 200;
+
 /// Whom to type at, and how.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -166,7 +169,7 @@ impl Options {
             clippy::cast_sign_loss,
             reason = "the factors are bounded"
         )]
-        let edits = (shape.keystrokes_per_second * (self.warm + self.seconds)).ceil() as usize;
+        let edits = (shape.keystrokes_per_second * (self.warm + self.seconds)).ceil() as usize + EDITS_AFTER;
         let trace = if is_trace { trace_updates(self.trace.as_deref(), edits)? } else { Vec::new() };
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
         Ok(Plan {

@@ -62,7 +62,7 @@ pub(super) struct Participant {
     /// Something was written that has not been sent.
     has_unsent: bool,
     /// How many letters there were when something was deleted last: who deletes and goes at once may go too early.
-    deleted_at: Option<u32>,
+    pub(super) deleted_at: Option<u32>,
     cursor_clock: u32,
     /// The updates received and sent, where this one is to be compared in the end.
     pub(super) witness: Option<Vec<Vec<u8>>>,
@@ -104,6 +104,11 @@ impl Participant {
     pub(super) fn is_saved(&self) -> bool {
         let is_deletion_saved = self.deleted_at.is_none_or(|at| at < self.acked);
         self.acked >= self.clock() && !self.has_unsent && is_deletion_saved
+    }
+
+    /// Whether nothing was typed after what was deleted last.
+    pub(super) fn ended_with_deletion(&self) -> bool {
+        self.deleted_at == Some(self.clock())
     }
 
     /// Its connection has been made: appends its greeting.
