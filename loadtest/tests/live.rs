@@ -101,6 +101,39 @@ fn every_profile_passes_at_quire() {
     }
 }
 
+#[test]
+fn a_run_of_two_processes_is_told_as_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = quire(dir.path());
+    let pid = server.pid().to_string();
+    let options = [
+        "--documents",
+        "5",
+        "--typists",
+        "15",
+        "--rate",
+        "10",
+        "--warm",
+        "0.5",
+        "--seconds",
+        "3",
+        "--processes",
+        "2",
+        "--pid",
+        &pid,
+    ];
+    let (passed, outcome, said) = live(server.addr(), &options, &dir.path().join("live.json"));
+    assert!(passed && outcome.passed, "{said}");
+    assert_eq!((outcome.plan.documents, outcome.plan.typists), (5, 15));
+    assert!(
+        outcome.samples.iter().any(|sample| sample.sessions == 15),
+        "both processes' sessions are counted"
+    );
+    let typed: u64 = outcome.samples.iter().map(|sample| sample.typed).sum();
+    assert!(typed > 200 && outcome.counts.typed >= typed, "{typed} {:?}", outcome.counts);
+    assert!(outcome.cores.server.is_some() && outcome.samples.iter().all(|sample| sample.values.is_empty()));
+}
+
 /// A server between that keeps one edit from each session.
 fn lossy(server: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -44,11 +44,13 @@ struct Visit {
 ///
 /// # Errors
 /// When this machine cannot connect.
-pub(super) fn audit(live: &Live<'_>, _crowd: &mut Crowd) -> Result<Found> {
+pub(super) fn audit(live: &Live<'_>) -> Result<Found> {
     let mut found = Found::default();
     let expected: Vec<String> = (0..live.documents.len()).map(|document| expected(live, document)).collect();
     let regions = live.plan.targets.len();
-    let mut left: Vec<Visit> = (0..live.documents.len())
+    let here = (0_u32..).zip(&live.documents).filter(|(number, _)| live.plan.part.has(*number));
+    let mut left: Vec<Visit> = here
+        .map(|(number, _)| number as usize)
         .flat_map(|document| (0..regions).map(move |region| Visit { document, region }))
         .collect();
     let until = Instant::now() + EQUAL_TIMEOUT;

@@ -84,9 +84,9 @@ impl Live<'_> {
     }
 
     /// Joins every document anew in every region, and compares.
-    pub(super) fn judge(&mut self, crowd: &mut Crowd) -> Result<()> {
+    pub(super) fn judge(&mut self) -> Result<()> {
         if self.failures.is_empty() && self.plan.shape.typists > 0 {
-            let found = audit::audit(self, crowd)?;
+            let found = audit::audit(self)?;
             self.tally.counts.lost_acknowledged = found.lost_acknowledged;
             self.tally.counts.diverged = found.diverged;
             self.failures.extend(found.failures);

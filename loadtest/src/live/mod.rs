@@ -14,6 +14,7 @@ mod hearing;
 mod line;
 pub mod outcome;
 mod participant;
+mod parts;
 mod person;
 mod profile;
 mod received;
@@ -30,6 +31,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub use dialect::Dialect;
 use outcome::Sample;
+pub use parts::Part;
 pub use profile::Profile;
 use run::Plan;
 use target::Target;
@@ -96,6 +98,12 @@ pub struct Options {
     /// The process of a server, whose processor and memory are to be watched; once for each
     #[arg(long = "pid", value_name = "PID")]
     pub pids: Vec<u32>,
+    /// Processes to spread the documents over, so that the generator has more than one core
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=parts::PARTS_MAX.into()))]
+    pub processes: u32,
+    /// This process is a part of a run that another started
+    #[arg(long, hide = true)]
+    pub part: Option<Part>,
     /// Also write what was found to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -113,11 +121,18 @@ pub struct Options {
 /// When it could not begin, or did not pass.
 pub fn run(options: &Options) -> Result<()> {
     let plan = options.plan()?;
-    let outcome = run::run(&plan, |sample, missing| {
+    if options.part.is_some() {
+        return parts::run_part(&plan);
+    }
+    let told = |sample: &Sample, missing: u64| {
         if !options.quiet {
             tell(sample, missing);
         }
-    })?;
+    };
+    let outcome = match options.processes.min(plan.shape.documents) {
+        1 => run::run(&plan, || Ok(()), told)?,
+        parts => parts::run_all(parts, plan.seed, told)?,
+    };
     if let Some(path) = &options.json {
         outcome.write(path)?;
     }
@@ -142,6 +157,7 @@ impl Options {
         if is_trace {
             shape.typists = shape.documents;
         }
+        let part = self.part.unwrap_or(Part::WHOLE);
         let sessions = u64::from(shape.typists) + u64::from(shape.watchers);
         ensure!(sessions > 0, "there is nobody: give --typists or --watchers");
         ensure!(sessions >= shape.documents.into(), "there are more documents than sessions, {sessions}");
@@ -182,7 +198,9 @@ impl Options {
             measured: Duration::from_secs_f64(self.seconds),
             drain: Duration::from_secs_f64(self.drain),
             seed: self.seed.unwrap_or_else(now),
-            pids: self.pids.clone(),
+            // Each server is watched by one part.
+            pids: if part.number == 0 { self.pids.clone() } else { Vec::new() },
+            part,
             trace,
         })
     }

@@ -165,6 +165,9 @@ pub struct Sample {
     pub server_bytes: Option<u64>,
     /// Cores this generator used.
     pub generator_cores: f64,
+    /// Each latency of it, and how often it came: what processes of one run tell each other, and no file holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<(u64, u64)>,
 }
 
 /// Processors used, in cores.
@@ -178,6 +181,33 @@ pub struct Cores {
     pub others: f64,
 }
 
+impl std::ops::AddAssign<&Self> for Counts {
+    fn add_assign(&mut self, more: &Self) {
+        self.typed += more.typed;
+        self.deleted += more.deleted;
+        self.deliveries += more.deliveries;
+        self.deliveries_per_second += more.deliveries_per_second;
+        self.missing += more.missing;
+        self.misplaced += more.misplaced;
+        self.repeated += more.repeated;
+        self.lost_acknowledged += more.lost_acknowledged;
+        self.diverged += more.diverged;
+        self.joins += more.joins;
+        self.offline_spells += more.offline_spells;
+        self.tab_closes += more.tab_closes;
+        self.cursor_moves += more.cursor_moves;
+        self.bytes_sent += more.bytes_sent;
+        self.bytes_received += more.bytes_received;
+        self.refused += more.refused;
+    }
+}
+
+/// Each recorded value, and how often it came.
+pub(super) fn values(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    let recorded = histogram.iter_recorded();
+    recorded.map(|step| (step.value_iterated_to(), step.count_since_last_iteration())).collect()
+}
+
 impl From<&Histogram<u64>> for Spread {
     fn from(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile);
@@ -189,10 +219,7 @@ impl From<&Histogram<u64>> for Spread {
             p99: at(0.99),
             p999: at(0.999),
             max: histogram.max(),
-            values: histogram
-                .iter_recorded()
-                .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
-                .collect(),
+            values: values(histogram),
         }
     }
 }

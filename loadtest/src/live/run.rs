@@ -14,6 +14,7 @@ use super::document::Document;
 use super::line::Line;
 use super::outcome::{Cores, Outcome};
 use super::participant::{Participant, Pen, Stage};
+use super::parts::Part;
 use super::person::{Act, Person};
 use super::profile::{Profile, Shape};
 use super::tally::Tally;
@@ -56,6 +57,8 @@ pub(super) struct Plan {
     pub(super) seed: u64,
     /// The servers' processes.
     pub(super) pids: Vec<u32>,
+    /// Which of the documents are this process's.
+    pub(super) part: Part,
     /// The updates of a recorded trace, one for each edit.
     pub(super) trace: Vec<Vec<u8>>,
 }
@@ -100,19 +103,26 @@ pub(super) struct Live<'a> {
     pub(super) dice: Dice,
 }
 
-/// Runs a plan; `tell` hears of each second as it ends.
+/// Runs a plan; `begin` is called when everybody has joined, `tell` hears of each second as it ends.
 ///
 /// # Errors
 /// When the machine does not let the run begin. What the servers do is in the outcome.
-pub(super) fn run(plan: &Plan, mut tell: impl FnMut(&super::outcome::Sample, u64)) -> Result<Outcome> {
+pub(super) fn run(
+    plan: &Plan,
+    begin: impl FnOnce() -> Result<()>,
+    mut tell: impl FnMut(&super::outcome::Sample, u64),
+) -> Result<Outcome> {
     let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let began_unix_seconds = began.map_or(0, |since| since.as_secs());
     let mut crowd = Crowd::new().context("an event queue")?;
     let mut live = Live::new(plan);
     live.gather(&mut crowd)?;
+    if live.failures.is_empty() {
+        begin()?;
+    }
     let cores = live.go_on(&mut crowd, &mut tell)?;
     let converged = live.settle(&mut crowd)?;
-    live.judge(&mut crowd)?;
+    live.judge()?;
     let traffic = crowd.traffic();
     (live.tally.counts.bytes_sent, live.tally.counts.bytes_received) = (traffic.sent, traffic.received);
     crowd.leave();
@@ -132,7 +142,7 @@ impl<'a> Live<'a> {
             zero: u64::MAX,
             due: BinaryHeap::new(),
             acts: Vec::new(),
-            tally: Tally::new(plan.targets.len()),
+            tally: Tally::new(plan.targets.len(), plan.part.of > 1),
             connecting: 0,
             waiting_to_connect: Vec::new(),
             joined: 0,
@@ -146,9 +156,9 @@ impl<'a> Live<'a> {
             warnings: Vec::new(),
             dice: Dice::new(plan.seed ^ 0x5eed),
         };
-        for number in 0..shape.typists + shape.watchers {
-            live.invite(number);
-        }
+        let here =
+            (0..shape.typists + shape.watchers).filter(|number| plan.part.has(number % shape.documents));
+        here.for_each(|number| live.invite(number));
         live
     }
 
@@ -192,16 +202,17 @@ impl<'a> Live<'a> {
     /// Everybody joins who is there from the start, and each document has its empty lines.
     fn gather(&mut self, crowd: &mut Crowd) -> Result<()> {
         // A document's first participant makes its page before anybody else looks at it.
-        let firsts = 0..(self.plan.shape.documents as usize).min(self.participants.len());
+        let firsts =
+            0..(0..self.plan.shape.documents).filter(|&document| self.plan.part.has(document)).count();
         self.want(firsts.clone());
         self.wait(crowd, "the first of each document to join", |live| {
             firsts.clone().all(|who| live.participants[who].stage == Stage::Joined)
         })?;
         if self.failures.is_empty() && self.plan.profile != Profile::Trace {
-            self.draw_lines(crowd);
+            self.draw_lines(crowd, firsts.clone());
         }
         let late = self.plan.shape.joins_within.is_some();
-        let typists = self.plan.shape.typists as usize;
+        let typists = self.participants.iter().filter(|one| !matches!(one.pen, Pen::None)).count();
         let others = firsts.end..if late { typists.max(firsts.end) } else { self.participants.len() };
         self.want(others.clone());
         self.wait(crowd, "everybody to join", |live| {
@@ -214,15 +225,14 @@ impl<'a> Live<'a> {
         })
     }
 
-    fn draw_lines(&mut self, crowd: &mut Crowd) {
-        for number in 0..self.documents.len() {
-            let document = &self.documents[number];
+    fn draw_lines(&mut self, crowd: &mut Crowd, firsts: std::ops::Range<usize>) {
+        for first in &mut self.participants[firsts] {
+            let document = &self.documents[first.document];
             if document.lines == 0 {
                 continue;
             }
             let (mut update, mut out) = (Vec::new(), Vec::new());
             typist::put_lines(document.lines_client(), document.lines, &mut update);
-            let first = &mut self.participants[number];
             first.has_lines = true;
             keep(first, &update, &mut self.witness_bytes);
             first.send(self.plan.dialect, document, &update, &mut out);

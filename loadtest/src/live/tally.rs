@@ -18,6 +18,8 @@ pub(super) struct Tally {
     second: Histogram<u64>,
     typed: u64,
     deliveries: u64,
+    /// Whether another process puts this together with more.
+    is_part: bool,
     /// Whether what comes now counts.
     pub(super) is_measured: bool,
     /// Letters that were due before this moment are not timed.
@@ -25,7 +27,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(regions: usize) -> Self {
+    pub(super) fn new(regions: usize, is_part: bool) -> Self {
         let pairs = if regions > 1 { regions } else { 0 };
         Self {
             counts: Counts::default(),
@@ -38,6 +40,7 @@ impl Tally {
             second: rates::latencies(),
             typed: 0,
             deliveries: 0,
+            is_part,
             is_measured: false,
             measured_from: u64::MAX,
         }
@@ -86,6 +89,7 @@ impl Tally {
             p50: at(0.5),
             p99: at(0.99),
             max: self.second.max(),
+            values: if self.is_part { super::outcome::values(&self.second) } else { Vec::new() },
             ..Sample::default()
         };
         self.second.reset();

@@ -50,6 +50,7 @@ impl Draw {
             server_cores: Some(0.12 * f64::from(u32::try_from(ramp).unwrap_or(0)) + self.share() * 0.1),
             server_bytes: Some((180 << 20) + (ramp << 23) + second.unsigned_abs() * 20_000 + noise * 10_000),
             generator_cores: 0.05 * f64::from(u32::try_from(ramp).unwrap_or(0)) + self.share() * 0.05,
+            values: Vec::new(),
         }
     }
 }

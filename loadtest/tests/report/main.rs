@@ -101,6 +101,7 @@ fn odd_figures_are_drawn_within_the_plots() {
         server_cores: Some(f64::NAN),
         server_bytes: Some(u64::MAX),
         generator_cores: f64::INFINITY,
+        values: Vec::new(),
     };
     outcome.delivery =
         Spread { count: 1, values: vec![(0, 0), (0, 1), (u64::MAX, u64::MAX)], ..Spread::default() };
