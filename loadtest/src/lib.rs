@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod disk;
 pub mod distance;
 pub mod editor;
+pub mod group;
 pub mod live;
 pub mod rates;
 pub mod relay;
