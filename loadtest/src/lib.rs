@@ -5,6 +5,7 @@
 //! and measured from outside. A figure counts only for a run that lost nothing.
 
 pub mod bench;
+pub mod compare;
 pub mod crowd;
 pub mod cursor;
 pub mod delivery;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use quire_loadtest::{bench, live, relay, sim};
+use quire_loadtest::{bench, compare, live, relay, sim};
 
 /// Simulated typists for Quire and other Yjs servers.
 #[derive(Parser)]
@@ -17,6 +17,8 @@ struct Arguments {
 enum Command {
     /// Measure regions on this machine and print a table
     Bench(bench::Options),
+    /// Start servers in turn, type at each alike, and set what was found side by side
+    Compare(compare::Options),
     /// Type at servers by their URLs, and check that nothing is lost
     Live(live::Options),
     /// Serve a bare relay, the baseline that neither parses nor stores
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Bench(options) => bench::run(&options),
+        Command::Compare(options) => compare::run(&options),
         Command::Live(options) => live::run(&options),
         Command::Relay { kind } => relay::run(kind),
         Command::Sim(options) => sim::run(&options),
