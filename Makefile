@@ -13,11 +13,13 @@ DATA ?= ./quire-data
 FUZZ_SECONDS ?= 60
 FUZZ ?=
 BENCH ?=
+COMPARE ?=
 WEB := web-client
+PEERS := loadtest/peers
 
 export QUIRE_BIN ?= $(abspath $(TARGET)/debug/quire)
 
-.PHONY: help run test test-rust test-page test-clients test-browser page fmt fmt-check lint docs boundaries fuzz fuzz-keep bench audit dist
+.PHONY: help run test test-rust test-page test-clients test-browser page fmt fmt-check lint docs boundaries fuzz fuzz-keep bench peers peers-check compare audit dist
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -89,6 +91,20 @@ bench: page ## regions measured as it is shipped; BENCH='--only one-room' and th
 	cargo build --locked --profile dist -p quire-server --bin quire -p quire-loadtest --bin quire-loadtest
 	QUIRE_BIN=$(abspath $(TARGET))/dist/quire $(TARGET)/dist/quire-loadtest bench \
 		--dir $(TARGET)/bench --json $(TARGET)/bench.json $(BENCH)
+
+peers: $(PEERS)/node_modules/.installed ## install the other Yjs servers that Quire is compared with
+
+$(PEERS)/node_modules/.installed: $(PEERS)/package-lock.json $(PEERS)/package.json scripts/install-peers
+	scripts/install-peers
+
+peers-check: peers page ## prove that a stock client of each server syncs through it
+	cargo build --release --locked -p quire-server --bin quire
+	QUIRE_BIN=$(abspath $(TARGET))/release/quire $(PEERS)/node_modules/.bin/node $(PEERS)/check.mjs
+
+compare: peers page ## set Quire beside other servers; COMPARE='--only quire,y-sweet' and the like choose
+	cargo build --release --locked -p quire-server --bin quire -p quire-loadtest --bin quire-loadtest
+	$(TARGET)/release/quire-loadtest compare --peers $(PEERS)/peers.toml \
+		--dir $(TARGET)/compare --json $(TARGET)/compare.json $(COMPARE)
 
 audit: ## dependencies: bans, licences, sources
 	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
