@@ -104,7 +104,7 @@ peers-check: peers page ## prove that a stock client of each server syncs throug
 compare: peers page ## set Quire beside other servers; COMPARE='--only quire,y-sweet' and the like choose
 	cargo build --release --locked -p quire-server --bin quire -p quire-loadtest --bin quire-loadtest
 	$(TARGET)/release/quire-loadtest compare --peers $(PEERS)/peers.toml \
-		--dir $(TARGET)/compare --json $(TARGET)/compare.json $(COMPARE)
+		--dir $(TARGET)/compare --json $(TARGET)/compare.json --html $(TARGET)/compare.html $(COMPARE)
 
 audit: ## dependencies: bans, licences, sources
 	cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny

@@ -238,9 +238,18 @@ fn a_run_has_a_limit_and_an_interrupt_ends_what_was_started() {
 #[test]
 fn only_chooses_and_tells_what_there_is() {
     let stage = Stage::new().peer("one", WAITS, "quire").peer("other", WAITS, "quire");
-    let output = stage.compare(&["--repeats", "1", "--only", "other"]);
+    let page = stage.path("page.html");
+    let output = stage.compare(&["--repeats", "1", "--only", "other", "--html", &page.display().to_string()]);
     assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(stage.read("page.html").contains("other"));
     assert_eq!(stage.runs(), [run("other", 1, "passed")]);
+    stage.write("page.html", "");
+    let two = "[[scenario]]\nname = 'calm'\n[[scenario]]\nname = 'busy'\n";
+    let stage = Stage { peers: format!("{two}{}", stage.peers), ..stage };
+    let output = stage.compare(&["--repeats", "1", "--html", &page.display().to_string()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(stage.read("page-calm.html").contains("other") && stage.read("page-busy.html").contains("other"));
+    assert_eq!((stage.runs().len(), stage.read("page.html").as_str()), (4, ""));
     let output = stage.compare(&["--only", "third"]);
-    assert!(text(&output.stderr).contains("there are one, other, steady"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("there are one, other, calm, busy"), "{}", text(&output.stderr));
 }

@@ -18,6 +18,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::live::outcome::Outcome;
+use crate::live::report::compare_html;
 use crate::server::{START_TIMEOUT, STOP_TIMEOUT};
 use peers::{File, Peer, Scenario};
 use result::{Comparison, Ended, PeerTold, Run, ScenarioTold, VERSION};
@@ -41,6 +43,9 @@ pub struct Options {
     /// Seconds that one run may take at most
     #[arg(long, value_name = "S", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub run_limit: u64,
+    /// Also draw what was found as a page; with several scenarios one for each, its name in the file's
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Also write all that was found to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -84,6 +89,9 @@ pub fn run(options: &Options) -> Result<()> {
     }
     for scenario in &all.scenarios {
         println!("\n{}", table::table(&all, &scenario.name).trim_end());
+        if let Some(path) = &options.html {
+            write_page(&all, &scenario.name, &page_path(path, &scenario.name, all.scenarios.len()))?;
+        }
     }
     ended?;
     let first = &all.peers[0].name;
@@ -153,6 +161,28 @@ fn begin(file: &File, options: &Options) -> Comparison {
             })
             .collect(),
         runs: Vec::new(),
+    }
+}
+
+/// Draws what one scenario found, of runs that were measured to their end.
+fn write_page(all: &Comparison, scenario: &str, path: &Path) -> Result<()> {
+    let is_measured = |run: &&Run| matches!(run.ended, Ended::Passed | Ended::Failed);
+    let of = |peer: &PeerTold| {
+        let runs = all.runs_of(&peer.name, scenario).filter(is_measured);
+        (peer.name.clone(), runs.filter_map(|run| run.outcome.clone()).collect())
+    };
+    let runs: Vec<(String, Vec<Outcome>)> = all.peers.iter().map(of).collect();
+    std::fs::write(path, compare_html(&runs)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The file that was asked for; with several scenarios one for each beside it.
+fn page_path(asked: &Path, scenario: &str, scenarios: usize) -> PathBuf {
+    let stem = asked.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = asked.extension().map_or_else(String::new, |ext| format!(".{}", ext.to_string_lossy()));
+    if scenarios == 1 {
+        asked.to_owned()
+    } else {
+        asked.with_file_name(format!("{stem}-{scenario}{extension}"))
     }
 }
 
