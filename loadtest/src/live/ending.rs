@@ -91,12 +91,23 @@ impl Live<'_> {
             self.tally.counts.diverged = found.diverged;
             self.failures.extend(found.failures);
         }
+        let within = self.plan.drain;
         let counts = &self.tally.counts;
         if counts.missing > 0 {
             self.failures.push(format!(
-                "{} letters did not arrive at a session within {:?} after the last keystroke",
-                counts.missing, self.plan.drain
+                "{} letters did not arrive at a session within {within:?} after the last keystroke",
+                counts.missing
             ));
+        }
+        let away = self.participants.iter().filter(|one| one.stage != Stage::Joined).count();
+        if away > 0 && self.failures.is_empty() {
+            self.failures
+                .push(format!("{away} sessions were not joined again within {within:?}{}", self.why()));
+        }
+        let unacked = self.participants.iter().map(|one| one.clock().saturating_sub(one.acked));
+        let unacked: u64 = unacked.map(u64::from).sum();
+        if unacked > 0 && self.failures.is_empty() {
+            self.failures.push(format!("{unacked} letters were not acknowledged within {within:?}"));
         }
         Ok(())
     }
