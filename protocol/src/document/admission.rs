@@ -47,6 +47,8 @@ pub(super) struct Admitted {
     pub(super) stamp: Option<Stamp>,
     /// What is said about it where it writes fields.
     pub(super) noted: Option<Box<Noted>>,
+    /// Deletes what of it stands in something that is deleted, which whoever wrote it may show.
+    pub(super) dropped: Option<Update>,
 }
 
 impl Admitted {
@@ -98,20 +100,27 @@ pub(super) struct Pipeline {
 impl Pipeline {
     /// Queues a write for the end of the burst.
     pub(super) fn push(&mut self, change: Change) {
-        self.push_write(change, None, None);
+        self.push_write(change, None, None, None);
     }
 
-    /// Queues an update, with what is said about it where it writes fields.
+    /// Queues an update, with what is said about it where it writes fields, and what of it is dropped.
     pub(super) fn push_noted(
         &mut self,
         update: Update,
         author: Option<SessionId>,
         noted: Option<Box<Noted>>,
+        dropped: Option<Update>,
     ) {
-        self.push_write(Change::Updated(update), author, noted);
+        self.push_write(Change::Updated(update), author, noted, dropped);
     }
 
-    fn push_write(&mut self, change: Change, author: Option<SessionId>, noted: Option<Box<Noted>>) {
+    fn push_write(
+        &mut self,
+        change: Change,
+        author: Option<SessionId>,
+        noted: Option<Box<Noted>>,
+        dropped: Option<Update>,
+    ) {
         self.unsent.push(match (&change, &noted) {
             (_, Some(noted)) => Write::Fields(noted.payload()),
             (change, None) => match change {
@@ -121,7 +130,7 @@ impl Pipeline {
                 Change::Restored => Write::Restore,
             },
         });
-        self.admitted.push_back(Admitted { change, author, here: true, stamp: None, noted });
+        self.admitted.push_back(Admitted { change, author, here: true, stamp: None, noted, dropped });
         self.admitted_total += 1;
     }
 
@@ -152,8 +161,15 @@ impl Pipeline {
     }
 
     /// Takes what another region wrote, which is on disk, behind what has come on disk before.
-    pub(super) fn apply(&mut self, change: Change, stamp: Stamp, noted: Option<Box<Noted>>) {
-        self.committed.push(Admitted { change, author: None, here: false, stamp: Some(stamp), noted });
+    pub(super) fn apply(
+        &mut self,
+        change: Change,
+        stamp: Stamp,
+        noted: Option<Box<Noted>>,
+        dropped: Option<Update>,
+    ) {
+        let stamp = Some(stamp);
+        self.committed.push(Admitted { change, author: None, here: false, stamp, noted, dropped });
     }
 
     /// Whether something admitted is not on disk yet.
@@ -304,7 +320,7 @@ impl Gate<'_> {
         self.create();
         self.shape.record(&fresh);
         let noted = self.fields.note(&fresh, &incoming, name);
-        self.pipeline.push_noted(fresh, author, noted);
+        self.pipeline.push_noted(fresh, author, noted, admission.dropped);
         Ok(Offered { changed: true, missing })
     }
 

@@ -23,8 +23,8 @@ impl Document {
         }
         match write {
             Write::Create => {}
-            Write::Delete { seen } => self.pipeline.apply(Change::Deleted(seen), stamp, None),
-            Write::Restore => self.pipeline.apply(Change::Restored, stamp, None),
+            Write::Delete { seen } => self.pipeline.apply(Change::Deleted(seen), stamp, None, None),
+            Write::Restore => self.pipeline.apply(Change::Restored, stamp, None, None),
             Write::Update(bytes) => {
                 let taken = Update::decode_within(bytes, &UpdateLimits::STORED).map_err(Divergence::from);
                 let taken = taken.and_then(|update| self.take_elsewhere(update, None, stamp));
@@ -72,7 +72,7 @@ impl Document {
         // An entry that says nothing new of the text may still be the earlier one, or say more of the fields.
         let shown = shown.or_else(|| noted.is_some().then(Update::empty));
         if let Some(shown) = shown {
-            self.pipeline.apply(Change::Updated(shown), stamp, noted);
+            self.pipeline.apply(Change::Updated(shown), stamp, noted, admission.dropped);
         }
         diverged
     }

@@ -295,7 +295,7 @@ impl Document {
         gate.shape.record(&update);
         let marks = gate.fields.tracker.admit_drafted(&update, drafted.marks);
         let noted = gate.fields.noted(update.clone(), author, marks);
-        gate.pipeline.push_noted(update, None, Some(noted));
+        gate.pipeline.push_noted(update, None, Some(noted), None);
         Ok(())
     }
 

@@ -166,17 +166,24 @@ impl Document {
                 self.committed.set(client, clocks.end.max(before));
             }
         }
+        // What stands in something that is deleted is deleted everywhere but, it may be, where it was written: there,
+        // nothing else says so. Who has it may have come in another session, or from another region.
+        let dropped = merge(committed.iter().filter_map(|admitted| admitted.dropped.as_ref()));
         let merged = match updates {
-            [one] => (*one).clone(),
-            many => merge(many.iter().copied()),
+            [one] if dropped.is_empty() => (*one).clone(),
+            many => merge(many.iter().copied().chain([&dropped])),
         };
         let sole_author = sole_author(committed);
         let mut frames = Frames::default();
         for (id, session) in &mut self.sessions {
             // y-websocket takes the echo of its own updates for the ack; Hocuspocus has a status.
             let own = sole_author == Some(*id) && session.is_hocuspocus();
-            if session.follows() && !own {
-                let frame = frames.frame(&session.dialect, Reply::Update(merged.encoded()));
+            let frame = if own {
+                (!dropped.is_empty()).then(|| framed(&session.dialect, Reply::Update(dropped.encoded())))
+            } else {
+                Some(frames.frame(&session.dialect, Reply::Update(merged.encoded())))
+            };
+            if let Some(frame) = frame.filter(|_| session.follows()) {
                 send(now, *id, session, frame, Urgency::FanOut, out);
             }
         }

@@ -4,6 +4,7 @@
 //! cannot apply for ever; so nothing that would be pending ever reaches it.
 
 use super::block::{ClientId, Clocks, Content};
+use super::dropped::dropped;
 use super::limits::Limits;
 use super::resolve::{Resolution, Take};
 use super::write::{Piece, Pieces, write_update};
@@ -28,6 +29,9 @@ pub struct Admission {
     pub missing: bool,
     /// What was known already, client by client in clock order. It should hold the same content.
     pub overlap: SmallVec<[Overlap; 1]>,
+    /// Deletes what of the fresh part stands in something that is deleted, where that does not itself. None when there
+    /// is nothing of the kind. Documents delete it when they take it; who wrote it may show it all the same.
+    pub dropped: Option<Update>,
 }
 
 impl Shape {
@@ -49,6 +53,7 @@ impl Shape {
         let whole = deletions.whole && is_whole(&update, &resolution);
         let missing = resolution.missing || deletions.missing;
         let overlap = overlaps(&update, &resolution);
+        let dropped = dropped(&update, &resolution);
         let fresh = if whole {
             (!update.is_empty()).then_some(update)
         } else {
@@ -56,7 +61,7 @@ impl Shape {
                 write_update(new_pieces(&update, &resolution), deletions.list(self, &update, &resolution));
             (!cut.is_empty()).then_some(cut)
         };
-        Ok(Admission { fresh, missing, overlap })
+        Ok(Admission { fresh, missing, overlap, dropped })
     }
 
     /// Finds out whether all deletions are new and within what is known.

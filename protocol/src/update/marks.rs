@@ -63,6 +63,11 @@ impl Marks {
         }
     }
 
+    /// Whether all units are plain text in a root type.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Marks units that come after all that were marked before.
     pub(super) fn push(&mut self, start: u32, end: u32, mark: Mark) {
         if mark == Mark::default() {

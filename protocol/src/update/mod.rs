@@ -10,6 +10,7 @@ mod admit;
 mod any;
 mod block;
 mod decode;
+mod dropped;
 mod json;
 mod limits;
 mod marks;

@@ -109,6 +109,11 @@ impl<'a> Resolution<'a> {
         self.sections[section].known
     }
 
+    /// Whether all that can be taken of a section is plain text in a root type.
+    pub(super) fn brings_plain(&self, section: usize) -> bool {
+        self.sections[section].marks.is_empty()
+    }
+
     fn run(&mut self) -> Result<(), Refusal> {
         // Sections that wait, and up to which clock the one before needs them.
         let mut waiting: SmallVec<[(usize, u32); 4]> = SmallVec::new();
@@ -275,7 +280,7 @@ impl<'a> Resolution<'a> {
     }
 
     /// The mark of a known item.
-    fn mark(&self, id: ItemId) -> Mark {
+    pub(super) fn mark(&self, id: ItemId) -> Mark {
         match self.section_with(id) {
             Some((_, progress)) => progress.marks.get(id.clock),
             None => self.shape.mark(id),
@@ -283,7 +288,7 @@ impl<'a> Resolution<'a> {
     }
 
     /// Whether a known item was deleted before the update, or comes deleted with it.
-    fn is_deleted(&self, id: ItemId) -> bool {
+    pub(super) fn is_deleted(&self, id: ItemId) -> bool {
         let Some((section, progress)) = self.section_with(id) else { return self.shape.is_deleted(id) };
         let seen = &self.parts.blocks[self.parts.sections[section].first as usize..progress.next];
         let at = seen.partition_point(|block| block.end() <= id.clock);

@@ -4,6 +4,7 @@
 //! y-websocket and the Hocuspocus provider do. Client ids are fixed, so histories repeat exactly.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quire_protocol::document::{Access, Dialect, Live};
@@ -12,8 +13,9 @@ use quire_protocol::ids::SessionId;
 use quire_protocol::update::Update;
 use quire_protocol::ysync::Message;
 use yrs::types::{Attrs, ToJson};
+use yrs::undo::{Options, UndoManager};
 use yrs::updates::decoder::Decode;
-use yrs::{Any, Doc, GetString, Map, ReadTxn, StateVector, Text, Transact};
+use yrs::{Any, Doc, GetString, Map, MapPrelim, Out, ReadTxn, StateVector, Text, Transact};
 
 use super::units::{Units, units};
 
@@ -49,6 +51,8 @@ pub(crate) struct Editor {
     /// Its updates that no full count of statuses has confirmed.
     pub(crate) unconfirmed: Vec<Update>,
     pub(crate) last: Option<Bytes>,
+    /// What it can undo, once it was told to remember it.
+    undo: Option<UndoManager<()>>,
     /// Updates that are gathered to be sent as one.
     pub(crate) batch: Option<Vec<Bytes>>,
 }
@@ -81,6 +85,7 @@ impl Editor {
             unechoed: (Units::new(), Units::new()),
             unconfirmed: Vec::new(),
             last: None,
+            undo: None,
             batch: None,
         }
     }
@@ -133,6 +138,43 @@ impl Editor {
         map.insert(&mut txn, key, value);
         let update = txn.encode_update_v1();
         drop(txn);
+        self.says_update(update.into());
+    }
+
+    /// Sets a key of a map under a key of the root map.
+    pub(crate) fn sets_in(&mut self, within: &str, key: &str, value: &str) {
+        let map = self.doc.get_or_insert_map("fields");
+        let mut txn = self.doc.transact_mut();
+        let Some(Out::YMap(inner)) = map.get(&txn, within) else { panic!("{within} is no map") };
+        inner.insert(&mut txn, key, value);
+        let update = txn.encode_update_v1();
+        drop(txn);
+        self.says_update(update.into());
+    }
+
+    /// Sets a key of the root map to an empty map.
+    pub(crate) fn replaces(&mut self, key: &str) {
+        let map = self.doc.get_or_insert_map("fields");
+        let mut txn = self.doc.transact_mut();
+        map.insert(&mut txn, key, MapPrelim::default());
+        let update = txn.encode_update_v1();
+        drop(txn);
+        self.says_update(update.into());
+    }
+
+    /// From here on it remembers what it does to the root map, to undo it all at once.
+    pub(crate) fn remembers(&mut self) {
+        let options = Options { timestamp: Arc::new(|| 1), ..Options::default() };
+        let mut undo = UndoManager::with_options(options);
+        undo.expand_scope(&self.doc, &self.doc.get_or_insert_map("fields"));
+        self.undo = Some(undo);
+    }
+
+    pub(crate) fn undoes(&mut self) {
+        let before = self.doc.transact().state_vector();
+        let undo = self.undo.as_mut().expect("it remembers something");
+        assert!(undo.undo_blocking(), "there is something to undo");
+        let update = self.doc.transact().encode_state_as_update_v1(&before);
         self.says_update(update.into());
     }
 

@@ -306,6 +306,10 @@ fn edit(editor: &mut Editor, words: &[&str]) -> bool {
             editor.formats(at, len, key);
         }
         ["sets", key, value] => editor.sets(key, value),
+        ["sets", key, value, "in", map] => editor.sets_in(map, key, value),
+        ["replaces", map] => editor.replaces(map),
+        ["remembers"] => editor.remembers(),
+        ["undoes"] => editor.undoes(),
         ["reads", "the", "text", text] => assert_eq!(&editor.text(), text, "{}", editor.name),
         _ => return false,
     }

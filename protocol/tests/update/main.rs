@@ -5,6 +5,7 @@
 mod craft;
 mod crafted;
 mod cuts;
+mod dropped;
 mod goldens;
 mod histories;
 mod keystrokes;
