@@ -41,6 +41,9 @@ const ONCE_FOUND: [u64; 22] = [
     1_796_200_000_131,
 ];
 
+/// And those that did over logs in memory.
+const ONCE_FOUND_IN_MEMORY: [u64; 1] = [1_796_200_000_867];
+
 /// Runs seeds on all cores, and says what was found at the first that breaks a promise.
 fn run(seeds: Range<u64>, in_memory: bool) -> Totals {
     let next = AtomicU64::new(seeds.start);
@@ -119,6 +122,10 @@ fn logs_in_memory_keep_every_promise() {
 fn seeds_that_once_found_something_keep_every_promise() {
     for seed in ONCE_FOUND {
         assert_eq!(simulate(seed, Setup::default()).violation, None, "seed {seed}");
+    }
+    for seed in ONCE_FOUND_IN_MEMORY {
+        let setup = Setup { in_memory: true, ..Setup::default() };
+        assert_eq!(simulate(seed, setup).violation, None, "seed {seed} in memory");
     }
 }
 

@@ -15,7 +15,7 @@ use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, DocName, Dot, Seq, StreamId};
 use quire_protocol::life::Life;
-use quire_protocol::update::{ClientId, Clocks, Limits, Shape, StateVector, Update};
+use quire_protocol::update::{ClientId, Clocks, Limits, Shape, StateVector, Update, merge};
 use quire_storage::{Log, Position, SnapshotError, StoredDoc, TailEntry};
 use std::collections::BTreeMap;
 use yrs::updates::decoder::Decode;
@@ -292,9 +292,9 @@ impl Documents {
         }
         let update = entry.update()?;
         let open = self.get_mut(*doc);
-        open.take(region, entry, planted, ledger);
+        let news = open.take(region, entry, planted, ledger);
         ledger.check_seen(region, &update, open);
-        Some(update.encoded().clone())
+        Some(merge([&update].into_iter().chain(&news)).encoded().clone())
     }
 }
 
@@ -329,7 +329,8 @@ impl Open {
         }
     }
 
-    /// Takes an entry into the document. Returns what of it was new to the text.
+    /// Takes an entry into the document. Returns what of it was new to the text, with the deletion of what of that stands
+    /// in something deleted.
     fn take(
         &mut self,
         region: usize,
@@ -373,7 +374,7 @@ impl Open {
                 self.admitted.record(&fresh);
                 let update = yrs::Update::decode_v1(fresh.encoded()).expect("it has been checked");
                 self.doc.transact_mut().apply_update(update).expect("it was admitted");
-                Some(fresh)
+                Some(merge([&fresh].into_iter().chain(&admission.dropped)))
             }
             Err(refusal) => {
                 ledger.violate(format!("region {region} cannot show entry {dot}: {refusal}"));
