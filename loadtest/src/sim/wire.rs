@@ -217,6 +217,10 @@ impl World {
     }
 
     fn tell_hears(&mut self, at: usize) {
+        // The links of a region that goes down end one by one: those that are left hear no more.
+        if self.regions[at].log.is_none() {
+            return;
+        }
         let hears = self.hears(at);
         self.tell_all(at, &Input::Hears(hears));
         self.look_at_fields(at);
