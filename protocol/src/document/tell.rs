@@ -168,10 +168,11 @@ impl Document {
         }
         // What stands in something that is deleted is deleted everywhere but, it may be, where it was written: there,
         // nothing else says so. Who has it may have come in another session, or from another region.
-        let dropped = merge(committed.iter().filter_map(|admitted| admitted.dropped.as_ref()));
+        let mut dropped = committed.iter().filter_map(|admitted| admitted.dropped.as_ref()).peekable();
+        let dropped = dropped.peek().is_some().then(|| merge(dropped));
         let merged = match updates {
-            [one] if dropped.is_empty() => (*one).clone(),
-            many => merge(many.iter().copied().chain([&dropped])),
+            [one] if dropped.is_none() => (*one).clone(),
+            many => merge(many.iter().copied().chain(&dropped)),
         };
         let sole_author = sole_author(committed);
         let mut frames = Frames::default();
@@ -179,7 +180,7 @@ impl Document {
             // y-websocket takes the echo of its own updates for the ack; Hocuspocus has a status.
             let own = sole_author == Some(*id) && session.is_hocuspocus();
             let frame = if own {
-                (!dropped.is_empty()).then(|| framed(&session.dialect, Reply::Update(dropped.encoded())))
+                dropped.as_ref().map(|dropped| framed(&session.dialect, Reply::Update(dropped.encoded())))
             } else {
                 Some(frames.frame(&session.dialect, Reply::Update(merged.encoded())))
             };

@@ -8,7 +8,7 @@ use super::path::Path;
 use super::register::{NodeIx, Register, Write};
 use super::walk::{At, Keep, walk};
 use super::write::{Mark, MarkKind, WriteId};
-use super::write_back::WRITERS_KEY;
+use super::write_back::{CONFLICTS_KEY, WRITERS_KEY};
 use crate::batch::Stamp;
 use crate::update::{ItemId, ItemRef, TypeKind, Update};
 use smallvec::SmallVec;
@@ -37,6 +37,8 @@ pub struct Graph {
     items: BTreeMap<ItemId, Found>,
     /// Where those who write back say so.
     writers: Option<RegisterIx>,
+    /// Where editors are told of conflicts.
+    conflicts: Option<RegisterIx>,
     /// Those in which writes have turned out to hang elsewhere, and nobody has asked since.
     rebuilt: BTreeSet<RegisterIx>,
 }
@@ -113,6 +115,10 @@ impl Graph {
         self.writers
     }
 
+    pub(super) const fn conflicts(&self) -> Option<RegisterIx> {
+        self.conflicts
+    }
+
     pub(super) fn register(&self, ix: RegisterIx) -> &Register {
         &self.registers[ix as usize].1
     }
@@ -122,8 +128,10 @@ impl Graph {
         let next = RegisterIx::try_from(self.registers.len()).expect("a document's size bounds its items");
         let ix = *self.by_place.entry(place.clone()).or_insert(next);
         if ix == next {
-            if place.0.is_none() && *place.1 == *WRITERS_KEY {
-                self.writers = Some(ix);
+            match &*place.1 {
+                WRITERS_KEY if place.0.is_none() => self.writers = Some(ix),
+                CONFLICTS_KEY if place.0.is_none() => self.conflicts = Some(ix),
+                _ => {}
             }
             self.registers.push((place, Register::default()));
         }

@@ -103,7 +103,7 @@ impl Tracker {
     /// each was only ever written by one after the other, and editors have never been told of a conflict.
     pub fn take_calm(&mut self) -> bool {
         let is_calm = self.touched.iter().all(|&ix| self.graph.register(ix).is_chain())
-            && !write_back::has_told(&self.graph);
+            && self.graph.conflicts().is_none();
         if is_calm {
             self.touched.clear();
         }

@@ -224,11 +224,6 @@ pub(super) fn told(graph: &Graph) -> impl Iterator<Item = Path> {
     })
 }
 
-/// Whether editors have been told of a conflict at some time.
-pub(super) fn has_told(graph: &Graph) -> bool {
-    graph.register_of(&conflicts_place()).is_some()
-}
-
 /// The field of which a register tells editors, if it is one that does.
 pub(super) fn told_by(graph: &Graph, ix: RegisterIx) -> Option<Path> {
     let (map, key) = graph.place(ix);
