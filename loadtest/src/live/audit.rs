@@ -19,7 +19,7 @@ use crate::typist::ROOT;
 const EQUAL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Documents that are joined at once.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 
 /// Of so many documents that are not as they should be it is said which.
 const NAMED_MAX: usize = 3;

@@ -38,8 +38,8 @@ use target::Target;
 
 use crate::trace::{self, Trace};
 
-/// Files that this program has open beside its sockets.
-const FILES_BESIDE: u64 = 64;
+/// Files that this program has open beside its sessions: its own, and those who compare documents in the end.
+const FILES_BESIDE: u64 = 64 + audit::AT_ONCE as u64;
 
 /// Edits of a trace beyond those that a run has time for: it ends with one that types something.
 const EDITS_AFTER: usize = 200;

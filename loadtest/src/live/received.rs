@@ -19,8 +19,6 @@ pub(super) struct Taken {
     pub(super) new: u32,
     /// Those that were left out before and came now.
     pub(super) late: u32,
-    /// Those before them that are left out.
-    pub(super) skipped: u32,
     /// Those that were there already.
     pub(super) again: u32,
 }
@@ -35,7 +33,6 @@ impl Received {
         let mut taken = Taken { new_from: letters.start.max(next), ..Taken::default() };
         if letters.start > next {
             self.holes.push((writer, next..letters.start));
-            taken.skipped = letters.start - next;
         }
         if letters.start < next {
             taken.late = self.fill(writer, letters.start..letters.end.min(next));
