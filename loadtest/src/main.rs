@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use quire_loadtest::{bench, compare, live, relay, sim};
+use tikv_jemallocator::Jemalloc;
+
+/// The server's own, so that it and the bare relays are measured on the same.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Simulated typists for Quire and other Yjs servers.
 #[derive(Parser)]
