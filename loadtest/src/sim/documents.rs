@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quire_protocol::batch::{EntryKind, LifecycleChange, NO_DOC, Stamp};
 use quire_protocol::document::Live;
 use quire_protocol::fields::schema::DeletePolicy;
-use quire_protocol::fields::{Authorship, FieldsEntry, Mark};
+use quire_protocol::fields::{Authorship, FieldsEntry, Mark, Who};
 use quire_protocol::frontier::Frontier;
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocId, DocName, Dot, Seq, StreamId};
@@ -18,6 +18,7 @@ use quire_protocol::life::Life;
 use quire_protocol::update::{ClientId, Clocks, Limits, Shape, StateVector, Update, merge};
 use quire_storage::{Log, Position, SnapshotError, StoredDoc, TailEntry};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{ReadTxn, Text, Transact};
@@ -65,7 +66,7 @@ impl Shown {
     fn said(&self) -> Option<(Vec<Mark>, Authorship)> {
         let FieldsEntry { region, author, marks, .. } =
             (self.kind == EntryKind::Fields).then(|| noted(&self.payload))?;
-        Some((marks, Authorship { stamp: (self.hlc, self.dot), region, author }))
+        Some((marks, Authorship { stamp: (self.hlc, self.dot), who: Arc::new(Who { region, author }) }))
     }
 }
 

@@ -382,7 +382,7 @@ mod tests {
     fn view(home: Option<u16>, taken_by: &[u32]) -> FieldView {
         let version = |(clock, &replica): (u32, &u32)| {
             let dot = Dot { stream: StreamId::from_u32(replica << 16 | 1), seq: Seq(1) };
-            let by = Authorship { stamp: (Hlc(0), dot), region: "".into(), author: None };
+            let by = Authorship { stamp: (Hlc(0), dot), who: Arc::default() };
             Version { write: WriteId::Set(ItemId { client: ClientId(1), clock }), held: Held::Unknown, by }
         };
         let versions = (0..).zip(taken_by).map(version).collect();

@@ -15,7 +15,7 @@ use crate::batch::Stamp;
 use crate::fields::schema::FieldType;
 use crate::fields::{
     Authorship, Claim, ConflictId, Drafted, Edit, Ending, FieldVersion, FieldsEntry, Index, Mark, OfField,
-    Path, RESERVED_PREFIX, Rules, Shown, Tracker, Value, Writer,
+    Path, RESERVED_PREFIX, Rules, Shown, Tracker, Value, Who, Writer,
 };
 use crate::ids::ReplicaId;
 use crate::lib0::ReadError;
@@ -34,8 +34,7 @@ const WRITE_BACKS_AT_ONCE: u64 = 3;
 pub(super) struct Noted {
     /// The update as its region wrote it, of which part may be known here.
     pub(super) update: Update,
-    pub(super) region: Arc<str>,
-    pub(super) author: Option<Arc<str>>,
+    pub(super) who: Arc<Who>,
     pub(super) marks: Vec<Mark>,
 }
 
@@ -44,18 +43,18 @@ impl Noted {
     pub(super) fn read(payload: &Bytes) -> Result<Box<Self>, UnreadableEntry> {
         let FieldsEntry { region, author, marks, update } = FieldsEntry::decode(payload)?;
         let update = Update::decode_within(update, &UpdateLimits::STORED)?;
-        Ok(Box::new(Self { update, region, author, marks }))
+        Ok(Box::new(Self { update, who: Arc::new(Who { region, author }), marks }))
     }
 
     /// Enters it into the fields.
     pub(super) fn enter(&self, tracker: &mut Tracker, stamp: Stamp) {
-        let by = Authorship { stamp, region: self.region.clone(), author: self.author.clone() };
-        tracker.take(&self.update, &self.marks, &by);
+        tracker.take(&self.update, &self.marks, &Authorship { stamp, who: self.who.clone() });
     }
 
     pub(super) fn payload(&self) -> Bytes {
-        let (region, author, marks) = (self.region.clone(), self.author.clone(), self.marks.clone());
-        FieldsEntry { region, author, marks, update: self.update.encoded().clone() }.encode()
+        let Who { region, author } = (*self.who).clone();
+        FieldsEntry { region, author, marks: self.marks.clone(), update: self.update.encoded().clone() }
+            .encode()
     }
 }
 
@@ -109,8 +108,8 @@ pub(super) struct Clients {
 pub(super) struct Fields {
     tracker: Tracker,
     rules: Rules,
-    /// What this region is called.
-    region: Arc<str>,
+    /// This region, and who was the last to write in it.
+    who: Arc<Who>,
     clients: Clients,
     /// Whether this region makes the document's write-backs.
     on_duty: bool,
@@ -128,8 +127,8 @@ impl Fields {
     pub(super) fn new(tracker: Tracker, rules: Rules, region: &str, clients: Clients) -> Self {
         let (on_duty, home, due, next_write_back, stored_bytes) = (false, None, BTreeSet::new(), Time(0), 0);
         // A copy for each document: its writes count who has it, and processors must not wait for each other's count.
-        let region = Arc::from(region);
-        Self { tracker, rules, region, clients, on_duty, home, due, next_write_back, stored_bytes }
+        let who = Arc::new(Who { region: region.into(), author: None });
+        Self { tracker, rules, who, clients, on_duty, home, due, next_write_back, stored_bytes }
     }
 
     /// What is to be said about an update that is admitted here, the new part of what was sent; none when it writes
@@ -141,11 +140,14 @@ impl Fields {
         author: Option<&Arc<str>>,
     ) -> Option<Box<Noted>> {
         let marks = self.tracker.admit(update, sent)?;
-        Some(self.noted(update.clone(), author.cloned(), marks))
+        Some(self.noted(update.clone(), author, marks))
     }
 
-    fn noted(&self, update: Update, author: Option<Arc<str>>, marks: Vec<Mark>) -> Box<Noted> {
-        Box::new(Noted { update, region: self.region.clone(), author, marks })
+    fn noted(&mut self, update: Update, author: Option<&Arc<str>>, marks: Vec<Mark>) -> Box<Noted> {
+        if self.who.author.as_ref() != author {
+            self.who = Arc::new(Who { region: self.who.region.clone(), author: author.cloned() });
+        }
+        Box::new(Noted { update, who: self.who.clone(), marks })
     }
 
     /// The fields in which anything is different since this was last asked.
@@ -287,7 +289,7 @@ impl Document {
         }
     }
 
-    fn admit_drafted(&mut self, drafted: Drafted, author: Option<Arc<str>>) -> Result<(), Refusing> {
+    fn admit_drafted(&mut self, drafted: Drafted, author: Option<&Arc<str>>) -> Result<(), Refusing> {
         let mut gate = self.gate();
         let update = gate.decode(drafted.update)?;
         gate.make_room(&update)?;
@@ -314,7 +316,7 @@ impl Document {
         ticket: Ticket,
         edits: &[Edit],
         is_exact: bool,
-        author: Option<Arc<str>>,
+        author: Option<&Arc<str>>,
     ) -> Result<(), Stopped> {
         if is_exact {
             for edit in edits {
@@ -352,7 +354,7 @@ impl Document {
         path: Path,
         conflict: ConflictId,
         value: Option<Value>,
-        author: Option<Arc<str>>,
+        author: Option<&Arc<str>>,
     ) -> Result<(), Stopped> {
         let on: Option<FieldVersion> = self.fields.tracker.conflict(&path, conflict);
         let on = on.ok_or_else(|| Refused::UnknownConflict { path: path.clone(), conflict })?;

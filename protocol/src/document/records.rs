@@ -4,6 +4,7 @@
 //! Invariant: what was told last, and the entries up to its position, agree.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -233,7 +234,7 @@ impl Records {
         let is_another = |before: &Record| current.as_ref().is_none_or(|current| current.id != before.id);
         if let (Some(mut before), Some(stamp)) = (self.deletion.take_if(|before| is_another(before)), turned)
         {
-            let by = Authorship { stamp, region: "".into(), author: None };
+            let by = Authorship { stamp, who: Arc::default() };
             before.resolved = Some(Resolution { by, left: None });
             self.put(before, changes);
         }

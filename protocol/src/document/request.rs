@@ -46,11 +46,11 @@ impl Document {
             Request::Info => Some(self.info()),
             Request::Fields(paths) => Some(self.field_views(paths.as_deref())),
             Request::EditFields { edits, is_exact, author } => {
-                self.edit_fields(ticket, &edits, is_exact, author)?;
+                self.edit_fields(ticket, &edits, is_exact, author.as_ref())?;
                 None
             }
             Request::ResolveField { path, conflict, value, author } => {
-                self.resolve_field(ticket, path, conflict, value, author)?;
+                self.resolve_field(ticket, path, conflict, value, author.as_ref())?;
                 None
             }
             Request::Update(bytes) => {

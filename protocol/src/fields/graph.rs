@@ -22,6 +22,9 @@ pub(super) type RegisterIx = u32;
 /// Where a write is: its register, and its place there.
 pub(super) type Found = (RegisterIx, NodeIx);
 
+/// So many items are found without a search.
+const RECENT: usize = 32;
+
 /// Registers that an update writes in, which are few.
 pub(super) type Touched = SmallVec<[RegisterIx; 4]>;
 
@@ -35,6 +38,10 @@ pub struct Graph {
     pub(super) by_place: BTreeMap<Place, RegisterIx>,
     /// The writes by the last unit of each.
     items: BTreeMap<ItemId, Found>,
+    /// Who wrote last, and the clock after all that is known of that client, which is where it mostly goes on.
+    newest: Option<ItemId>,
+    /// Some of the items, by their clocks modulo [`RECENT`]: what is replaced was mostly written not long before.
+    recent: Vec<Option<(ItemId, Found)>>,
     /// Where those who write back say so.
     writers: Option<RegisterIx>,
     /// Where editors are told of conflicts.
@@ -48,9 +55,16 @@ pub struct Graph {
 pub struct Authorship {
     /// The entry's stamp.
     pub stamp: Stamp,
-    /// What the region is called that accepted it; may be empty.
+    /// Whose it is: many entries share one.
+    pub who: Arc<Who>,
+}
+
+/// Who wrote entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Who {
+    /// What the region is called that accepted them; may be empty.
     pub region: Arc<str>,
-    /// Who wrote it, where its region knew.
+    /// Who wrote them, where that region knew.
     pub author: Option<Arc<str>>,
 }
 
@@ -150,12 +164,20 @@ impl Graph {
             return (register, node);
         }
         let first = self.registers[register as usize].1.split(node, item);
-        self.items.insert(item, (register, first));
+        self.name(item, (register, first));
         (register, first)
     }
 
     /// The write that a unit belongs to; else the clock at which the next known one of its client begins.
     fn look_for(&self, unit: ItemId) -> Result<Found, Option<u32>> {
+        if self.newest.is_some_and(|end| end.client == unit.client && end.clock <= unit.clock) {
+            return Err(None);
+        }
+        if let Some(Some((last, found))) = self.recent.get(unit.clock as usize % RECENT)
+            && *last == unit
+        {
+            return Ok(*found);
+        }
         let next = self.items.range(unit..).next().filter(|(last, _)| last.client == unit.client);
         let Some((_, &found)) = next else { return Err(None) };
         let first = self.register(found.0).run(found.1).start.clock;
@@ -170,8 +192,8 @@ pub(super) struct Carried<'a> {
     pub(super) end: u32,
     /// What the first replaces, and the write that this belongs to, where that is known.
     pub(super) origin: Option<(ItemId, Found)>,
-    /// What the last unit holds.
-    pub(super) held: &'a Held,
+    /// What the last unit holds, until it is kept.
+    pub(super) held: Held,
     pub(super) by: &'a Authorship,
     /// What is said about the last unit where it is new, so that it hangs in its place at once.
     pub(super) marks: &'a [Mark],
@@ -179,13 +201,13 @@ pub(super) struct Carried<'a> {
 
 impl Graph {
     /// Takes units of a register, those that are known and those that are not.
-    pub(super) fn carry(&mut self, register: RegisterIx, carried: &Carried<'_>) {
+    pub(super) fn carry(&mut self, register: RegisterIx, mut carried: Carried<'_>) {
         let first = carried.first;
         let mut clock = first.clock;
         while clock < carried.end {
             let unit = ItemId { clock, ..first };
             clock = match self.look_for(unit) {
-                Ok(known) => self.carry_again(known, carried),
+                Ok(known) => self.carry_again(known, &carried),
                 Err(until) => {
                     let above = if unit == first {
                         carried.origin.map(|(origin, found)| (origin, self.cut_found(found, origin)))
@@ -197,7 +219,10 @@ impl Graph {
                     // circle.
                     let above = above.filter(|(_, (of, _))| *of == register);
                     let end = until.map_or(carried.end, |known| carried.end.min(known));
-                    self.carry_first(register, unit..ItemId { clock: end, ..unit }, above, carried);
+                    self.carry_first(register, unit..ItemId { clock: end, ..unit }, above, &mut carried);
+                    if until.is_none() {
+                        self.newest = Some(ItemId { clock: end, ..unit });
+                    }
                     end
                 }
             };
@@ -210,7 +235,7 @@ impl Graph {
         register: RegisterIx,
         units: Range<ItemId>,
         above: Option<(ItemId, Found)>,
-        carried: &Carried<'_>,
+        carried: &mut Carried<'_>,
     ) {
         let end = units.end.clock;
         let is_last = end == carried.end;
@@ -219,24 +244,30 @@ impl Graph {
             id: WriteId::Set(last),
             len: end - units.start.clock,
             origin: above.map(|(origin, _)| origin),
-            sees: Vec::new(),
             by: carried.by.clone(),
-            held: if is_last { carried.held.clone() } else { Held::Unknown },
-            write_back: None,
+            held: if is_last { std::mem::replace(&mut carried.held, Held::Unknown) } else { Held::Unknown },
+            said: None,
         };
         if is_last {
             carried.marks.iter().for_each(|mark| write.marked(mark));
         }
         let above = above.map(|(_, (_, node))| node);
         let node = self.registers[register as usize].1.insert(write, above);
-        self.items.insert(last, (register, node));
+        self.name(last, (register, node));
+    }
+
+    /// Makes a write known by its last unit, once and for all.
+    fn name(&mut self, last: ItemId, found: Found) {
+        self.items.insert(last, found);
+        self.recent.resize(RECENT, None);
+        self.recent[last.clock as usize % RECENT] = Some((last, found));
     }
 
     /// Takes again what is known: this may be the earlier entry, or know the value. Returns the clock after
     /// what it says of the write.
     fn carry_again(&mut self, (register, mut node): Found, carried: &Carried<'_>) -> u32 {
         let end = self.register(register).write(node).id.item().clock + 1;
-        let held = if end < carried.end { &Held::Unknown } else { carried.held };
+        let held = if end < carried.end { &Held::Unknown } else { &carried.held };
         if carried.end < end {
             // Only a value is worth a write of its own, or that it came earlier than what replaced it: a unit that
             // is replaced at once has no say.
@@ -272,10 +303,8 @@ impl Graph {
             }
             (WriteId::Deleted(item), None) => {
                 let (id, origin, held) = (mark.write, Some(item), Held::Deleted);
-                let mut sees = mark.sees.clone();
-                sees.sort_unstable();
-                sees.dedup();
-                let write = Write { id, len: 1, origin, sees, by: by.clone(), held, write_back: None };
+                let mut write = Write { id, len: 1, origin, by: by.clone(), held, said: None };
+                write.seen(&mark.sees);
                 writes.insert(write, Some(set));
             }
         }
@@ -328,8 +357,8 @@ impl Keep for Taking<'_> {
         self.touched.push(register);
         let (first, end, origin) = (item.id(), item.clocks().end, item.origin().zip(above));
         let said = self.said.get(&WriteId::Set(ItemId { clock: end - 1, ..first }));
-        let (marks, held) = (said.map_or(&[][..], |marks| marks), &Held::of(item));
-        self.graph.carry(register, &Carried { first, end, origin, held, by: self.by, marks });
+        let (marks, held) = (said.map_or(&[][..], |marks| marks), Held::of(item));
+        self.graph.carry(register, Carried { first, end, origin, held, by: self.by, marks });
     }
 }
 
@@ -343,11 +372,21 @@ impl Write {
 
     /// A region says something about it.
     fn marked(&mut self, mark: &Mark) {
-        self.sees.extend(&mark.sees);
-        self.sees.sort_unstable();
-        self.sees.dedup();
+        self.seen(&mark.sees);
         if let MarkKind::WriteBack(by) = mark.kind {
-            self.write_back = self.write_back.max(Some(by));
+            let said = self.said.get_or_insert_default();
+            said.write_back = said.write_back.max(Some(by));
         }
+    }
+
+    /// Its writer saw these.
+    fn seen(&mut self, writes: &[WriteId]) {
+        if writes.is_empty() {
+            return;
+        }
+        let sees = &mut self.said.get_or_insert_default().sees;
+        sees.extend(writes);
+        sees.sort_unstable();
+        sees.dedup();
     }
 }

@@ -36,7 +36,7 @@ pub use at_home::{
 pub use claim::{Claim, ClaimId};
 pub use edit::{Edit, EditRefused, FieldVersion, FieldVersionError, VERSION_WRITES_MAX};
 pub use entry::{AUTHOR_BYTES_MAX, FieldsEntry};
-pub use graph::{Authorship, Graph};
+pub use graph::{Authorship, Graph, Who};
 pub use held::Held;
 pub use index::{Index, Naming, REFERENCES_MAX};
 pub use path::{PATH_KEYS_MAX, Path, PathError};

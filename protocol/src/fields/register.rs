@@ -4,6 +4,7 @@
 //!
 //! Invariant: siblings, bases and tail are a function of the set of writes and marks, not of their order.
 
+mod chunks;
 mod nearest;
 mod order;
 mod place;
@@ -16,6 +17,7 @@ use super::value::Value;
 use super::write::{WriteBackMark, WriteId};
 use crate::batch::Stamp;
 use crate::update::ItemId;
+use chunks::Chunks;
 use smallvec::{SmallVec, smallvec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -39,11 +41,18 @@ pub(super) struct Write {
     pub(super) len: u32,
     /// What its writer saw in the field.
     pub(super) origin: Option<ItemId>,
-    /// What else its writer saw, in order.
-    pub(super) sees: Vec<WriteId>,
     /// Of the least-stamped entry that carries it.
     pub(super) by: Authorship,
     pub(super) held: Held,
+    /// What a region says of it beside the item, which is nothing nearly always.
+    pub(super) said: Option<Box<Said>>,
+}
+
+/// What a region says of a write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    /// What its writer saw beside the origin, in order.
+    pub(super) sees: Vec<WriteId>,
     /// Whether it is a region's write-back.
     pub(super) write_back: Option<WriteBackMark>,
 }
@@ -57,6 +66,8 @@ struct Node {
     /// takes a logarithm's time. A node without parents is its own.
     above: NodeIx,
     jump: NodeIx,
+    /// Units from `jump` to here, beside which the next one's is chosen; what is wrong with it costs time alone.
+    span: u32,
     /// Units from the first write to here, along the longest way.
     level: u64,
     /// Bytes of the values along that way.
@@ -80,9 +91,9 @@ struct Join {
 /// The writes of one field.
 #[derive(Debug, Default)]
 pub(super) struct Register {
-    writes: Vec<Write>,
+    writes: Chunks<Write>,
     /// Where each hangs: apart from them, since it is read far more often.
-    nodes: Vec<Node>,
+    nodes: Chunks<Node>,
     /// The items by the last unit of each, from when somebody first looks for one: nobody does while each write
     /// replaces the one before.
     sets: OnceLock<BTreeMap<ItemId, NodeIx>>,
@@ -110,7 +121,7 @@ impl Register {
         let id = write.id;
         let before = NodeIx::try_from(self.nodes.len()).ok().and_then(|len| len.checked_sub(1));
         let is_next = matches!(id, WriteId::Set(_)) && above == before;
-        self.is_branched |= !is_next || !write.sees.is_empty() || write.write_back.is_some();
+        self.is_branched |= !is_next || write.said.is_some();
         let ix = self.push(write);
         self.name(id, ix);
         if let WriteId::Set(_) = id {
@@ -125,11 +136,11 @@ impl Register {
 
     /// Changes a write, and tells whether anything is different then.
     pub(super) fn change(&mut self, ix: NodeIx, change: impl FnOnce(&mut Write)) -> bool {
-        let write = &mut self.writes[ix as usize];
+        let write = &mut self.writes[ix];
         let before = write.clone();
         change(write);
         let is_changed = *write != before;
-        let hangs_elsewhere = write.sees != before.sees || write.write_back != before.write_back;
+        let hangs_elsewhere = write.said != before.said;
         self.stale |= hangs_elsewhere;
         self.is_branched |= hangs_elsewhere;
         is_changed
@@ -144,19 +155,17 @@ impl Register {
             id: WriteId::Set(last),
             len: write.len - rest,
             held: Held::Unknown,
-            sees: Vec::new(),
-            write_back: None,
+            said: None,
             ..write.clone()
         };
-        let hangs_elsewhere = !write.sees.is_empty() || write.write_back.is_some();
-        self.stale |= hangs_elsewhere;
+        self.stale |= write.said.is_some();
         self.is_branched = true;
-        let up = self.nodes[ix as usize].above;
-        let weight = if up == ix { 0 } else { self.nodes[up as usize].weight };
+        let up = self.nodes[ix].above;
+        let weight = if up == ix { 0 } else { self.nodes[up].weight };
         let first_ix = self.push(first);
-        let write = &mut self.writes[ix as usize];
+        let write = &mut self.writes[ix];
         (write.len, write.origin) = (rest, Some(last));
-        let second = &mut self.nodes[ix as usize];
+        let second = &mut self.nodes[ix];
         let parents = std::mem::replace(&mut second.parents, smallvec![first_ix]);
         if let Some(join) = self.joins.get_mut(&*parents) {
             join.resolved
@@ -167,15 +176,16 @@ impl Register {
         let above = std::mem::replace(&mut second.above, first_ix);
         // What is not placed yet has no level, and is placed anew at the end of the round.
         let (jump, level) = (second.jump, second.level.saturating_sub(rest.into()));
+        let span = second.span.saturating_sub(rest);
         let (settled, placed, aside) = (second.settled, second.placed, second.aside);
         // What was its own top is not any more.
         let own_top = |up: NodeIx| if up == ix { first_ix } else { up };
         if jump == ix {
-            second.jump = first_ix;
+            (second.jump, second.span) = (first_ix, rest);
         }
-        let first = &mut self.nodes[first_ix as usize];
+        let first = &mut self.nodes[first_ix];
         (first.parents, first.above, first.jump) = (parents, own_top(above), own_top(jump));
-        (first.level, first.weight) = (level, weight);
+        (first.span, first.level, first.weight) = (span, level, weight);
         (first.settled, first.placed, first.aside) = (settled, placed, aside);
         self.name(WriteId::Set(last), first_ix);
         // Who has seen it is placed anew, as when it comes by itself.
@@ -211,7 +221,7 @@ impl Register {
 
     fn sets(&self) -> &BTreeMap<ItemId, NodeIx> {
         self.sets.get_or_init(|| {
-            let sets = (0..).zip(&self.writes).filter_map(|(ix, write)| match write.id {
+            let sets = (0..).zip(self.writes.iter()).filter_map(|(ix, write)| match write.id {
                 WriteId::Set(item) => Some((item, ix)),
                 WriteId::Deleted(_) => None,
             });
@@ -233,16 +243,16 @@ impl Register {
     }
 
     pub(super) fn write(&self, ix: NodeIx) -> &Write {
-        &self.writes[ix as usize]
+        &self.writes[ix]
     }
 
     /// What is still known of what a write left, for who merges on it.
     pub(super) fn left(&self, ix: NodeIx) -> &Held {
-        if self.nodes[ix as usize].settled { &Held::Unknown } else { self.write(ix).left() }
+        if self.nodes[ix].settled { &Held::Unknown } else { self.write(ix).left() }
     }
 
     /// How many writes there are.
-    pub(super) const fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
@@ -278,7 +288,7 @@ impl Register {
 
     /// Whether an item stands to the left of the tail, which does not rest on it.
     pub(super) fn is_aside(&self, ix: NodeIx) -> bool {
-        self.nodes[ix as usize].aside
+        self.nodes[ix].aside
     }
 
     fn move_tail(&mut self, ix: NodeIx, above: Option<NodeIx>) {
@@ -286,13 +296,13 @@ impl Register {
         let (item, last) = (self.write(ix).id.item(), self.write(tail).id.item());
         if above == Some(tail) {
             self.tail = Some(ix);
-        } else if above.is_some_and(|above| self.nodes[above as usize].aside) {
-            self.nodes[ix as usize].aside = true;
+        } else if above.is_some_and(|above| self.nodes[above].aside) {
+            self.nodes[ix].aside = true;
         } else {
             let right = is_right_of(item, last, |unit| self.run_of(unit));
             let left = if right { self.tail.replace(ix) } else { Some(ix) };
             if let Some(left) = left {
-                self.nodes[left as usize].aside = true;
+                self.nodes[left].aside = true;
             }
         }
     }
@@ -321,7 +331,7 @@ impl Register {
     pub(super) fn held_since(&self, ix: NodeIx) -> Stamp {
         let mut since = ix;
         for _ in 0..BACK_MAX {
-            match *self.nodes[since as usize].parents {
+            match *self.nodes[since].parents {
                 [above] if self.left(above) == self.left(ix) => since = above,
                 _ => break,
             }
@@ -360,7 +370,7 @@ impl Register {
             None if of.len() > 1 => Vec::new(),
             // Of a lone write that Yjs does not show, which is rare.
             None => {
-                let is_of = |ix: &NodeIx| self.is_write_back(*ix) && *self.nodes[*ix as usize].parents == *of;
+                let is_of = |ix: &NodeIx| self.is_write_back(*ix) && *self.nodes[*ix].parents == *of;
                 self.by_name().filter(is_of).collect()
             }
         }
@@ -369,8 +379,8 @@ impl Register {
     fn push(&mut self, write: Write) -> NodeIx {
         let ix = NodeIx::try_from(self.nodes.len()).expect("a document's size bounds its items");
         let (parents, above, jump) = (Parents::new(), ix, ix);
-        let (level, weight, settled, placed, aside) = (0, 0, false, false, false);
-        self.nodes.push(Node { parents, above, jump, level, weight, settled, placed, aside });
+        let (span, level, weight, settled, placed, aside) = (0, 0, 0, false, false, false);
+        self.nodes.push(Node { parents, above, jump, span, level, weight, settled, placed, aside });
         self.writes.push(write);
         ix
     }
@@ -379,9 +389,9 @@ impl Register {
     fn is_write_back(&self, ix: NodeIx) -> bool {
         let write = self.write(ix);
         match write.id {
-            WriteId::Set(_) => write.write_back.is_some(),
+            WriteId::Set(_) => write.write_back().is_some(),
             WriteId::Deleted(item) => {
-                let set = self.find(WriteId::Set(item)).and_then(|set| self.write(set).write_back);
+                let set = self.find(WriteId::Set(item)).and_then(|set| self.write(set).write_back());
                 set.is_some_and(|by| by.absent)
             }
         }
@@ -389,7 +399,7 @@ impl Register {
 
     /// The last value that satisfies a condition, going back from the siblings by [`BACK_MAX`] writes at most.
     pub(super) fn last_left(&self, is_wanted: impl Fn(Option<&Value>) -> bool) -> Option<Value> {
-        let key = |ix: NodeIx| (self.nodes[ix as usize].level, self.write(ix).id, ix);
+        let key = |ix: NodeIx| (self.nodes[ix].level, self.write(ix).id, ix);
         let mut open: BTreeSet<_> = self.tips.iter().map(key).collect();
         for _ in 0..BACK_MAX {
             let (_, _, ix) = open.pop_last()?;
@@ -398,7 +408,7 @@ impl Register {
                 Held::Deleted if is_wanted(None) => return None,
                 _ => {}
             }
-            open.extend(self.nodes[ix as usize].parents.iter().map(|&parent| key(parent)));
+            open.extend(self.nodes[ix].parents.iter().map(|&parent| key(parent)));
         }
         None
     }
@@ -406,15 +416,25 @@ impl Register {
     /// What all of these were made on, where that is the same.
     pub(super) fn same_parents(&self, writes: &[NodeIx]) -> Option<&[NodeIx]> {
         let (first, rest) = writes.split_first()?;
-        let parents = &*self.nodes[*first as usize].parents;
-        rest.iter().all(|&ix| *self.nodes[ix as usize].parents == *parents).then_some(parents)
+        let parents = &*self.nodes[*first].parents;
+        rest.iter().all(|&ix| *self.nodes[ix].parents == *parents).then_some(parents)
     }
 }
 
 impl Write {
+    /// What its writer saw beside its origin, in order.
+    pub(super) fn sees(&self) -> &[WriteId] {
+        self.said.as_ref().map_or(&[], |said| &said.sees)
+    }
+
+    /// Whether it is a region's write-back.
+    pub(super) fn write_back(&self) -> Option<WriteBackMark> {
+        self.said.as_ref()?.write_back
+    }
+
     /// What it left.
     pub(super) fn left(&self) -> &Held {
-        match self.write_back {
+        match self.write_back() {
             Some(WriteBackMark { absent: true, .. }) => &Held::Deleted,
             _ => &self.held,
         }
@@ -422,6 +442,6 @@ impl Write {
 
     /// The writes that its writer saw, as far as it says.
     fn named(&self) -> impl Iterator<Item = WriteId> {
-        self.origin.map(WriteId::Set).into_iter().chain(self.sees.iter().copied())
+        self.origin.map(WriteId::Set).into_iter().chain(self.sees().iter().copied())
     }
 }

@@ -252,8 +252,9 @@ impl Merging<'_> {
     fn version(&self, ix: NodeIx) -> Result<policy::Version, Opaque> {
         let write = self.register.write(ix);
         let value = plain(&write.held)?;
-        let Authorship { stamp, region, author } = write.by.clone();
-        let name = author.unwrap_or_else(|| format!("client {}", write.id.item().client).into());
+        let Authorship { stamp, who } = &write.by;
+        let (stamp, region) = (*stamp, who.region.clone());
+        let name = who.author.clone().unwrap_or_else(|| format!("client {}", write.id.item().client).into());
         Ok(policy::Version { value, stamp, author: Author { region, name } })
     }
 

@@ -17,7 +17,7 @@
 //! length it has not checked.
 
 use super::entry::{kind_of, read_count, read_name, write_of};
-use super::graph::{Authorship, Carried, Graph, RegisterIx};
+use super::graph::{Authorship, Carried, Graph, RegisterIx, Who};
 use super::held::Held;
 use super::register::Write;
 use super::value::Value;
@@ -113,7 +113,7 @@ impl Graph {
         };
         let held = read_held(&mut reading.reader)?;
         if let WriteId::Set(_) = id {
-            self.carry(register, &Carried { first, end, origin, held: &held, by: &by, marks: &[] });
+            self.carry(register, Carried { first, end, origin, held, by: &by, marks: &[] });
             if sees.is_empty() && kind == MarkKind::Edit {
                 return Ok(());
             }
@@ -170,10 +170,10 @@ impl<'g> Writing<'g> {
         self.seen(write.id);
         put_var_u64(&mut self.out, write.len.into());
         self.origin(write.origin);
-        put_var_u64(&mut self.out, write.sees.len() as u64);
-        write.sees.iter().for_each(|&seen| self.seen(seen));
+        put_var_u64(&mut self.out, write.sees().len() as u64);
+        write.sees().iter().for_each(|&seen| self.seen(seen));
         self.authorship(&write.by);
-        match write.write_back {
+        match write.write_back() {
             None => self.out.push(0),
             Some(by) => {
                 self.out.push(if by.absent { 2 } else { 1 });
@@ -207,8 +207,8 @@ impl<'g> Writing<'g> {
             put_var_u64(&mut self.out, stream.to_u32().into());
         }
         put_var_u64(&mut self.out, zigzag(std::mem::replace(&mut self.seq, seq), seq));
-        let author = by.author.as_deref().unwrap_or_default();
-        for (names, name) in [(&mut self.regions, &*by.region), (&mut self.authors, author)] {
+        let author = by.who.author.as_deref().unwrap_or_default();
+        for (names, name) in [(&mut self.regions, &*by.who.region), (&mut self.authors, author)] {
             if names.put(&mut self.out, name) {
                 put_var_bytes(&mut self.out, name.as_bytes());
             }
@@ -225,10 +225,12 @@ struct Reading {
     authors: Vec<Option<Arc<str>>>,
     hlc: u64,
     seq: u64,
+    /// Who made the write before, which is often who made the next.
+    who: Arc<Who>,
 }
 
 impl Reading {
-    const fn of(bytes: Bytes) -> Self {
+    fn of(bytes: Bytes) -> Self {
         Self {
             reader: Reader::new(bytes),
             clients: Vec::new(),
@@ -237,6 +239,7 @@ impl Reading {
             authors: Vec::new(),
             hlc: 0,
             seq: 0,
+            who: Arc::default(),
         }
     }
 
@@ -266,7 +269,11 @@ impl Reading {
         let stamp = (Hlc(self.hlc), Dot { stream, seq: Seq(self.seq) });
         let region = numbered(&mut self.reader, &mut self.regions, read_name)?.unwrap_or_default();
         let author = numbered(&mut self.reader, &mut self.authors, read_name)?;
-        Ok(Authorship { stamp, region, author })
+        let who = Who { region, author };
+        if *self.who != who {
+            self.who = Arc::new(who);
+        }
+        Ok(Authorship { stamp, who: self.who.clone() })
     }
 }
 
@@ -295,16 +302,14 @@ const fn unzigzag(from: u64, difference: u64) -> u64 {
 
 pub(super) fn put_authorship(out: &mut Vec<u8>, by: &Authorship) {
     put_stamp(out, by.stamp);
-    put_var_bytes(out, by.region.as_bytes());
-    put_var_bytes(out, by.author.as_deref().unwrap_or_default().as_bytes());
+    put_var_bytes(out, by.who.region.as_bytes());
+    put_var_bytes(out, by.who.author.as_deref().unwrap_or_default().as_bytes());
 }
 
 pub(super) fn read_authorship(reader: &mut Reader) -> Result<Authorship, ReadError> {
-    Ok(Authorship {
-        stamp: read_stamp(reader)?,
-        region: read_name(reader)?.unwrap_or_default(),
-        author: read_name(reader)?,
-    })
+    let stamp = read_stamp(reader)?;
+    let region = read_name(reader)?.unwrap_or_default();
+    Ok(Authorship { stamp, who: Arc::new(Who { region, author: read_name(reader)? }) })
 }
 
 pub(super) fn put_held(out: &mut Vec<u8>, held: &Held) {

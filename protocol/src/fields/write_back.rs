@@ -118,10 +118,10 @@ impl<'a> WriteBack<'a> {
         let write_backs = register.write_backs(&of);
         let of_own = write_backs
             .iter()
-            .filter(|&&ix| register.write(ix).write_back.is_some_and(|by| by.schema == self.writer.schema));
+            .filter(|&&ix| register.write(ix).write_back().is_some_and(|by| by.schema == self.writer.schema));
         let of_own = of_own.count();
         // Where another schema has had the last word, one answer is enough.
-        let is_own = register.write(tail).write_back.is_some_and(|by| by.schema == self.writer.schema);
+        let is_own = register.write(tail).write_back().is_some_and(|by| by.schema == self.writer.schema);
         let max = if is_own || !write_backs.contains(&tail) { WRITE_BACKS_MAX } else { 1 };
         if is_shown && write_backs.contains(&tail) || of_own >= max {
             return;
@@ -279,12 +279,12 @@ fn rendered(path: &Path, state: &FieldState) -> Value {
 
 fn version(version: &Version) -> Value {
     let (hlc, _) = version.by.stamp;
-    let author = version.by.author.clone();
+    let author = version.by.who.author.clone();
     let author = author.unwrap_or_else(|| format!("client {}", version.write.item().client).into());
     let mut members: BTreeMap<Arc<str>, Value> = BTreeMap::new();
     #[expect(clippy::cast_precision_loss, reason = "a time in milliseconds has 48 bits")]
     members.insert("timestamp".into(), Value::from(hlc.ms() as f64));
-    members.insert("origin".into(), Value::String(version.by.region.clone()));
+    members.insert("origin".into(), Value::String(version.by.who.region.clone()));
     members.insert("author".into(), Value::String(author));
     members.insert("write".into(), Value::from(version.write.to_string().as_str()));
     match &version.held {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use quire_protocol::batch::Stamp;
 use quire_protocol::fields::{
     Authorship, Base, Claim, ConflictId, Conflicting, Deletion, Held, Index, Naming, Path, Record,
-    Resolution, Shown, Value, Version, WriteId, Writes,
+    Resolution, Shown, Value, Version, Who, WriteId, Writes,
 };
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{DocName, Dot, Seq, StreamId};
@@ -44,8 +44,10 @@ fn authorship() -> impl Strategy<Value = Authorship> {
     let author = proptest::option::of("\\PC{1,8}");
     (stamp(), "\\PC{0,8}", author).prop_map(|(stamp, region, author)| Authorship {
         stamp,
-        region: region.as_str().into(),
-        author: author.map(|author| author.as_str().into()),
+        who: Arc::new(Who {
+            region: region.as_str().into(),
+            author: author.map(|author| author.as_str().into()),
+        }),
     })
 }
 

@@ -3,7 +3,7 @@
 use crate::oracle::{Oracle, Place, Said, Values, learn};
 use quire_protocol::fields::{
     Authorship, Drafted, Edit, FIELDS_ROOT, FieldState, FieldsEntry, Mark, MarkKind, Path, RESERVED_PREFIX,
-    Rules, Tracker, WriteId, Writer,
+    Rules, Tracker, Who, WriteId, Writer,
 };
 use quire_protocol::hlc::Hlc;
 use quire_protocol::ids::{Dot, Incarnation, ReplicaId, Seq, StreamId};
@@ -201,11 +201,11 @@ impl World {
             region.log.iter().filter(|logged| logged.by.stamp.1.stream == stream(at)).count() as u64 + 1;
         let total: usize = self.regions.iter().map(|region| region.log.len()).sum();
         let stamp = (Hlc(total as u64), Dot { stream: stream(at), seq: Seq(seq) });
-        let (region, author) = (Arc::from("here"), None);
+        let who = Arc::new(Who { region: "here".into(), author: None });
         let bytes = update.encoded().clone();
         let fields =
             marks.map(|marks| FieldsEntry { region: "here".into(), author: None, marks, update: bytes });
-        self.take(at, Logged { by: Authorship { stamp, region, author }, update, fields });
+        self.take(at, Logged { by: Authorship { stamp, who }, update, fields });
     }
 
     /// A region writes back what it can, and checks that it renders what the oracle says are the siblings.

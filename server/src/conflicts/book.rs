@@ -511,7 +511,7 @@ mod tests {
         record.since.0 = Hlc::from_ms(8);
         book.put(&a, &mut page, derived(vec![record.clone()]));
         assert_eq!(told(&book, seen).0, [("changed", "a".to_owned())]);
-        let by = Authorship { stamp: record.since, region: "".into(), author: None };
+        let by = Authorship { stamp: record.since, who: Arc::default() };
         record.resolved = Some(Resolution { by, left: None });
         book.put(&a, &mut page, derived(vec![record.clone()]));
         assert_eq!(told(&book, seen).0, [("resolved", "a".to_owned())]);

@@ -181,7 +181,12 @@ impl Edits {
 impl Resolved {
     fn new(Resolution { by, left }: &Resolution) -> Self {
         let left = left.as_ref().map(|left: &Held| Left::of(left)).unwrap_or_default();
-        Self { left, made: Moment::of(by.stamp), origin: by.region.clone(), author: by.author.clone() }
+        Self {
+            left,
+            made: Moment::of(by.stamp),
+            origin: by.who.region.clone(),
+            author: by.who.author.clone(),
+        }
     }
 }
 

@@ -135,9 +135,9 @@ impl From<&Version> for Sibling {
         Self {
             left: Left::of(&version.held),
             timestamp: hlc.ms(),
-            origin: version.by.region.clone(),
+            origin: version.by.who.region.clone(),
             replica: dot.stream.replica.0,
-            author: version.by.author.clone(),
+            author: version.by.who.author.clone(),
             away_from_home: false,
         }
     }

@@ -12,7 +12,7 @@ impl Register {
     pub(in crate::fields) fn nearest_common(&self, groups: &[&[NodeIx]]) -> Vec<NodeIx> {
         let mut open: BTreeMap<(u64, NodeIx), Paint> = BTreeMap::new();
         let mut fresh = 0_usize;
-        let key = |ix: NodeIx| (self.nodes[ix as usize].level, ix);
+        let key = |ix: NodeIx| (self.nodes[ix].level, ix);
         for (group, writes) in groups.iter().enumerate() {
             for &ix in *writes {
                 let paint = open.entry(key(ix)).or_insert_with(|| {
@@ -32,7 +32,7 @@ impl Register {
                     paint.above_found = true;
                 }
             }
-            for &parent in &self.nodes[ix as usize].parents {
+            for &parent in &self.nodes[ix].parents {
                 match open.entry(key(parent)) {
                     Entry::Vacant(vacant) => {
                         fresh += usize::from(!paint.above_found);

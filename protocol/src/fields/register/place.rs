@@ -45,21 +45,25 @@ impl Register {
     fn hang(&mut self, ix: NodeIx, parents: Parents) {
         let Write { len, held, .. } = self.write(ix);
         let (len, own) = (*len, held.weight());
-        let highest =
-            parents.iter().copied().max_by_key(|&up| (self.nodes[up as usize].level, self.write(up).id));
-        let (above, jump, level, weight) = match highest {
-            None => (ix, ix, 0, 0),
+        let highest = match *parents {
+            [one] => Some(one),
+            _ => parents.iter().copied().max_by_key(|&up| (self.nodes[up].level, self.write(up).id)),
+        };
+        let (above, jump, span, level, weight) = match highest {
+            None => (ix, ix, 0, 0, 0),
             Some(above) => {
-                let up = &self.nodes[above as usize];
-                let over = &self.nodes[up.jump as usize];
-                let further = &self.nodes[over.jump as usize];
-                let jump =
-                    if up.level - over.level == over.level - further.level { over.jump } else { above };
-                (above, jump, up.level, up.weight)
+                let up = &self.nodes[above];
+                let over = &self.nodes[up.jump];
+                let (jump, span) = if up.span == over.span {
+                    (over.jump, up.span.saturating_add(over.span))
+                } else {
+                    (above, 0)
+                };
+                (above, jump, span, up.level, up.weight)
             }
         };
-        let node = &mut self.nodes[ix as usize];
-        (node.above, node.jump) = (above, jump);
+        let node = &mut self.nodes[ix];
+        (node.above, node.jump, node.span) = (above, jump, span.saturating_add(len));
         (node.level, node.weight) = (level + u64::from(len), weight + own);
         node.parents = parents;
         node.placed = true;
@@ -69,8 +73,8 @@ impl Register {
     fn parents_of(&mut self, ix: NodeIx, above: Option<NodeIx>) -> Parents {
         let write = self.write(ix);
         // Nearly every write was made on one that it names alone.
-        if let Some(above) = above.filter(|&above| write.sees.is_empty() && above != ix) {
-            let seen = &self.nodes[above as usize];
+        if let Some(above) = above.filter(|&above| write.sees().is_empty() && above != ix) {
+            let seen = &self.nodes[above];
             if seen.placed && !self.is_write_back(above) {
                 return smallvec![above];
             }
@@ -80,9 +84,9 @@ impl Register {
         for &id in &named {
             match self.find(id) {
                 // Marks may name the write itself where they are wrong, or go round in a circle.
-                Some(seen) if seen == ix || !self.nodes[seen as usize].placed => {}
+                Some(seen) if seen == ix || !self.nodes[seen].placed => {}
                 Some(seen) if self.is_write_back(seen) => {
-                    parents.extend(self.nodes[seen as usize].parents.iter().copied());
+                    parents.extend(self.nodes[seen].parents.iter().copied());
                 }
                 Some(seen) => {
                     parents.insert(seen);
@@ -103,13 +107,13 @@ impl Register {
 
     /// Those of the nodes that others of them were made on, directly or not.
     fn above(&self, nodes: &BTreeSet<NodeIx>) -> Vec<NodeIx> {
-        let level = |ix: NodeIx| self.nodes[ix as usize].level;
+        let level = |ix: NodeIx| self.nodes[ix].level;
         let lowest = nodes.iter().map(|&ix| level(ix)).min().unwrap_or(0);
         let mut found = Vec::new();
         let mut seen = BTreeSet::new();
         let mut open: Vec<NodeIx> = nodes.iter().copied().collect();
         while let Some(ix) = open.pop() {
-            for &parent in &self.nodes[ix as usize].parents {
+            for &parent in &self.nodes[ix].parents {
                 if level(parent) >= lowest && seen.insert(parent) {
                     open.push(parent);
                     if nodes.contains(&parent) {
@@ -126,21 +130,21 @@ impl Register {
     /// beyond.
     fn settle_above(&mut self, ix: NodeIx) {
         let full = |ix: NodeIx| {
-            let Node { level, weight, .. } = self.nodes[ix as usize];
+            let Node { level, weight, .. } = self.nodes[ix];
             (level - level % SETTLED_EACH_WRITES, weight - weight % SETTLED_EACH_BYTES)
         };
         let (level, weight) = full(ix);
-        if (level, weight) == full(self.nodes[ix as usize].above) {
+        if (level, weight) == full(self.nodes[ix].above) {
             return;
         }
         let far = |at: NodeIx| {
-            let node = &self.nodes[at as usize];
+            let node = &self.nodes[at];
             level.saturating_sub(node.level) > SETTLED_AFTER_WRITES
                 || weight.saturating_sub(node.weight) > SETTLED_AFTER_BYTES
         };
         let mut at = ix;
         while !far(at) {
-            let node = &self.nodes[at as usize];
+            let node = &self.nodes[at];
             if node.above == at {
                 return;
             }
@@ -149,10 +153,10 @@ impl Register {
         // All above a settled write are settled.
         let mut open = vec![at];
         while let Some(at) = open.pop() {
-            let node = &mut self.nodes[at as usize];
+            let node = &mut self.nodes[at];
             if !std::mem::replace(&mut node.settled, true) {
                 open.extend(&node.parents);
-                let held = &mut self.writes[at as usize].held;
+                let held = &mut self.writes[at].held;
                 *held = held.let_go();
             }
         }
@@ -164,8 +168,8 @@ impl Register {
         self.tips = Tips::default();
         self.deleted_tips = Tips::default();
         self.wanted.clear();
-        for (ix, node) in (0..).zip(&mut self.nodes) {
-            (node.above, node.jump, node.level) = (ix, ix, 0);
+        for (ix, node) in (0..).zip(self.nodes.iter_mut()) {
+            (node.above, node.jump, node.span, node.level) = (ix, ix, 0, 0);
             (node.placed, node.aside) = (false, false);
             node.parents.clear();
         }
