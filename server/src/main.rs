@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use tikv_jemallocator::Jemalloc;
 
+/// Under glibc's, the server takes half as many updates: `docs/performance.md`, "The allocator".
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

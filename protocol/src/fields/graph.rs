@@ -42,6 +42,8 @@ pub struct Graph {
     newest: Option<ItemId>,
     /// Some of the items, by their clocks modulo [`RECENT`]: what is replaced was mostly written not long before.
     recent: Vec<Option<(ItemId, Found)>>,
+    /// Who wrote last: entries that were read by themselves share it, too.
+    who: Arc<Who>,
     /// Where those who write back say so.
     writers: Option<RegisterIx>,
     /// Where editors are told of conflicts.
@@ -84,6 +86,7 @@ impl Graph {
     /// Takes the update of an entry with what its region said about it. Returns the registers in which
     /// anything is different then, some of them twice.
     pub(super) fn take(&mut self, update: &Update, marks: &[Mark], by: &Authorship) -> Touched {
+        let by = &self.shared(by);
         let mut said: BTreeMap<WriteId, Vec<Mark>> = BTreeMap::new();
         marks.iter().for_each(|mark| said.entry(mark.write).or_default().push(mark.clone()));
         let mut taking = Taking { graph: self, by, said: &said, touched: Touched::new() };
@@ -92,6 +95,14 @@ impl Graph {
         touched.extend(marks.iter().filter_map(|mark| self.note(mark, by)));
         self.settle(touched.iter().copied());
         touched
+    }
+
+    /// The same authorship, with a name that is known.
+    fn shared(&mut self, by: &Authorship) -> Authorship {
+        if self.who != by.who {
+            self.who = by.who.clone();
+        }
+        Authorship { who: self.who.clone(), ..*by }
     }
 
     /// The register and the write that an item belongs to.
@@ -388,5 +399,29 @@ impl Write {
         sees.extend(writes);
         sees.sort_unstable();
         sees.dedup();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hlc::Hlc;
+    use crate::ids::{Dot, Seq, StreamId};
+
+    #[test]
+    fn writes_share_who_made_them_though_each_entry_was_read_by_itself() {
+        // Client 7 sets `k` of the root map to null, and again in place of that.
+        let first = [&[1, 1, 7, 0, 0x28, 1, 6], &b"fields"[..], &[1, b'k', 1, 126, 0]].concat();
+        let second = vec![1, 1, 7, 1, 0x88, 7, 0, 1, 126, 1, 7, 1, 0, 1];
+        let mut graph = Graph::new();
+        for (seq, bytes) in (1..).zip([first, second]) {
+            let update = Update::decode(bytes.into()).unwrap();
+            let dot = Dot { stream: StreamId::from_u32(1), seq: Seq(seq) };
+            let who = Arc::new(Who { region: "there".into(), author: Some("Ada".into()) });
+            graph.take(&update, &[], &Authorship { stamp: (Hlc(seq), dot), who });
+        }
+        let register = graph.register(0);
+        assert_eq!(register.len(), 2);
+        assert!(Arc::ptr_eq(&register.write(0).by.who, &register.write(1).by.who));
     }
 }
